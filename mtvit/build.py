@@ -1,0 +1,177 @@
+"""The parts of a run, made and checked from its configuration."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, Mapping, Sequence
+
+from clu import parameter_overview
+import jax
+import numpy as np
+from etils import epy
+
+from mtvit import config as config_lib
+from mtvit import errors
+from mtvit import tasks as tasks_lib
+from mtvit.tasks import base
+
+with epy.lazy_imports():
+  from mtvit.data import datasets
+  from mtvit.data import pipeline
+
+VIEWS = 2
+STATISTICS_IMAGES = 2048      # Images from which `measure` learns.
+
+
+def geometry(config: config_lib.Config) -> base.Geometry:
+  """The views of a run."""
+  return base.Geometry(
+      config.model.image_size, config.model.patch_size,
+      VIEWS * config.batch_size)
+
+
+def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
+  """The tasks that are not off, checked against each other and the readout."""
+  created = tasks_lib.create(config.tasks, geometry(config))
+  readouts = {"cls", "gap"} | {t.token for t in created if t.trains} - {None}
+  if config.knn.readout not in readouts:
+    raise errors.ConfigError(
+        f"knn.readout={config.knn.readout}: the tasks that train give no such "
+        f"readout", f"choose one of {', '.join(sorted(readouts))}")
+  return created
+
+
+def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
+  """Raises ConfigError unless the views divide among devices and hosts."""
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  unit = int(np.lcm(
+      shards // np.gcd(shards, VIEWS), jax.process_count()))
+  if config.batch_size % unit:
+    below = config.batch_size // unit * unit
+    sizes = [str(s) for s in (below, below + unit) if s]
+    raise errors.ConfigError(
+        f"batch_size={config.batch_size} images can't be divided among "
+        f"{shards} devices and {jax.process_count()} hosts",
+        f"--config.batch_size={' or '.join(sizes)}")
+
+
+def check_same(
+    saved: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+  """Raises ConfigError naming the keys that differ from a checkpoint's."""
+  saved, config = config_lib.flatten(saved), config_lib.flatten(config)
+  changed = [
+      f"{key} ({saved.get(key)} -> {config.get(key)})"
+      for key in sorted(saved.keys() | config.keys())
+      if saved.get(key) != config.get(key)]
+  if changed:
+    raise errors.ConfigError(
+        "the run in this workdir has another config: " + ", ".join(changed),
+        "another --workdir, or --allow_config_change")
+
+
+def total_steps(config: config_lib.Config, num_examples: int) -> int:
+  """Steps of the run; refuses a batch larger than the data set."""
+  if config.batch_size > num_examples:
+    raise errors.DataError(
+        f"{num_examples} training images are fewer than "
+        f"batch_size={config.batch_size}",
+        f"--config.batch_size={max(2, num_examples // 2 * 2)} or more images")
+  return config.total_steps or max(
+      1, round(config.total_epochs * num_examples / config.batch_size))
+
+
+def pipeline_spec(
+    config: config_lib.Config, tasks: Sequence[base.Task]
+) -> "pipeline.Spec":
+  """What the training pipeline of this host makes."""
+  return pipeline.Spec(
+      batch_size=config.batch_size, image_size=config.model.image_size,
+      patch_size=config.model.patch_size, augment=config.augment,
+      tasks=tasks, seed=config.seed, process_index=jax.process_index(),
+      process_count=jax.process_count())
+
+
+def sources(
+    config: config_lib.Data
+) -> tuple["datasets.Source", "datasets.Source"]:
+  """The training and the test split."""
+  return tuple(
+      datasets.open_source(
+          config.name, split, data_dir=config.data_dir,
+          cache_dir=config.cache_dir, memory_mb=config.memory_mb)
+      for split in (config.train_split, config.test_split))
+
+
+def _local_batches(config, tasks, source, steps):
+  """The first global batches of a run, in numpy, whatever the hosts."""
+  spec = dataclasses.replace(
+      pipeline_spec(config, tasks), process_index=0, process_count=1)
+  return list(
+      pipeline.train_batches(source, spec, 0, steps).as_numpy_iterator())
+
+
+def sample(
+    config: config_lib.Config, tasks: Sequence[base.Task],
+    source: "datasets.Source"
+) -> dict[str, Any]:
+  """The first training batch, in numpy."""
+  return _local_batches(config, tasks, source, 1)[0]
+
+
+def measure(
+    config: config_lib.Config, tasks: Sequence[base.Task],
+    source: "datasets.Source"
+) -> dict[str, Any]:
+  """What the tasks need to know of the training views, by task name."""
+  steps = -(-STATISTICS_IMAGES // config.batch_size)
+  batches = _local_batches(config, (), source, steps)
+  return {task.name: task.measure(batches) for task in tasks}
+
+
+def input_shapes(element_spec: Mapping[str, Any]) -> dict[str, Any]:
+  """Shapes of what the model sees of two views, from a batch's TensorSpecs."""
+  shape = lambda s: jax.ShapeDtypeStruct(
+      (2, *s.shape[1:]), s.dtype.as_numpy_dtype)
+  return {
+      key: jax.tree.map(shape, element_spec[key])
+      for key in ("image", "hide_position", "queries")}
+
+
+def save_json(file: pathlib.Path, value: Any) -> None:
+  """Writes JSON for people to read."""
+  file.parent.mkdir(parents=True, exist_ok=True)
+  file.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def overview(
+    workdir: pathlib.Path, train: "datasets.Source", params: Any
+) -> str:
+  """Writes the parameter table to `parameters.txt`; one line for the log."""
+  (workdir / "parameters.txt").write_text(
+      parameter_overview.get_parameter_overview(params, include_stats=False))
+  return (
+      f"{workdir}: {train.name}, {train.num_examples} images ({train.kind}), "
+      f"{len(train.classes)} classes; "
+      f"{parameter_overview.count_parameters(params):,} parameters; "
+      f"{jax.device_count()} {jax.devices()[0].platform} device(s)")
+
+
+def summary(
+    tasks: Sequence[base.Task], scores: Mapping[str, float],
+    pictures: Sequence[pathlib.Path]
+) -> str:
+  """The table that ends a run."""
+  lines = ["", f"{'task':20} {'loss':>8} {'skill':>8} {'accuracy':>9}"]
+  for task in tasks:
+    if task.trains:
+      value = lambda key, task=task: scores.get(f"{task.name}/{key}")
+      cells = [f"{'' if x is None else format(x, '.3f'):>{width}}" for x, width
+               in zip(map(value, ("loss", "skill", "accuracy")), (8, 8, 9))]
+      lines.append(" ".join([f"{task.name:20}", *cells]))
+  lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
+  for key in scores:
+    if key.startswith("knn/") and f"{key}_random_init" in scores:
+      lines.append(f"{key:20} {scores[key]:8.3f} "
+                   f"{scores[f'{key}_random_init']:12.3f}")
+  return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])

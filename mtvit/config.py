@@ -1,0 +1,261 @@
+"""A run's configuration: sections with checked values.
+
+A config file returns an `ml_collections.ConfigDict`; `parse` turns it into
+dataclasses whose fields are the keys, so that a missing, unknown or impossible
+one is an error before anything is built.
+"""
+
+import dataclasses
+import json
+import math
+import typing
+from typing import Any, Mapping
+
+import ml_collections
+
+from mtvit import errors
+from mtvit.models import vit
+
+Pair = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+  """Section `data`.
+
+  Attributes:
+    name: "photo_crops", "folder:PATH" or a TFDS name.
+    train_split: a TFDS split, or a folder below PATH.
+    test_split: likewise.
+    data_dir: where TFDS keeps its data; "" for its default.
+    cache_dir: where decoded small sets are kept.
+    memory_mb: sets of one image size that decode to at most this are held.
+  """
+  name: str
+  train_split: str
+  test_split: str
+  data_dir: str
+  cache_dir: str
+  memory_mb: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augment:
+  """Section `augment`: what makes two views of an image. p is a probability.
+
+  Attributes:
+    crop_scale: least and largest area of a random resized crop.
+    flip: p of a horizontal flip.
+    jitter: p of colour jitter.
+    jitter_strength: of it, 1 for SimCLR's on ImageNet.
+    gray: p of gray.
+    blur: p of Gaussian blur, of the first and of the second view.
+    solarize: p of solarisation, of the first and of the second view.
+  """
+  crop_scale: Pair
+  flip: float
+  jitter: float
+  jitter_strength: float
+  gray: float
+  blur: Pair
+  solarize: Pair
+
+  def __post_init__(self):
+    low, high = self.crop_scale
+    if not 0 < low <= high <= 1:
+      raise ValueError(f"crop_scale={self.crop_scale} must be 0 < low <= high <= 1")
+    one = lambda value: (value, 0, 1)
+    errors.check_ranges(
+        flip=one(self.flip), jitter=one(self.jitter), gray=one(self.gray),
+        jitter_strength=one(self.jitter_strength))
+    for i in range(2):
+      errors.check_ranges(
+          blur=one(self.blur[i]), solarize=one(self.solarize[i]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+  """Section `optimizer`: AdamW, linear warm-up and cosine to 0.
+
+  Attributes:
+    base_lr: peak learning rate for a batch of 256 images; scales linearly.
+    warmup: share of the steps.
+    weight_decay: decoupled, times the learning rate.
+    decay: regular expression; parameters whose path it matches are decayed.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    clip_norm: largest global gradient norm.
+  """
+  base_lr: float
+  warmup: float
+  weight_decay: float
+  decay: str
+  b1: float
+  b2: float
+  clip_norm: float
+
+  def __post_init__(self):
+    errors.check_ranges(
+        base_lr=(self.base_lr, 0, 100), warmup=(self.warmup, 0, 1),
+        weight_decay=(self.weight_decay, 0, 100), b1=(self.b1, 0, 0.99999),
+        b2=(self.b2, 0, 0.99999), clip_norm=(self.clip_norm, 1e-9, 1e9))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mesh:
+  """Section `mesh`: sizes of the device axes; one -1 takes what is left."""
+  data: int
+  fsdp: int
+  tensor: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Knn:
+  """Section `knn`: weighted k nearest neighbours during and after training.
+
+  Attributes:
+    every_steps: how often during training; 0 for never.
+    num_train: training images used then; 0 for all.
+    num_test: test images used then; 0 for all.
+    final_num_train: training images used at the end; 0 for all.
+    final_num_test: test images used at the end; 0 for all.
+    k: neighbours.
+    temperature: a neighbour votes with exp(cosine / temperature).
+    readout: reported as knn/accuracy: a token ("cls", "ct"), or "gap", the
+      mean of the patches.
+  """
+  every_steps: int
+  num_train: int
+  num_test: int
+  final_num_train: int
+  final_num_test: int
+  k: int
+  temperature: float
+  readout: str
+
+  def __post_init__(self):
+    for name in ("every_steps", "num_train", "num_test", "final_num_train",
+                 "final_num_test"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+    if self.k < 1 or not self.temperature > 0:
+      raise ValueError(f"k={self.k} must be at least 1 and "
+                       f"temperature={self.temperature} above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """A whole run.
+
+  Attributes:
+    seed: of everything random.
+    total_steps: training steps; 0 if `total_epochs` says.
+    total_epochs: passes over the training split; 0 if `total_steps` says.
+    batch_size: images in a step; each gives two views.
+    tasks: task name -> its fields; `mtvit.tasks.create` checks them.
+    log_every: steps between reports.
+    checkpoint_every: steps between checkpoints; the last step is always saved.
+    keep_checkpoints: how many are kept.
+    init_from: work directory whose parameters to start from, or "".
+    profile_steps: first and last step of a jax.profiler trace; (0, 0) for none.
+  """
+  seed: int
+  total_steps: int
+  total_epochs: float
+  batch_size: int
+  data: Data
+  augment: Augment
+  model: vit.ModelConfig
+  tasks: Mapping[str, Mapping[str, Any]]
+  optimizer: Optimizer
+  mesh: Mesh
+  knn: Knn
+  log_every: int
+  checkpoint_every: int
+  keep_checkpoints: int
+  init_from: str
+  profile_steps: tuple[int, int]
+
+  def __post_init__(self):
+    if (self.total_steps > 0) == (self.total_epochs > 0):
+      raise ValueError(
+          f"set either total_steps (now {self.total_steps}) or total_epochs "
+          f"(now {self.total_epochs}) above 0, and the other to 0")
+    if min(self.total_steps, self.total_epochs) < 0:
+      raise ValueError("total_steps and total_epochs must not be negative")
+    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+    if self.batch_size < 2:
+      raise ValueError(f"batch_size={self.batch_size} must be at least 2")
+
+
+def parse(config: Mapping[str, Any]) -> Config:
+  """Checks a config and returns it as dataclasses.
+
+  Raises:
+    ConfigError: names the key, what is wrong, and the nearest right name.
+  """
+  return _parse(Config, to_plain(config), "")
+
+
+def _parse(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+  fields = {f.name: f.type for f in dataclasses.fields(kind)}
+  for key in values:
+    if key not in fields:
+      raise errors.ConfigError(
+          f"{prefix}{key}: no such key" + errors.suggest(key, fields))
+  for key in fields:
+    if key not in values:
+      raise errors.ConfigError(f"{prefix}{key} is missing from the config")
+  parsed = {}
+  for key, type_ in fields.items():
+    if dataclasses.is_dataclass(type_):
+      if not isinstance(values[key], dict):
+        raise errors.ConfigError(f"{prefix}{key} must be a section")
+      parsed[key] = _parse(type_, values[key], f"{prefix}{key}.")
+    else:
+      parsed[key] = check_type(values[key], type_, f"{prefix}{key}")
+  try:
+    return kind(**parsed)
+  except ValueError as e:
+    raise errors.ConfigError(f"{prefix or 'config: '}{e}") from e
+
+
+def check_type(value: Any, type_: Any, where: str) -> Any:
+  """Returns the value as `type_` (an int may be a float); else ConfigError."""
+  origin = typing.get_origin(type_)
+  if origin is tuple:
+    kinds = typing.get_args(type_)
+    if not isinstance(value, (tuple, list)) or len(value) != len(kinds):
+      raise errors.ConfigError(
+          f"{where}={value!r} must be {len(kinds)} values, such as (0, 1)")
+    return tuple(check_type(v, k, where) for v, k in zip(value, kinds))
+  if origin is not None:
+    return value
+  if type_ is float and type(value) is int:
+    value = float(value)
+  if type(value) is not type_:
+    raise errors.ConfigError(
+        f"{where}={value!r} must be of type {type_.__name__}")
+  if type_ is float and math.isnan(value):
+    raise errors.ConfigError(f"{where} is nan")
+  return value
+
+
+def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config as dicts, lists and JSON values."""
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  return json.loads(json.dumps(config))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Nested keys joined by dots: {"a": {"b": 1}} -> {"a.b": 1}."""
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat

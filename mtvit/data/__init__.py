@@ -1,0 +1,1 @@
+"""The tf.data input pipeline. Nothing here imports JAX or a task."""

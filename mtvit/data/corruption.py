@@ -1,0 +1,133 @@
+"""Patch corruption: tasks claim disjoint patches and corrupt them.
+
+Everything works on a whole batch of views with static shapes. Tasks are used
+through their methods alone, so nothing here knows which tasks there are.
+"""
+
+import dataclasses
+from typing import Any, Sequence
+
+import tensorflow as tf
+
+from mtvit.data import draw as draw_lib
+from mtvit.data import patch_ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """The grid of a batch of views and who has claimed what.
+
+  Attributes:
+    grid: patches per column and per row.
+    blocks: int32 [b, m, 9], the shared partition into 3x3 blocks.
+    taken: bool [b, n], patches that a task has claimed.
+    gray_view: bool [b], views that the augmentation made gray.
+  """
+  grid: tuple[int, int]
+  blocks: Any
+  taken: Any
+  gray_view: Any
+
+  def random_patches(self, k: int, draw: draw_lib.Draw) -> Any:
+    """int32 [b, k]: k free patches of each view, uniformly."""
+    order = draw.uniform("patches", (self.grid[0] * self.grid[1],))
+    return _first_free(order, self.taken, k)
+
+  def random_blocks(self, k: int, draw: draw_lib.Draw) -> Any:
+    """int32 [b, 9 k]: the patches of k free blocks of each view, uniformly."""
+    taken = tf.reduce_any(
+        tf.gather(self.taken, self.blocks, batch_dims=1), axis=-1)  # [b, m]
+    order = draw.uniform("blocks", (self.blocks.shape[1],))
+    chosen = _first_free(order, taken, k)                   # [b, k]
+    ids = tf.gather(self.blocks, chosen, batch_dims=1)      # [b, k, 9]
+    return tf.reshape(ids, [-1, 9 * k])
+
+  def claimed(self, ids: Any) -> "Layout":
+    """The layout once `ids` [b, k] are taken."""
+    return dataclasses.replace(self, taken=patch_ops.mark(self.taken, ids))
+
+  def clean_neighbours(self, patches: Any, ids: Any) -> tuple[Any, Any]:
+    """Mean colour of the unclaimed ones among the eight neighbours of patches.
+
+    Args:
+      patches: uint8 [b, n, p, p, 3].
+      ids: int32 [b, k].
+
+    Returns:
+      float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
+    """
+    gh, gw = self.grid
+    means = tf.reduce_mean(tf.cast(patches, tf.float32), axis=(2, 3))
+    clean = tf.cast(~self.taken, tf.float32)[..., None]     # [b, n, 1]
+    x = tf.concat([means * clean, clean], axis=-1)          # [b, n, 4]
+    x = tf.reshape(x, [-1, gh, gw, 4])
+    # Sums over 3x3 windows; a patch in `ids` is claimed, so it adds nothing.
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    x = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
+    x = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]          # [b, gh, gw, 4]
+    x = tf.gather(tf.reshape(x, [-1, gh * gw, 4]), ids, batch_dims=1)
+    total, count = x[..., :3], x[..., 3:]
+    return total / tf.maximum(count, 1), count[..., 0] > 0
+
+
+def _first_free(order: Any, taken: Any, k: int) -> Any:
+  """The k free places of [b, m] that come first in a random order."""
+  ranks = tf.argsort(order + tf.cast(taken, tf.float32), axis=1, stable=True)
+  return ranks[:, :k]
+
+
+def block_partition(grid: tuple[int, int], draw: draw_lib.Draw) -> Any:
+  """Cuts the grid into 3x3 blocks at a random offset: int32 [b, m, 9]."""
+  gh, gw = grid
+  rows = tf.range(gh // 3 * 3)[None] + draw.integers(
+      "row_offset", (), gh % 3 + 1)[:, None]                # [b, 3 mh]
+  columns = tf.range(gw // 3 * 3)[None] + draw.integers(
+      "column_offset", (), gw % 3 + 1)[:, None]             # [b, 3 mw]
+  ids = rows[:, :, None] * gw + columns[:, None, :]         # [b, 3 mh, 3 mw]
+  ids = tf.reshape(ids, [-1, gh // 3, 3, gw // 3, 3])
+  ids = tf.transpose(ids, [0, 1, 3, 2, 4])                  # [b, mh, mw, 3, 3]
+  return tf.reshape(ids, [-1, (gh // 3) * (gw // 3), 9])
+
+
+def corrupt(
+    images: Any, gray_view: Any, tasks: Sequence[Any], patch_size: int,
+    draw: draw_lib.Draw
+) -> dict[str, Any]:
+  """Lets every task claim its patches, then corrupt them.
+
+  Args:
+    images: uint8 [b, h, w, 3].
+    gray_view: bool [b].
+    tasks: in claiming order.
+    patch_size: p, pixels.
+    draw: the randomness of this step; each task's is keyed by its name.
+
+  Returns:
+    `image` uint8 [b, h, w, 3], `hide_position` bool [b, n], `queries` and
+    `answers`: task name -> field -> [b, ...].
+  """
+  _, h, w, _ = images.shape
+  grid = (h // patch_size, w // patch_size)
+  patches = patch_ops.patchify(images, patch_size)          # [b, n, p, p, 3]
+  nothing = tf.zeros(tf.shape(patches)[:2], tf.bool)
+  nothing = tf.ensure_shape(nothing, patches.shape[:2])     # [b, n]
+  layout = Layout(
+      grid, block_partition(grid, draw.fold("layout")), nothing, gray_view)
+  claims = {}
+  for task in tasks:
+    ids = task.claim(layout, draw.fold(f"{task.name}/claim"))
+    claims[task.name] = ids
+    layout = layout if ids is None else layout.claimed(ids)
+  hide, queries, answers = nothing, {}, {}
+  for task in tasks:
+    result = task.corrupt(
+        patches, claims[task.name], layout, draw.fold(task.name))
+    patches = result.patches
+    queries[task.name], answers[task.name] = result.queries, result.answers
+    if result.hide_ids is not None:
+      hide = patch_ops.mark(hide, result.hide_ids)
+  return {
+      "image": patch_ops.unpatchify(patches, grid), "hide_position": hide,
+      "queries": {k: v for k, v in queries.items() if v},
+      "answers": {k: v for k, v in answers.items() if v},
+  }

@@ -1,0 +1,236 @@
+"""From a source to batches: two views per image, augmented, then corrupted.
+
+A training batch is a pure function of (seed, step). Example ids come from a
+stateless shuffle of each epoch, so the input position is the step alone and the
+global stream is the same on any number of hosts.
+"""
+
+import dataclasses
+from typing import Any, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from mtvit.data import corruption
+from mtvit.data import datasets
+from mtvit.data import draw as draw_lib
+from mtvit.data import image_ops
+
+VIEWS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a training pipeline makes.
+
+  Attributes:
+    batch_size: images in the global batch.
+    image_size: side of a view, pixels.
+    patch_size: side of a patch, pixels.
+    augment: the `augment` section.
+    tasks: in claiming order; empty leaves the views uncorrupted.
+    seed: of the run.
+    process_index: of this host.
+    process_count: hosts; divides the batch.
+  """
+  batch_size: int
+  image_size: int
+  patch_size: int
+  augment: Any
+  tasks: Sequence[Any]
+  seed: int
+  process_index: int = 0
+  process_count: int = 1
+
+  def draw(self, step: Any, per_image: bool = False) -> draw_lib.Draw:
+    """Randomness for this host's views (or images) of a step."""
+    rows = self.batch_size * (1 if per_image else VIEWS)
+    count = rows // self.process_count
+    return draw_lib.for_step(
+        self.seed, step, rows, self.process_index * count, count)
+
+
+def example_ids(spec: Spec, step: Any, num_examples: int) -> Any:
+  """Ids of this host's images at a step: int64 [batch / hosts].
+
+  Position i of the endless stream is place i mod n of a shuffle that depends on
+  the seed and the epoch i // n.
+  """
+  local = spec.batch_size // spec.process_count
+  start = step * spec.batch_size + spec.process_index * local
+  position = start + tf.range(local, dtype=tf.int64)
+  epoch = position // num_examples
+  key = draw_lib.name_hash("epoch")
+  seeds = tf.stack(
+      [tf.fill([local], tf.constant(spec.seed, tf.int64)), epoch,
+       tf.fill([local], tf.constant(key, tf.int64))], axis=1)  # [local, 3]
+  # The op itself: its wrapper tf.random.experimental.index_shuffle wrongly pads
+  # a batch of seeds.
+  return tf.raw_ops.RandomIndexShuffle(
+      index=position % num_examples, seed=seeds,
+      max_index=tf.constant(num_examples - 1, tf.int64), rounds=4)
+
+
+def train_batches(
+    source: datasets.Source, spec: Spec, start_step: int, num_steps: int
+) -> tf.data.Dataset:
+  """Batches of the steps start_step .. num_steps - 1, prefetched.
+
+  Each has the fields of `corruption.corrupt`, and `index` and `label`, int32
+  [b]. b counts this host's views; the two views of an image are adjacent.
+  """
+  steps = tf.data.Dataset.range(start_step, num_steps)
+  local = spec.batch_size // spec.process_count
+  if source.images is not None:
+    images = tf.constant(source.images)
+    labels = tf.constant(source.labels)
+
+    def crop_all(step):
+      ids = example_ids(spec, step, source.num_examples)
+      rows, columns = _crops(
+          spec, step, source.images.shape[1], source.images.shape[2])
+      x = tf.cast(tf.repeat(tf.gather(images, ids), VIEWS, axis=0), tf.float32)
+      return step, _finish(
+          spec, step, x, rows, columns, ids, tf.gather(labels, ids))
+
+    batches = steps.map(crop_all, num_parallel_calls=tf.data.AUTOTUNE)
+  else:
+    records = _records(source, spec, steps, start_step)
+    chances = steps.map(lambda s: spec.draw(s).fold("crop").uniform("box", (4,)))
+    chances = chances.unbatch().batch(VIEWS)                # [views, 4]
+    crop = lambda record, u: (
+        _decode_crops(record[0], u, spec), record[1], record[2])
+    examples = tf.data.Dataset.zip(records, chances).map(
+        crop, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def finish(step, batch):
+      views, label, ids = batch
+      x = tf.cast(tf.reshape(views, [-1, *views.shape[2:]]), tf.float32)
+      identity = tf.eye(spec.image_size, batch_shape=[local * VIEWS])
+      return step, _finish(spec, step, x, identity, identity, ids, label)
+
+    batches = tf.data.Dataset.zip(
+        steps, examples.batch(local, drop_remainder=True)
+    ).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+  return batches.map(lambda step, batch: batch).prefetch(2)
+
+
+def _records(source, spec, steps, start_step):
+  """This host's (encoded image, label, id), one by one, from a step on."""
+  if source.kind == "indexed":
+    return source.lookup(steps.map(
+        lambda step: example_ids(spec, step, source.num_examples)).unbatch())
+  local = spec.batch_size // spec.process_count
+  return source.stream(
+      spec.seed, start_step * local, spec.process_index, spec.process_count)
+
+
+def _crops(spec: Spec, step: Any, height: int, width: int) -> tuple[Any, Any]:
+  """Row and column matrices of random resized crops of in-memory images."""
+  u = spec.draw(step).fold("crop").uniform("box", (4,))
+  top, left, h, w = image_ops.crop_boxes(
+      u, height, width, spec.augment.crop_scale)
+  return (image_ops.crop_matrices(top, h, height, spec.image_size),
+          image_ops.crop_matrices(left, w, width, spec.image_size))
+
+
+def _decode_crops(encoded: Any, u: Any, spec: Spec) -> Any:
+  """Decodes one image and cuts its views: uint8 [views, s, s, 3]."""
+  image = datasets.decode(encoded)
+  shape = tf.cast(tf.shape(image), tf.float32)
+  boxes = tf.stack(image_ops.crop_boxes(
+      u, shape[0], shape[1], spec.augment.crop_scale), axis=1)
+  views = []
+  for box in tf.unstack(tf.cast(boxes, tf.int32)):
+    top, left, h, w = tf.unstack(box)
+    view = tf.image.resize(
+        image[top:top + h, left:left + w], [spec.image_size] * 2,
+        antialias=True)
+    views.append(image_ops.to_uint8(view))
+  return tf.stack(views)
+
+
+def _finish(spec, step, x, rows, columns, ids, label):
+  """Flip, blur, colour and corrupt: float32 [b, h, w, 3] -> the batch."""
+  draw = spec.draw(step)
+  augment = spec.augment
+  size = spec.image_size
+  chance = draw.fold("augment").uniform("chance", (5,))     # [b, 5]
+  hits = lambda column, p: chance[:, column] < _by_view(p, chance)
+  columns = image_ops.flip_matrices(columns, hits(0, augment.flip))
+  if np.any(augment.blur):
+    sigma = draw.fold("augment").uniform("sigma", (), 0.1, 2.0)
+    blur = image_ops.blur_matrices(sigma, hits(3, augment.blur), size)
+    rows, columns = tf.matmul(blur, rows), tf.matmul(blur, columns)
+  x = image_ops.resample(x, rows, columns)                  # [b, s, s, 3]
+  gray = hits(2, augment.gray)
+  matrix = image_ops.color_matrices(
+      jitter=hits(1, augment.jitter), gray=gray,
+      amounts=draw.fold("augment").uniform("amounts", (4,), -1, 1),
+      strength=augment.jitter_strength, mean=tf.reduce_mean(x, axis=(1, 2)))
+  x = image_ops.apply_color(x, matrix)
+  if np.any(augment.solarize):
+    x = image_ops.solarize(
+        tf.clip_by_value(x, 0, 255), hits(4, augment.solarize))
+  b = spec.batch_size * VIEWS // spec.process_count
+  x = tf.ensure_shape(image_ops.to_uint8(x), [b, size, size, 3])
+  if spec.tasks:
+    batch = corruption.corrupt(x, gray, spec.tasks, spec.patch_size, draw)
+  else:
+    batch = {"image": x, "gray_view": gray}
+  repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), VIEWS)
+  return batch | {"index": repeat(ids), "label": repeat(label)}
+
+
+def _by_view(p: Any, like: Any) -> Any:
+  """A probability, or one for each of the views, as float32 [b]."""
+  p = tf.broadcast_to(tf.constant(p, tf.float32), [VIEWS])
+  return tf.tile(p, [tf.shape(like)[0] // VIEWS])
+
+
+def eval_batches(
+    source: datasets.Source, image_size: int, batch_size: int,
+    limit: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+  """Clean images in order: resized to fit, cut at the centre, no corruption.
+
+  Args:
+    source: where from.
+    image_size: side, pixels.
+    batch_size: rows of each batch; the last is filled up with zeros.
+    limit: take so many images, evenly spaced; None takes all.
+
+  Yields:
+    `image` uint8 [batch_size, s, s, 3], `label` int32 and `valid` bool
+    [batch_size].
+  """
+  n = source.num_examples
+  ids = np.arange(n) if limit is None or limit >= n else (
+      np.arange(limit) * n // limit)
+  resize = lambda image: _centre(image, image_size)
+  parallel = dict(num_parallel_calls=tf.data.AUTOTUNE)
+  if source.images is not None:
+    images, labels = tf.constant(source.images), tf.constant(source.labels)
+    ds = tf.data.Dataset.from_tensor_slices(ids).map(
+        lambda i: (resize(images[i]), labels[i]), **parallel)
+  else:
+    ds = source.lookup(tf.data.Dataset.from_tensor_slices(ids)).map(
+        lambda data, label, i: (resize(datasets.decode(data)), label),
+        **parallel)
+  for image, label in ds.batch(batch_size).prefetch(2).as_numpy_iterator():
+    missing = batch_size - len(label)
+    pad = lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+    yield {"image": pad(image), "label": pad(label.astype(np.int32)),
+           "valid": np.arange(batch_size) < len(label)}
+
+
+def _centre(image: Any, size: int) -> Any:
+  """Resizes the shorter side to `size` and cuts out the centre square."""
+  if image.shape[0] == size and image.shape[1] == size:
+    return image
+  shape = tf.shape(image)
+  side = tf.minimum(shape[0], shape[1])
+  top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+  image = image[top:top + side, left:left + side]
+  image = tf.image.resize(image, [size, size], antialias=True)
+  return tf.ensure_shape(image_ops.to_uint8(image), [size, size, 3])

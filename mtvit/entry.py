@@ -1,0 +1,77 @@
+"""Starting a program: flags, clear errors, exit codes (see `errors`)."""
+
+import os
+import pathlib
+import sys
+import traceback
+from typing import Any, Callable
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+from mtvit import config as config_lib
+from mtvit import errors
+
+_TRACEBACK = flags.DEFINE_bool(
+    "traceback", False, "Show the traceback of an error.")
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses the flags, calls `main`, and exits with the code of its error."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  logging.use_absl_handler()
+  logging.set_verbosity(logging.WARNING)
+
+  def guarded(argv: list[str]) -> None:
+    try:
+      if len(argv) > 1:
+        raise errors.ConfigError(
+            f"stray argument {argv[1]!r}", "flags start with --")
+      main()
+    except errors.UserError as e:
+      _fail(e)
+
+  try:
+    app.run(guarded, flags_parser=_parse_flags)
+  except errors.UserError as e:
+    _fail(e)
+
+
+def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
+  """The config of a --config flag as plain values.
+
+  Raises:
+    ConfigError: the flag is missing.
+  """
+  if holder.value is None:
+    raise errors.ConfigError(
+        "--config is missing", "--config=configs/quickstart.py")
+  return config_lib.to_plain(holder.value)
+
+
+def default_workdir(holder: flags.FlagHolder) -> str:
+  """runs/<config name> for the file of a --config flag."""
+  file = config_flags.get_config_filename(flags.FLAGS[holder.name])
+  return f"runs/{pathlib.Path(file.partition(':')[0]).stem}"
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; what is wrong with them becomes a ConfigError."""
+  # --help is for app.run; only it prints the module's own flags.
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as e:
+    raise errors.ConfigError(f"command line: {e}") from e
+  except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
+    # From the config file, or from an override of it.
+    raise errors.ConfigError(f"--config: {str(e).strip()}") from e
+
+
+def _fail(error: errors.UserError) -> None:
+  if _TRACEBACK.value if flags.FLAGS.is_parsed() else False:
+    traceback.print_exception(error)
+  word = "stopped" if isinstance(error, errors.Preempted) else "error"
+  print(f"{word}: {error}", file=sys.stderr, flush=True)
+  sys.exit(error.exit_code)

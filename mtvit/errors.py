@@ -1,0 +1,57 @@
+"""What can go wrong for a user, and the exit code that says which it was.
+
+0 done, 75 preempted (saved; run the command again), 2 configuration,
+3 non-finite loss, 4 data, 5 checkpoint, 1 crash, 130 second Ctrl-C.
+"""
+
+import difflib
+from typing import Iterable
+
+
+class UserError(Exception):
+  """An error with a clear message: what is wrong, and what to do."""
+  exit_code = 1
+
+  def __init__(self, what: str, fix: str = ""):
+    super().__init__(f"{what}\n  fix: {fix}" if fix else what)
+
+
+class ConfigError(UserError):
+  """The configuration or the command line is wrong."""
+  exit_code = 2
+
+
+class NonFiniteError(UserError):
+  """The loss became nan or infinite."""
+  exit_code = 3
+
+
+class DataError(UserError):
+  """The data can't be read or do not suffice."""
+  exit_code = 4
+
+
+class CheckpointError(UserError):
+  """A checkpoint can't be restored."""
+  exit_code = 5
+
+
+class Preempted(UserError):
+  """The run was asked to stop; it has saved and can be continued."""
+  exit_code = 75
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+  """" (did you mean X?)" for a misspelt name, or the names that exist."""
+  known = list(known)
+  close = difflib.get_close_matches(name, known, n=1)
+  if close:
+    return f" (did you mean {close[0]}?)"
+  return f" (there are: {', '.join(known)})"
+
+
+def check_ranges(**ranges: tuple[float, float, float]) -> None:
+  """Raises ValueError naming the first of name=(value, low, high) outside."""
+  for name, (value, low, high) in ranges.items():
+    if not low <= value <= high:
+      raise ValueError(f"{name}={value} must lie in {low} .. {high}")

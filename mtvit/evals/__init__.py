@@ -1,0 +1,1 @@
+"""What a representation is worth, and pictures of what a model does."""

@@ -1,0 +1,158 @@
+"""The only training loop: step, log, checkpoint, evaluate, stop."""
+
+import dataclasses
+import pathlib
+import signal
+import sys
+import time
+from typing import Any, Callable, Iterator, Mapping
+
+from absl import logging
+import jax
+import numpy as np
+
+from mtvit import checkpoint
+from mtvit import config as config_lib
+from mtvit import errors
+from mtvit import metrics as metrics_lib
+from mtvit import sharding
+
+# [CT] features whose directions spread less than this have collapsed.
+COLLAPSE_SPREAD = 0.02
+
+
+class StopSignal:
+  """Turns SIGTERM and the first Ctrl-C into a flag; the second Ctrl-C ends."""
+
+  def __init__(self):
+    self.name = ""
+
+  def __enter__(self) -> "StopSignal":
+    self._before = {
+        s: signal.signal(s, self._handle)
+        for s in (signal.SIGTERM, signal.SIGINT)}
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _handle(self, number: int, unused_frame: Any) -> None:
+    if number == signal.SIGINT and self.name == "SIGINT":
+      sys.exit(130)
+    self.name = signal.Signals(number).name
+
+  def __bool__(self) -> bool:
+    return bool(self.name)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop:
+  """What a training loop needs beside the state.
+
+  Attributes:
+    step_fn: (state, batch) -> (state, metrics), donating the state.
+    evaluate: state -> scalars, called every `evaluate_every` steps.
+    evaluate_every: 0 for never.
+    checkpointer: where states go.
+    meta: JSON to save with every state.
+    writer: where scalars go.
+    progress: the progress line.
+    config: of the run.
+    mesh: of the run.
+    workdir: for the profile.
+    total_steps: where to stop.
+    stop: the flag to poll.
+  """
+  step_fn: Callable[[Any, Any], tuple[Any, Mapping[str, jax.Array]]]
+  evaluate: Callable[[Any], dict[str, float]]
+  evaluate_every: int
+  checkpointer: checkpoint.Checkpointer
+  meta: dict[str, Any]
+  writer: metrics_lib.Writer
+  progress: metrics_lib.Progress
+  config: config_lib.Config
+  mesh: jax.sharding.Mesh
+  workdir: pathlib.Path
+  total_steps: int
+  stop: StopSignal
+
+  def run(
+      self, state: Any, start: int, batches: Iterator[Mapping[str, np.ndarray]]
+  ) -> tuple[Any, dict[str, float]]:
+    """Trains from step `start` to the last.
+
+    Returns:
+      The final state and the last report.
+
+    Raises:
+      Preempted: a signal came; the state has been saved.
+      NonFiniteError: the loss is not a number.
+    """
+    pending, waited, since, report = [], 0.0, time.perf_counter(), {}
+    for step in range(start + 1, self.total_steps + 1):
+      self._start_profile(step, start)
+      before = time.perf_counter()
+      batch = next(batches)
+      waited += time.perf_counter() - before
+      state, metrics = self.step_fn(
+          state, sharding.global_batch(batch, self.mesh))
+      pending.append(metrics)
+      self._stop_profile(step, metrics)
+      last = step == self.total_steps
+      save = step % self.config.checkpoint_every == 0 or last or self.stop
+      if step % self.config.log_every == 0 or save:
+        report = self._report(step, pending, waited, since)
+        pending, waited, since = [], 0.0, time.perf_counter()
+      if save:            # After the report, which refuses what is not finite.
+        self.checkpointer.save(step, state, self.meta)
+      if self.stop and not last:
+        self.checkpointer.close()
+        raise errors.Preempted(
+            f"{self.stop.name}: saved step {step} of {self.total_steps}",
+            "run the same command again to continue")
+      if (self.evaluate_every and step % self.evaluate_every == 0
+          and not last):
+        scalars = self.evaluate(state)
+        self.writer.write(step, scalars)
+        self.progress.note(f"step {step} · " + " · ".join(
+            f"{key} {value:.3f}" for key, value in scalars.items()))
+        since = time.perf_counter()
+    return state, report
+
+  def _report(
+      self, step: int, pending: list[Mapping[str, jax.Array]], waited: float,
+      since: float
+  ) -> dict[str, float]:
+    """Averages, checks, writes and shows the metrics since the last report."""
+    scalars = metrics_lib.mean(pending)          # Waits for the device.
+    seconds = time.perf_counter() - since
+    per_step = seconds / len(pending)
+    if not np.isfinite(scalars["train/loss"]):
+      bad = [key for key, value in scalars.items() if not np.isfinite(value)]
+      raise errors.NonFiniteError(
+          f"not finite by step {step}: {', '.join(bad)}",
+          "lower optimizer.base_lr or raise optimizer.warmup")
+    scalars["train/images_per_second"] = self.config.batch_size / per_step
+    scalars["train/data_wait"] = waited / seconds
+    self.writer.write(step, scalars)
+    self.progress.show(step, per_step, waited / seconds, scalars)
+    spread = scalars.get("features/ct_spread", 1.0)
+    if spread < COLLAPSE_SPREAD:
+      logging.warning(
+          "step %d: [CT] features have collapsed (spread %.4f); try a lower "
+          "learning rate or a higher contrastive temperature", step, spread)
+    return scalars
+
+  def _start_profile(self, step: int, start: int) -> None:
+    """Starts a jax.profiler trace before the first chosen step."""
+    first, last = self.config.profile_steps
+    if step == max(first, start + 1) and step <= last:
+      jax.profiler.start_trace(str(self.workdir / "profile"))
+
+  def _stop_profile(self, step: int, metrics: Any) -> None:
+    """Ends the trace once the last chosen step is done."""
+    if step == self.config.profile_steps[1]:
+      jax.block_until_ready(metrics)
+      jax.profiler.stop_trace()
+      self.progress.note(f"profile written to {self.workdir / 'profile'}")

@@ -1,0 +1,93 @@
+"""What a run writes down: metrics.jsonl, TensorBoard, and the progress line."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any, Mapping
+
+import jax
+import numpy as np
+from etils import epy
+
+with epy.lazy_imports():
+  from clu import metric_writers
+
+
+class Writer:
+  """Writes scalars to `metrics.jsonl` and TensorBoard, on the first host."""
+
+  def __init__(self, workdir: pathlib.Path, start_step: int):
+    """Drops the lines after `start_step`, which will be written again."""
+    self._active = jax.process_index() == 0
+    if not self._active:
+      return
+    self._file = workdir / "metrics.jsonl"
+    kept = [line for line in read(workdir) if line["step"] <= start_step]
+    self._file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+
+  def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes one report."""
+    if not self._active:
+      return
+    with open(self._file, "a") as f:
+      f.write(json.dumps({"step": step} | dict(scalars)) + "\n")
+    self._tensorboard.write_scalars(step, scalars)
+
+  def close(self) -> None:
+    if self._active:
+      self._tensorboard.close()
+
+
+def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """The lines of a run's metrics.jsonl; a torn last line is left out."""
+  file = workdir / "metrics.jsonl"
+  lines = []
+  if file.exists():
+    for line in file.read_text().splitlines():
+      try:
+        lines.append(json.loads(line))
+      except json.JSONDecodeError:
+        break
+  return lines
+
+
+def mean(steps: list[Mapping[str, jax.Array]]) -> dict[str, float]:
+  """Averages the metrics of several steps; waits for the device."""
+  steps = jax.device_get(steps)
+  return {key: float(np.mean([s[key] for s in steps])) for key in steps[-1]}
+
+
+class Progress:
+  """A line that is rewritten on a terminal and plain lines elsewhere."""
+
+  def __init__(self, total_steps: int, batch_size: int, tasks: list[str]):
+    self._total = total_steps
+    self._batch_size = batch_size
+    self._tasks = tasks
+    self._active = jax.process_index() == 0
+    self._live = sys.stdout.isatty()
+
+  def show(
+      self, step: int, seconds_per_step: float, wait: float,
+      scalars: Mapping[str, float]
+  ) -> None:
+    """Reports: step, ETA, images/s, data-wait share, the task losses."""
+    if not self._active:
+      return
+    left = (self._total - step) * seconds_per_step
+    eta = time.strftime("%H:%M:%S", time.gmtime(left))
+    losses = " · ".join(
+        f"{name} {scalars[f'{name}/loss']:.3f}" for name in self._tasks)
+    line = (
+        f"step {step}/{self._total} · ETA {eta} · "
+        f"{self._batch_size / seconds_per_step:.0f} images/s · "
+        f"data wait {wait:.1%} · {losses}")
+    print(f"\r\x1b[K{line}" if self._live else line,
+          end="" if self._live else "\n", flush=True)
+
+  def note(self, text: str) -> None:
+    """Prints a line of its own."""
+    if self._active:
+      print(f"\r\x1b[K{text}" if self._live else text, flush=True)

@@ -1,0 +1,1 @@
+"""Flax modules: the ViT encoder, the task heads, and the two together."""

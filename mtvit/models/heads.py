@@ -1,0 +1,73 @@
+"""Task heads: small MLPs that read the encoder's outputs and the queries.
+
+A head is called as `head(features, queries)`. It never gets the answers. The
+norms are LayerNorm, so a head needs no mutable collections and no statistics
+across devices.
+"""
+
+from typing import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtvit.models import vit
+
+Queries = Mapping[str, jax.Array]
+
+
+class Mlp(nn.Module):
+  """Dense layers with LayerNorm and GELU between.
+
+  Computes in the dtype of its input; norms and the output are float32.
+
+  Attributes:
+    hidden: widths of the hidden layers; empty for a linear map.
+    out: width of the output.
+  """
+  hidden: tuple[int, ...]
+  out: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    dtype = x.dtype
+    for i, width in enumerate(self.hidden):
+      x = nn.Dense(width, dtype=dtype, name=f"fc{i}")(x)
+      x = nn.LayerNorm(dtype=jnp.float32, name=f"norm{i}")(x)
+      x = jax.nn.gelu(x.astype(dtype))
+    return nn.Dense(self.out, dtype=jnp.float32, name="out")(x)
+
+
+class TokenHead(nn.Module):
+  """Reads one special token: [b, out]."""
+  token: str
+  hidden: tuple[int, ...]
+  out: int
+
+  @nn.compact
+  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+    del queries
+    return Mlp(self.hidden, self.out, name="mlp")(features.tokens[self.token])
+
+
+class PatchHead(nn.Module):
+  """One shared MLP on the patches `queries["ids"]` [b, k]: [b, k, out]."""
+  hidden: tuple[int, ...]
+  out: int
+
+  @nn.compact
+  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+    return Mlp(self.hidden, self.out, name="mlp")(features.at(queries["ids"]))
+
+
+class PairHead(nn.Module):
+  """Order-sensitive MLP on pairs `queries["ids"]` [b, m, 2]: [b, m, out]."""
+  hidden: tuple[int, ...]
+  out: int
+
+  @nn.compact
+  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+    b, m, _ = queries["ids"].shape
+    pairs = features.at(queries["ids"].reshape(b, 2 * m))   # [b, 2m, d]
+    pairs = pairs.reshape(b, m, -1)                         # [b, m, 2d]
+    return Mlp(self.hidden, self.out, name="mlp")(pairs)

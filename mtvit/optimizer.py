@@ -1,0 +1,42 @@
+"""AdamW with warm-up, cosine decay, clipping and a decay mask."""
+
+import re
+from typing import Any
+
+import jax
+import optax
+
+from mtvit import config as config_lib
+from mtvit import sharding
+
+
+def schedule(
+    config: config_lib.Optimizer, batch_size: int, total_steps: int
+) -> optax.Schedule:
+  """Learning rate by step: linear warm-up from 0, then cosine to 0.
+
+  The peak is base_lr · batch_size / 256 (Goyal et al. 2017, arXiv:1706.02677).
+  """
+  peak = config.base_lr * batch_size / 256
+  warmup = round(config.warmup * total_steps)
+  return optax.warmup_cosine_decay_schedule(
+      0.0 if warmup else peak, peak, warmup, max(total_steps, warmup + 1))
+
+
+def decay_mask(params: Any, pattern: str) -> Any:
+  """True for the parameters that the regular expression finds in the path."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: bool(re.search(pattern, sharding.path_name(path))),
+      params)
+
+
+def create(
+    config: config_lib.Optimizer, batch_size: int, total_steps: int
+) -> optax.GradientTransformation:
+  """The gradient transformation of a run."""
+  return optax.chain(
+      optax.clip_by_global_norm(config.clip_norm),
+      optax.adamw(
+          schedule(config, batch_size, total_steps), b1=config.b1,
+          b2=config.b2, weight_decay=config.weight_decay,
+          mask=lambda params: decay_mask(params, config.decay)))

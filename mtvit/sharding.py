@@ -1,0 +1,106 @@
+"""Where every array of the train state lives: a mesh and one table of rules.
+
+Axes: `data` splits the batch; `fsdp` splits the batch and the parameters;
+`tensor` splits heads and hidden units.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+import numpy as np
+
+from mtvit import config as config_lib
+from mtvit import errors
+
+# Regular expression on the "/"-joined path -> the axes of each dimension. The
+# first match wins; a path without a match is an error. Layers are the leading
+# dimension of everything under blocks/. Optimizer moments have the path of
+# their parameter at the end, so they follow it.
+RULES = (
+    (r"blocks/attn/qkv/kernel$", P(None, "fsdp", None, "tensor", None)),
+    (r"blocks/attn/qkv/bias$", P(None, None, "tensor", None)),
+    (r"blocks/attn/out/kernel$", P(None, "tensor", None, "fsdp")),
+    (r"blocks/fc1/kernel$", P(None, "fsdp", "tensor")),
+    (r"blocks/fc1/bias$", P(None, "tensor")),
+    (r"blocks/fc2/kernel$", P(None, "tensor", "fsdp")),
+    (r"blocks/(attn/out|fc2)/bias$", P()),
+    (r"blocks/norm\d/(scale|bias)$", P()),
+    (r"encoder/embed/kernel$", P(None, "fsdp")),
+    (r"encoder/embed/bias$", P()),
+    (r"encoder/norm/(scale|bias)$", P()),
+    (r"encoder/(position|token_\w+)$", P()),
+    (r"head_\w+/mlp/fc\d+/kernel$", P("fsdp", "tensor")),
+    (r"head_\w+/mlp/out/kernel$", P("fsdp", None)),
+    (r"head_\w+/mlp/(fc\d+|norm\d+|out)/(scale|bias)$", P()),
+    (r"(^|/)(count|step|rng)$", P()),
+)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+  """"params/encoder/embed/kernel" for a key path of jax.tree_util."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def create_mesh(config: config_lib.Mesh) -> jax.sharding.Mesh:
+  """The mesh over all devices.
+
+  Raises:
+    ConfigError: the axes don't multiply to the number of devices.
+  """
+  sizes = [config.data, config.fsdp, config.tensor]
+  devices = jax.device_count()
+  if sizes.count(-1) == 1:
+    known = math.prod(size for size in sizes if size != -1)
+    if known > 0 and devices % known == 0:
+      sizes[sizes.index(-1)] = devices // known
+  if min(sizes) < 1 or math.prod(sizes) != devices:
+    raise errors.ConfigError(
+        f"mesh {config.data} x {config.fsdp} x {config.tensor} does not fit "
+        f"{devices} devices", "the product must be the number of devices; one "
+        "axis may be -1")
+  return jax.make_mesh(
+      tuple(sizes), ("data", "fsdp", "tensor"),
+      axis_types=(AxisType.Auto,) * 3)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Rows of the global batch over `data` and `fsdp`."""
+  return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def state_sharding(state: Any, mesh: jax.sharding.Mesh) -> Any:
+  """The sharding of every leaf of a state, by `RULES`.
+
+  Args:
+    state: a tree of arrays or shapes.
+    mesh: of the run.
+
+  Raises:
+    ConfigError: no rule matches, or an axis does not divide a dimension.
+  """
+  def find(path, leaf):
+    name = path_name(path)
+    spec = next((s for rule, s in RULES if re.search(rule, name)), None)
+    if spec is None:
+      raise errors.ConfigError(
+          f"no sharding rule matches {name} {leaf.shape}",
+          "add one to mtvit/sharding.py")
+    for size, axis in zip(leaf.shape, spec):
+      if axis is not None and size % mesh.shape[axis]:
+        raise errors.ConfigError(
+            f"{name} {leaf.shape}: a dimension of {size} can't be split over "
+            f"mesh.{axis}={mesh.shape[axis]}")
+    return NamedSharding(mesh, spec)
+
+  return jax.tree_util.tree_map_with_path(find, state)
+
+
+def global_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Makes this host's rows its part of the global batch."""
+  sharding = batch_sharding(mesh)
+  return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+      batch)

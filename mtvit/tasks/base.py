@@ -1,0 +1,227 @@
+"""What a pretext task is: its corruption, its head, its loss, its pictures.
+
+A task is declared once, in one file. Its dataclass fields are its config keys;
+`geometry` and `statistics` are bound when a run is built.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Iterable, Mapping, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+MODES = ("train", "corrupt", "off")
+Metrics = dict[str, jax.Array]
+
+
+class Geometry(NamedTuple):
+  """The views of a run.
+
+  Attributes:
+    image_size: side of a view, pixels.
+    patch_size: side of a patch, pixels.
+    num_views: views in a global batch (images times views per image).
+  """
+  image_size: int
+  patch_size: int
+  num_views: int
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Patches per column and per row."""
+    side = self.image_size // self.patch_size
+    return side, side
+
+
+class Corrupted(NamedTuple):
+  """What a task did to a batch of views.
+
+  Attributes:
+    patches: uint8 [b, n, p, p, 3], the views after the corruption.
+    queries: field -> [b, ...], what the head may look at.
+    answers: field -> [b, ...], what only the loss sees.
+    hide_ids: int32 [b, k] patches that lose their position embedding, or None.
+  """
+  patches: Any
+  queries: dict[str, Any] = {}
+  answers: dict[str, Any] = {}
+  hide_ids: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+  """A picture of one view with marks on its patches.
+
+  Attributes:
+    title: what it shows.
+    image: uint8 [h, w, 3].
+    boxes: (patch id, colour) of the patches to frame.
+    arrows: (from patch id, to patch id, colour, label).
+  """
+  title: str
+  image: np.ndarray
+  boxes: tuple[tuple[int, str], ...] = ()
+  arrows: tuple[tuple[int, int, str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+  """Base of all tasks; a subclass names itself and overrides what it needs.
+
+  Attributes:
+    mode: "train" (corruption and loss), "corrupt" (corruption only, the
+      augmentation control) or "off".
+    weight: of the loss divided by its trivial value.
+    geometry: bound by `tasks.create`; not a config key.
+    statistics: what `measure` found; not a config key.
+  """
+  name: ClassVar[str]
+  token: ClassVar[str | None] = None
+  num_blocks: ClassVar[int] = 0    # 3x3 blocks that `claim` takes
+  num_patches: ClassVar[int] = 0   # single patches that `claim` takes
+
+  mode: str
+  weight: float
+  geometry: Geometry | None = None
+  statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    self.check_choice("mode", MODES)
+    if not 0 <= self.weight < float("inf"):
+      raise ValueError(f"weight={self.weight} must be finite and >= 0")
+
+  def check_choice(self, field: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless the field holds one of `choices`."""
+    value = getattr(self, field)
+    if value not in choices:
+      raise ValueError(
+          f"{field} is {value!r}; choose one of {', '.join(choices)}")
+
+  @classmethod
+  def config_fields(cls) -> tuple[str, ...]:
+    """Names of the config keys."""
+    bound = ("geometry", "statistics")
+    return tuple(
+        f.name for f in dataclasses.fields(cls) if f.name not in bound)
+
+  @property
+  def trains(self) -> bool:
+    return self.mode == "train"
+
+  @property
+  def trivial_loss(self) -> float:
+    """The loss of the constant predictor; the step divides by it."""
+    raise NotImplementedError
+
+  # Corruption, in TensorFlow, on whole batches.
+
+  def claim(self, layout: Any, draw: Any) -> Any:
+    """Which patches are this task's alone.
+
+    Args:
+      layout: `data.corruption.Layout`: the grid and what is still free.
+      draw: stateless randomness of this task.
+
+    Returns:
+      int32 [b, k] patch ids, or None if the task changes no pixels.
+    """
+    del layout, draw
+    return None
+
+  def corrupt(
+      self, patches: Any, ids: Any, layout: Any, draw: Any
+  ) -> Corrupted:
+    """Corrupts the claimed patches of a batch.
+
+    Args:
+      patches: uint8 [b, n, p, p, 3].
+      ids: what `claim` returned.
+      layout: the grid, all that any task claimed, and which views are gray.
+      draw: stateless randomness of this task.
+    """
+    del ids, layout, draw
+    return Corrupted(patches)
+
+  # Model and loss, in JAX.
+
+  def head(self) -> nn.Module:
+    """The module that maps (features, queries) to the prediction."""
+    raise NotImplementedError
+
+  def loss(
+      self, predicted: jax.Array, answers: Mapping[str, jax.Array]
+  ) -> tuple[jax.Array, Metrics]:
+    """Scalar float32 loss over the global batch, and scalar metrics.
+
+    The metrics include `skill`, 1 - loss / loss of the constant predictor.
+    """
+    raise NotImplementedError
+
+  def measure(
+      self, batches: Iterable[Mapping[str, np.ndarray]]
+  ) -> dict[str, Any]:
+    """What the task needs to know of the training data, as JSON values.
+
+    Args:
+      batches: of augmented, uncorrupted views: `image` uint8 [b, h, w, 3] and
+        `gray_view` bool [b], the views that lost their colour.
+    """
+    del batches
+    return {}
+
+  # Pictures, in numpy.
+
+  def panels(
+      self, image: np.ndarray, queries: Mapping[str, np.ndarray],
+      answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
+  ) -> list[Panel]:
+    """Shows one corrupted view, the truth, and the prediction if given.
+
+    Args:
+      image: uint8 [h, w, 3], the corrupted view.
+      queries: this view's fields, without the batch axis.
+      answers: likewise.
+      predicted: the head's output for this view.
+    """
+    del image, queries, answers, predicted
+    return []
+
+
+def classification(
+    logits: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, Metrics]:
+  """Cross-entropy over the last axis against uniform guessing.
+
+  Args:
+    logits: [..., classes].
+    labels: int [...].
+  """
+  logits = logits.astype(jnp.float32)
+  loss = optax.losses.softmax_cross_entropy_with_integer_labels(
+      logits, labels).mean()
+  return loss, {
+      "accuracy": jnp.mean(logits.argmax(-1) == labels),
+      "skill": 1 - loss / np.log(logits.shape[-1]),
+  }
+
+
+def paste(
+    image: np.ndarray, ids: np.ndarray, patches: np.ndarray
+) -> np.ndarray:
+  """Returns a copy of a view with some patches replaced.
+
+  Args:
+    image: uint8 [h, w, 3].
+    ids: int [k] patch ids in reading order.
+    patches: uint8 [k, p, p, 3].
+  """
+  image = image.copy()
+  p = patches.shape[1]
+  columns = image.shape[1] // p
+  for i, patch in zip(ids, patches):
+    y, x = (i // columns) * p, (i % columns) * p
+    image[y:y + p, x:x + p] = patch
+  return image
