@@ -18,6 +18,9 @@ from mtvit.data import image_ops
 
 VIEWS = 2
 
+# Nothing mapped here branches on tensors, and converting it takes seconds.
+_plain = tf.autograph.experimental.do_not_convert
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -85,6 +88,7 @@ def train_batches(
     images = tf.constant(source.images)
     labels = tf.constant(source.labels)
 
+    @_plain
     def crop_all(step):
       ids = example_ids(spec, step, source.num_examples)
       rows, columns = _crops(
@@ -96,13 +100,18 @@ def train_batches(
     batches = steps.map(crop_all, num_parallel_calls=tf.data.AUTOTUNE)
   else:
     records = _records(source, spec, steps, start_step)
-    chances = steps.map(lambda s: spec.draw(s).fold("crop").uniform("box", (4,)))
+    chances = steps.map(_plain(
+        lambda step: spec.draw(step).fold("crop").uniform("box", (4,))))
     chances = chances.unbatch().batch(VIEWS)                # [views, 4]
-    crop = lambda record, u: (
-        _decode_crops(record[0], u, spec), record[1], record[2])
+
+    @_plain
+    def crop(record, u):
+      return _decode_crops(record[0], u, spec), record[1], record[2]
+
     examples = tf.data.Dataset.zip(records, chances).map(
         crop, num_parallel_calls=tf.data.AUTOTUNE)
 
+    @_plain
     def finish(step, batch):
       views, label, ids = batch
       x = tf.cast(tf.reshape(views, [-1, *views.shape[2:]]), tf.float32)
@@ -112,14 +121,14 @@ def train_batches(
     batches = tf.data.Dataset.zip(
         steps, examples.batch(local, drop_remainder=True)
     ).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-  return batches.map(lambda step, batch: batch).prefetch(2)
+  return batches.map(_plain(lambda step, batch: batch)).prefetch(2)
 
 
 def _records(source, spec, steps, start_step):
   """This host's (encoded image, label, id), one by one, from a step on."""
   if source.kind == "indexed":
-    return source.lookup(steps.map(
-        lambda step: example_ids(spec, step, source.num_examples)).unbatch())
+    return source.lookup(steps.map(_plain(
+        lambda step: example_ids(spec, step, source.num_examples))).unbatch())
   local = spec.batch_size // spec.process_count
   return source.stream(
       spec.seed, start_step * local, spec.process_index, spec.process_count)
@@ -207,16 +216,16 @@ def eval_batches(
   n = source.num_examples
   ids = np.arange(n) if limit is None or limit >= n else (
       np.arange(limit) * n // limit)
-  resize = lambda image: _centre(image, image_size)
   parallel = dict(num_parallel_calls=tf.data.AUTOTUNE)
   if source.images is not None:
     images, labels = tf.constant(source.images), tf.constant(source.labels)
-    ds = tf.data.Dataset.from_tensor_slices(ids).map(
-        lambda i: (resize(images[i]), labels[i]), **parallel)
+    load = lambda i: (_centre(images[i], image_size), labels[i])
+    ds = tf.data.Dataset.from_tensor_slices(ids)
   else:
-    ds = source.lookup(tf.data.Dataset.from_tensor_slices(ids)).map(
-        lambda data, label, i: (resize(datasets.decode(data)), label),
-        **parallel)
+    load = lambda data, label, i: (
+        _centre(datasets.decode(data), image_size), label)
+    ds = source.lookup(tf.data.Dataset.from_tensor_slices(ids))
+  ds = ds.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
   for image, label in ds.batch(batch_size).prefetch(2).as_numpy_iterator():
     missing = batch_size - len(label)
     pad = lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))

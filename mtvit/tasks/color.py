@@ -16,6 +16,7 @@ WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
+@jax.jit
 def rgb_to_lab(rgb: jax.Array) -> jax.Array:
   """sRGB in [0, 1], [..., 3] -> L in [0, 100] and a, b, [..., 3], float32."""
   linear = jnp.where(
@@ -26,6 +27,7 @@ def rgb_to_lab(rgb: jax.Array) -> jax.Array:
   return jnp.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
+@jax.jit
 def lab_to_rgb(lab: jax.Array) -> jax.Array:
   """The inverse of `rgb_to_lab`, clipped to the sRGB gamut."""
   l, a, b = jnp.moveaxis(lab, -1, 0)

@@ -103,11 +103,11 @@ class Colorize(base.Task):
     p = self.geometry.patch_size
     seen = {target: [np.zeros((0, 2))] for target in TARGETS}
     for batch in batches:
-      image = batch["image"][~batch["gray_view"]]           # [b, h, w, 3]
-      b, h, w, _ = image.shape
-      patches = image.reshape(b, h // p, p, w // p, p, 3).swapaxes(2, 3)
-      ab = color.rgb_to_lab(jnp.asarray(patches) / 255.0)[..., 1:]
-      pixels = np.asarray(ab).reshape(-1, p * p, 2)         # [b*n, p*p, 2]
+      lab = color.rgb_to_lab(batch["image"] / np.float32(255))
+      ab = np.asarray(lab)[~batch["gray_view"], ..., 1:]    # [b, h, w, 2]
+      b, h, w, _ = ab.shape
+      ab = ab.reshape(b, h // p, p, w // p, p, 2).swapaxes(2, 3)
+      pixels = ab.reshape(-1, p * p, 2)                     # [b*n, p*p, 2]
       seen["pixel"].append(pixels.reshape(-1, 2))
       seen["mean"].append(pixels.mean(axis=1))
     result = {}
@@ -153,6 +153,6 @@ class Colorize(base.Task):
     found = self.statistics[self.target]
     ab = predicted.reshape(k, -1, 2) * found["deviation"] + found["mean"]
     ab = np.broadcast_to(ab, (k, p * p, 2)).reshape(k, p, p, 2)
-    lightness = color.rgb_to_lab(jnp.asarray(pixels) / 255.0)[..., :1]
+    lightness = color.rgb_to_lab(pixels / np.float32(255))[..., :1]
     rgb = color.lab_to_rgb(jnp.concatenate([lightness, ab], axis=-1))
     return np.asarray(jnp.round(rgb * 255)).astype(np.uint8)
