@@ -103,20 +103,20 @@ def sources(
       for split in (config.train_split, config.test_split))
 
 
-def _local_batches(config, tasks, source, steps):
-  """The first global batches of a run, in numpy, whatever the hosts."""
+def _batches(config, tasks, source, start, stop):
+  """Global batches of a run's steps, in numpy, however many hosts there are."""
   spec = dataclasses.replace(
       pipeline_spec(config, tasks), process_index=0, process_count=1)
-  return list(
-      pipeline.train_batches(source, spec, 0, steps).as_numpy_iterator())
+  return list(pipeline.train_batches(
+      source, spec, start, stop).as_numpy_iterator())
 
 
 def sample(
     config: config_lib.Config, tasks: Sequence[base.Task],
-    source: "datasets.Source"
+    source: "datasets.Source", step: int = 0
 ) -> dict[str, Any]:
-  """The first training batch, in numpy."""
-  return _local_batches(config, tasks, source, 1)[0]
+  """The training batch of a step, in numpy."""
+  return _batches(config, tasks, source, step, step + 1)[0]
 
 
 def measure(
@@ -125,7 +125,7 @@ def measure(
 ) -> dict[str, Any]:
   """What the tasks need to know of the training views, by task name."""
   steps = -(-STATISTICS_IMAGES // config.batch_size)
-  batches = _local_batches(config, (), source, steps)
+  batches = _batches(config, (), source, 0, steps)
   return {task.name: task.measure(batches) for task in tasks}
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the train state and a JSON of what it takes to rebuild the run."""
+"""Checkpoints: the train state, and as JSON what rebuilds the run around it."""
 
 import pathlib
 from typing import Any
@@ -60,7 +60,8 @@ class Checkpointer:
     except (ValueError, KeyError, OSError) as e:
       raise errors.CheckpointError(
           f"checkpoint {self._manager.directory}/{step} can't be restored: "
-          f"{str(e)[:200]}", "use another --workdir, or remove that step") from e
+          f"{str(e)[:200]}",
+          "use another --workdir, or remove that step") from e
 
   def close(self) -> None:
     """Waits for what is being saved."""

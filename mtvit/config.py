@@ -63,7 +63,8 @@ class Augment:
   def __post_init__(self):
     low, high = self.crop_scale
     if not 0 < low <= high <= 1:
-      raise ValueError(f"crop_scale={self.crop_scale} must be 0 < low <= high <= 1")
+      raise ValueError(
+          f"crop_scale={self.crop_scale} must be 0 < low <= high <= 1")
     one = lambda value: (value, 0, 1)
     errors.check_ranges(
         flip=one(self.flip), jitter=one(self.jitter), gray=one(self.gray),

@@ -9,6 +9,7 @@ from typing import Any, Callable
 from absl import app
 from absl import flags
 from absl import logging
+import ml_collections
 from ml_collections import config_flags
 
 from mtvit import config as config_lib
@@ -43,12 +44,18 @@ def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
   """The config of a --config flag as plain values.
 
   Raises:
-    ConfigError: the flag is missing.
+    ConfigError: the flag is missing, or the file can't be read.
   """
-  if holder.value is None:
+  value = holder.value
+  if value is None:
     raise errors.ConfigError(
         "--config is missing", "--config=configs/quickstart.py")
-  return config_lib.to_plain(holder.value)
+  if not isinstance(value, ml_collections.ConfigDict):
+    try:
+      value.to_dict()      # A file that did not load raises why on any use.
+    except Exception as e:
+      raise errors.ConfigError(f"--config: {_one_line(e)}") from e
+  return config_lib.to_plain(value)
 
 
 def default_workdir(holder: flags.FlagHolder) -> str:
@@ -66,11 +73,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
     raise errors.ConfigError(f"command line: {e}") from e
   except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
     # From the config file, or from an override of it.
-    raise errors.ConfigError(f"--config: {str(e).strip()}") from e
+    raise errors.ConfigError(f"--config: {_one_line(e)}") from e
+
+
+def _one_line(error: Exception) -> str:
+  """The message of an error; that of a KeyError without its quotes."""
+  return " ".join(str(error.args[0] if error.args else error).split())
 
 
 def _fail(error: errors.UserError) -> None:
-  if _TRACEBACK.value if flags.FLAGS.is_parsed() else False:
+  if flags.FLAGS.is_parsed() and _TRACEBACK.value:
     traceback.print_exception(error)
   word = "stopped" if isinstance(error, errors.Preempted) else "error"
   print(f"{word}: {error}", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ Running the same command again continues from the last checkpoint.
 import importlib.metadata
 import pathlib
 import time
+from typing import Any, Mapping
 
 from absl import flags
 from etils import epy
@@ -42,19 +43,40 @@ _ALLOW_CHANGE = flags.DEFINE_bool(
 
 
 def main() -> None:
-  """One run, from a config to `result.json`."""
+  """The command line."""
+  raw = entry.config_values(_CONFIG)
+  workdir = _WORKDIR.value or entry.default_workdir(_CONFIG)
+  pretrain(
+      raw, pathlib.Path(workdir), allow_config_change=_ALLOW_CHANGE.value)
+
+
+def pretrain(
+    raw: Mapping[str, Any], workdir: pathlib.Path, *,
+    allow_config_change: bool = False
+) -> dict[str, Any]:
+  """One run, from a config to `result.json`; continues what it finds there.
+
+  Args:
+    raw: the config as plain values.
+    workdir: where the run is kept.
+    allow_config_change: continue a run that had another config.
+
+  Returns:
+    What `result.json` holds.
+
+  Raises:
+    UserError: see `errors` for the kinds.
+  """
   began = time.time()
   # ---- Configuration: all that can be wrong is found before data is touched
-  raw = entry.config_values(_CONFIG)
   config = config_lib.parse(raw)
-  workdir = pathlib.Path(_WORKDIR.value or entry.default_workdir(_CONFIG))
   tasks = build.tasks(config)
   mesh = sharding.create_mesh(config.mesh)
   build.check_batch(config, mesh)
   checkpointer = checkpoint.Checkpointer(workdir, config.keep_checkpoints)
   start = checkpointer.latest_step() or 0
   saved = checkpointer.meta(start) if start else None
-  if saved and not _ALLOW_CHANGE.value:
+  if saved and not allow_config_change:
     build.check_same(saved["config"], raw)
 
   # ---- Data: two views of each image, disjoint patches of them corrupted
@@ -112,11 +134,13 @@ def main() -> None:
     writer.close()
     pictures = monitor.save_report(
         workdir, model, state.params, build.sample(config, tasks, train), mesh)
-  build.save_json(workdir / "result.json", report | scores | {
+  print(build.summary(tasks, report | scores, pictures))
+  result = report | scores | {
       "steps": total_steps, "seconds": time.time() - began,
       "versions": {name: importlib.metadata.version(name) for name in (
-          "jax", "flax", "optax", "orbax-checkpoint")}})
-  print(build.summary(tasks, report | scores, pictures))
+          "jax", "flax", "optax", "orbax-checkpoint")}}
+  build.save_json(workdir / "result.json", result)
+  return result
 
 
 if __name__ == "__main__":

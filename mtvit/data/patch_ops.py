@@ -12,7 +12,7 @@ def patchify(images: Any, p: int) -> Any:
   """[b, h, w, 3] -> [b, n, p, p, 3], patches in reading order."""
   _, h, w, c = images.shape
   x = tf.reshape(images, [-1, h // p, p, w // p, p, c])
-  x = tf.transpose(x, [0, 1, 3, 2, 4, 5])                   # [b, gh, gw, p, p, c]
+  x = tf.transpose(x, [0, 1, 3, 2, 4, 5])                   # [b,gh,gw,p,p,c]
   return tf.reshape(x, [-1, (h // p) * (w // p), p, p, c])
 
 
@@ -21,7 +21,7 @@ def unpatchify(patches: Any, grid: tuple[int, int]) -> Any:
   gh, gw = grid
   _, _, p, _, c = patches.shape
   x = tf.reshape(patches, [-1, gh, gw, p, p, c])
-  x = tf.transpose(x, [0, 1, 3, 2, 4, 5])                   # [b, gh, p, gw, p, c]
+  x = tf.transpose(x, [0, 1, 3, 2, 4, 5])                   # [b,gh,p,gw,p,c]
   return tf.reshape(x, [-1, gh * p, gw * p, c])
 
 

@@ -216,7 +216,6 @@ def eval_batches(
   n = source.num_examples
   ids = np.arange(n) if limit is None or limit >= n else (
       np.arange(limit) * n // limit)
-  parallel = dict(num_parallel_calls=tf.data.AUTOTUNE)
   if source.images is not None:
     images, labels = tf.constant(source.images), tf.constant(source.labels)
     load = lambda i: (_centre(images[i], image_size), labels[i])
@@ -227,10 +226,14 @@ def eval_batches(
     ds = source.lookup(tf.data.Dataset.from_tensor_slices(ids))
   ds = ds.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
   for image, label in ds.batch(batch_size).prefetch(2).as_numpy_iterator():
-    missing = batch_size - len(label)
-    pad = lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-    yield {"image": pad(image), "label": pad(label.astype(np.int32)),
+    yield {"image": _fill(image, batch_size),
+           "label": _fill(label.astype(np.int32), batch_size),
            "valid": np.arange(batch_size) < len(label)}
+
+
+def _fill(x: np.ndarray, rows: int) -> np.ndarray:
+  """Appends rows of zeros."""
+  return np.pad(x, [(0, rows - len(x))] + [(0, 0)] * (x.ndim - 1))
 
 
 def _centre(image: Any, size: int) -> Any:

@@ -30,7 +30,7 @@ def view_panels(
 
 
 def draw_panel(axes: Any, panel: Any, patch_size: int) -> None:
-  """Draws an image with its boxes and arrows."""
+  """Draws an image with its boxes, arrows and labels."""
   axes.imshow(panel.image, interpolation="nearest")
   axes.set_title(panel.title, fontsize=8)
   axes.axis("off")
@@ -41,13 +41,15 @@ def draw_panel(axes: Any, panel: Any, patch_size: int) -> None:
   for i, color in panel.boxes:
     axes.add_patch(mpl_patches.Rectangle(
         corner(i), patch_size, patch_size, fill=False, color=color, lw=1))
-  for start, end, color, label in panel.arrows:
+  for i, (dy, dx), color in panel.arrows:
     axes.annotate(
-        "", xy=middle(end), xytext=middle(start),
-        arrowprops=dict(arrowstyle="->", color=color, lw=1.5))
+        "", xy=middle(i) + 0.8 * patch_size * np.array([dx, dy]),
+        xytext=middle(i),
+        arrowprops=dict(arrowstyle="-|>", color=color, lw=1.5))
+  for i, color, text in panel.labels:
     axes.annotate(
-        label, middle(start), color=color, fontsize=9, ha="center",
-        va="center", weight="bold")
+        text, corner(i) + 1, color=color, fontsize=8, ha="left", va="top",
+        weight="bold")
 
 
 def save_grid(
@@ -71,7 +73,7 @@ def save_predictions(
     tasks: Sequence[Any], patch_size: int, folder: pathlib.Path,
     num_views: int = 6
 ) -> list[pathlib.Path]:
-  """Writes `<task>.png`, input beside prediction beside truth, of some views."""
+  """Writes `<task>.png`: input, prediction and truth of some views."""
   files = []
   for task in tasks:
     rows = [view_panels(batch, predicted, task, view)

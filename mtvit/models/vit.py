@@ -170,7 +170,7 @@ class Encoder(nn.Module):
     p = self.patch_size
     gh, gw = h // p, w // p
     x = image.astype(self.dtype) / 127.5 - 1                # [b, h, w, c]
-    x = x.reshape(b, gh, p, gw, p, c).swapaxes(2, 3)        # [b, gh, gw, p, p, c]
+    x = x.reshape(b, gh, p, gw, p, c).swapaxes(2, 3)        # [b,gh,gw,p,p,c]
     x = x.reshape(b, gh * gw, p * p * c)                    # [b, n, p*p*c]
     x = nn.Dense(
         self.width, dtype=self.dtype, name="embed",

@@ -59,12 +59,14 @@ class Panel:
     title: what it shows.
     image: uint8 [h, w, 3].
     boxes: (patch id, colour) of the patches to frame.
-    arrows: (from patch id, to patch id, colour, label).
+    arrows: (patch id, (rows, columns), colour), from its centre by so much.
+    labels: (patch id, colour, text).
   """
   title: str
   image: np.ndarray
   boxes: tuple[tuple[int, str], ...] = ()
-  arrows: tuple[tuple[int, int, str, str], ...] = ()
+  arrows: tuple[tuple[int, tuple[int, int], str], ...] = ()
+  labels: tuple[tuple[int, str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

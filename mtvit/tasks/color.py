@@ -30,8 +30,8 @@ def rgb_to_lab(rgb: jax.Array) -> jax.Array:
 @jax.jit
 def lab_to_rgb(lab: jax.Array) -> jax.Array:
   """The inverse of `rgb_to_lab`, clipped to the sRGB gamut."""
-  l, a, b = jnp.moveaxis(lab, -1, 0)
-  y = (l + 16) / 116
+  lightness, a, b = jnp.moveaxis(lab, -1, 0)
+  y = (lightness + 16) / 116
   f = jnp.stack([y + a / 500, y, y - b / 200], axis=-1)
   xyz = jnp.where(f > 0.2068966, f ** 3, (f - 16 / 116) / 7.787) * WHITE
   linear = jnp.matmul(

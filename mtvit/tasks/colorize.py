@@ -130,8 +130,8 @@ class Colorize(base.Task):
     panels = [base.Panel("gray patches", image, boxes)]
     if predicted is not None:
       pixels = self._colorise(answers["pixels"], predicted)
-      panels.append(
-          base.Panel("predicted colour", base.paste(image, ids, pixels), boxes))
+      image = base.paste(image, ids, pixels)
+      panels.append(base.Panel("predicted colour", image, boxes))
     if answers["gray_view"]:
       return panels + [base.Panel("gray view: no loss", truth, boxes)]
     return panels + [base.Panel("true colour", truth, boxes)]
@@ -147,8 +147,10 @@ class Colorize(base.Task):
     found = self.statistics[self.target]
     return (ab - jnp.asarray(found["mean"])) / jnp.asarray(found["deviation"])
 
-  def _colorise(self, pixels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The true luminance with the predicted colour, uint8 [k, p, p, 3]."""
+  def _colorise(
+      self, pixels: np.ndarray, predicted: np.ndarray
+  ) -> np.ndarray:
+    """The true lightness with the predicted colour, uint8 [k, p, p, 3]."""
     k, p = pixels.shape[:2]
     found = self.statistics[self.target]
     ab = predicted.reshape(k, -1, 2) * found["deviation"] + found["mean"]

@@ -5,10 +5,10 @@ random order. Predicted is where the second lies, seen from the first: 0 to 7 in
 reading order. Each patch is cropped and jittered on its own, so that the answer
 is not read off matching edges or colours.
 
-The answer can be read off the position embeddings (report: the ViT "can cheat").
-`position="keep"` allows it, as the report does. With "drop" the patches of the
-pairs get no embedding; which slots lack one still tells something, and the
-metric `slot_bound` says how much.
+The answer can be read off the position embeddings (report: the ViT "can
+cheat"). `position="keep"` allows it, as the report does. With "drop" the
+patches of the pairs get no embedding; which slots lack one still tells
+something, and the metric `slot_bound` says how much.
 """
 
 import dataclasses
@@ -32,7 +32,8 @@ with epy.lazy_imports():
 POSITIONS = ("keep", "drop")
 # Places of the eight neighbours within a 3x3 block; the centre is place 4.
 NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)
-ARROWS = "↖↑↗←→↙↓↘"
+# Rows and columns from the centre to each of them.
+OFFSETS = tuple((place // 3 - 1, place % 3 - 1) for place in NEIGHBOURS)
 
 
 def slot_bound(num_pairs: int) -> float:
@@ -154,14 +155,18 @@ class RelativePosition(base.Task):
   ) -> list[base.Panel]:
     pairs, labels = queries["ids"], answers["label"]
     boxes = tuple((int(i), "cyan") for i in pairs.flat)
-    arrows = tuple(
-        (int(a), int(b), "cyan", ARROWS[label])
-        for (a, b), label in zip(pairs, labels))
-    panels = [base.Panel("pairs, true direction", image, boxes, arrows)]
+
+    def panel(title, answer, colors):
+      return base.Panel(
+          title, image, boxes, tuple(
+              (int(first), OFFSETS[i], color)
+              for first, i, color in zip(pairs[:, 0], answer, colors)),
+          tuple((int(first), color, str(i))
+                for first, i, color in zip(pairs[:, 0], answer, colors)))
+
+    panels = [panel("pairs, true direction", labels, ["cyan"] * len(pairs))]
     if predicted is not None:
       guesses = predicted.argmax(-1)
-      arrows = tuple(
-          (int(a), int(b), "lime" if guess == label else "red", ARROWS[guess])
-          for (a, b), label, guess in zip(pairs, labels, guesses))
-      panels.append(base.Panel("predicted direction", image, boxes, arrows))
+      colors = np.where(guesses == labels, "lime", "red")
+      panels.append(panel("predicted direction", guesses, colors))
     return panels

@@ -1,0 +1,49 @@
+# Sourced by the launch scripts: makes .venv and keeps it up to date.
+# shellcheck shell=bash
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${MTVIT_VENV:-$ROOT/.venv}"
+
+# Prints a Python of a version that the pins are for, or nothing.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys; sys.exit(
+        sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
+# install NAME FILE...: installs requirement files into $VENV, once for each
+# content of the files.
+install() {
+  local name="$1" python stamp want
+  shift
+  if [[ ! -x "$VENV/bin/python" ]]; then
+    python="$(find_python)"
+    if [[ -z "$python" ]]; then
+      echo "error: no Python 3.11 or 3.12 found" >&2
+      echo "  fix: install one, or set PYTHON=/path/to/python3.11" >&2
+      exit 2
+    fi
+    if ! "$python" -m venv "$VENV"; then
+      rm -rf "$VENV"
+      echo "error: $python -m venv failed" >&2
+      echo "  fix: on Debian or Ubuntu, apt install python3-venv" >&2
+      exit 2
+    fi
+  fi
+  stamp="$VENV/.installed_$name"
+  want="$(cat "$@" | cksum)"
+  if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
+    echo "installing $name into $VENV (some minutes, once)"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+      "${@/#/--requirement=}"
+    echo "$want" > "$stamp"
+  fi
+}
+
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"

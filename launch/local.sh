@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs mtvit on this machine, in .venv, which it makes on the first start.
+#
+#   bash launch/local.sh                              # trains the quickstart
+#   bash launch/local.sh mtvit.pretrain --config=configs/cifar10.py
+#   bash launch/local.sh mtvit.tools.inspect_batch --config=configs/quickstart.py
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+install requirements "$ROOT/requirements.txt"
+if [[ $# -eq 0 ]]; then
+  set -- mtvit.pretrain --config="$ROOT/configs/quickstart.py" \
+    --workdir="$ROOT/runs/quickstart"
+fi
+exec "$VENV/bin/python" -m "$@"

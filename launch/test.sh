@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs what the tests need into .venv and runs them.
+#
+#   bash launch/test.sh                       # all fast tests
+#   bash launch/test.sh tests/tasks -k color  # any pytest arguments
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+install requirements "$ROOT/requirements.txt"
+install test_requirements "$ROOT/tests/requirements.txt"
+if [[ $# -eq 0 ]]; then
+  set -- "$ROOT/tests" -n 2
+fi
+cd "$ROOT"
+exec "$VENV/bin/python" -m pytest --durations=15 "$@"

@@ -1,0 +1,55 @@
+"""Writes a PNG of a training batch: what the model sees, and the answers.
+
+  python -m mtvit.tools.inspect_batch --config=configs/quickstart.py \
+      --step=0 --output=runs/batch.png
+
+Each row is a view, the two views of an image one below the other: before the
+patch corruption, after it, and with each task's patches and answers.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from mtvit import build
+from mtvit import config as config_lib
+from mtvit import entry
+from mtvit import errors
+from mtvit.evals import pictures
+from mtvit.tasks import base
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+_OUTPUT = flags.DEFINE_string("output", "batch.png", "The PNG to write.")
+_STEP = flags.DEFINE_integer("step", 0, "Which step's batch.", lower_bound=0)
+_IMAGES = flags.DEFINE_integer(
+    "images", 4, "How many of its images.", lower_bound=1)
+
+
+def main() -> None:
+  """Makes one batch as the run would, and draws it."""
+  output = pathlib.Path(_OUTPUT.value)
+  if output.suffix != ".png":
+    raise errors.ConfigError(f"--output={output} must end in .png")
+  config = config_lib.parse(entry.config_values(_CONFIG))
+  tasks = build.tasks(config)
+  train, _ = build.sources(config.data)
+  build.total_steps(config, train.num_examples)     # Checks the batch size.
+  views = min(build.VIEWS * _IMAGES.value, build.VIEWS * config.batch_size)
+  clean = build.sample(config, (), train, _STEP.value)
+  batch = build.sample(config, tasks, train, _STEP.value)
+  rows = []
+  for view in range(views):
+    title = f"example {batch['index'][view]}, view {view % build.VIEWS}"
+    row = [base.Panel(title, clean["image"][view]),
+           base.Panel("corrupted", batch["image"][view])]
+    for task in tasks:
+      row += pictures.view_panels(batch, None, task, view)
+    rows.append(row)
+  pictures.save_grid(rows, config.model.patch_size, output)
+  print(output)
+
+
+if __name__ == "__main__":
+  entry.run(main)
