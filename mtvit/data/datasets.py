@@ -8,6 +8,7 @@ come in file order; resuming skips over them).
 import dataclasses
 import hashlib
 import pathlib
+import re
 import time
 from typing import Any
 
@@ -222,18 +223,19 @@ def _find_builder(name: str, data_dir: str | None) -> Any:
   root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
   try:
     # What was prepared on disk; this needs no builder code and no network.
-    return tfds.builder_from_directory(
-        tfds.core.load.find_builder_dir(name, data_dir=root))
-  except Exception:  # pylint: disable=broad-except
-    pass
-  if name.split("/")[0].split(":")[0] not in tfds.list_builders():
-    raise errors.ConfigError(
-        f"data.name={name}: no such data set",
-        "photo_crops, folder:PATH or a name of "
-        "https://www.tensorflow.org/datasets/catalog")
-  raise errors.DataError(
-      f"data set {name} is not prepared in {root}",
-      f"bash launch/prepare_tfds.sh {name} --data_dir={root}")
+    parsed, kwargs = tfds.core.naming.parse_builder_name_kwargs(
+        name, data_dir=root)
+    return tfds.core.read_only_builder.builder_from_files(
+        parsed.name, **kwargs)
+  except tfds.core.registered.DatasetNotFoundError as e:
+    if re.split("[/:]", name)[0] not in tfds.list_builders():
+      raise errors.ConfigError(
+          f"data.name={name}: no such data set",
+          "photo_crops, folder:PATH or a name of "
+          "https://www.tensorflow.org/datasets/catalog") from e
+    raise errors.DataError(
+        f"data set {name} is not prepared in {root}",
+        f"bash launch/prepare_tfds.sh {name} --data_dir={root}") from e
 
 
 def _hold(source: Source, cache_dir: pathlib.Path, memory_mb: int) -> Source:

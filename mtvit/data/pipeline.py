@@ -102,7 +102,7 @@ def train_batches(
     records = _records(source, spec, steps, start_step)
     chances = steps.map(_plain(
         lambda step: spec.draw(step).fold("crop").uniform("box", (4,))))
-    chances = chances.unbatch().batch(VIEWS)                # [views, 4]
+    chances = chances.unbatch().batch(VIEWS, drop_remainder=True)
 
     @_plain
     def crop(record, u):

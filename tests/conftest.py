@@ -1,0 +1,52 @@
+"""Eight simulated devices, a tiny config, and small real images on disk."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+from PIL import Image  # noqa: E402
+import pytest  # noqa: E402
+
+from configs import quickstart  # noqa: E402
+from mtvit import config as config_lib  # noqa: E402
+from mtvit.data import photo_crops  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+  """train/ (4 classes of 10) and test/ (4 of 5): 24 px crops, PNG."""
+  root = tmp_path_factory.mktemp("images")
+  for split, count in (("train", 10), ("test", 5)):
+    for name in ("astronaut", "coffee", "rocket", "flower"):
+      folder = root / split / name
+      folder.mkdir(parents=True)
+      for i, crop in zip(range(count), photo_crops.crops(name, split)):
+        Image.fromarray(crop).resize((24, 24)).save(folder / f"{i}.png")
+  return root
+
+
+@pytest.fixture
+def tiny(image_folder, tmp_path):
+  """A run that takes seconds: ViT pico with one layer's worth of everything."""
+  config = quickstart.get_config()
+  config.total_steps = 4
+  config.batch_size = 8
+  config.data.name = f"folder:{image_folder}"
+  config.data.cache_dir = str(tmp_path / "cache")
+  config.model.variant = "pico/8"
+  config.model.image_size = 32
+  config.model.unroll = 1
+  config.tasks.relative_position.num_pairs = 1
+  config.tasks.colorize.num_patches = 3
+  config.knn.every_steps = 0
+  config.log_every = 1
+  config.checkpoint_every = 2
+  return config
+
+
+@pytest.fixture
+def parsed(tiny):
+  """`tiny` as dataclasses."""
+  return config_lib.parse(tiny)

@@ -1,0 +1,162 @@
+"""Sources: folders, TFDS in both file formats, photo_crops, the cache."""
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mtvit import errors
+from mtvit.data import datasets
+from mtvit.data import photo_crops
+
+
+def open_source(name, split="train", tmp_path=None, memory_mb=100):
+  return datasets.open_source(
+      name, split, data_dir=str(tmp_path / "tfds"),
+      cache_dir=str(tmp_path / "cache"), memory_mb=memory_mb)
+
+
+def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):
+  name = f"folder:{image_folder}"
+  source = open_source(name, tmp_path=tmp_path)
+  assert source.kind == "held" and source.num_examples == 40
+  assert source.classes == ("astronaut", "coffee", "flower", "rocket")
+  np.testing.assert_array_equal(source.labels, np.repeat(range(4), 10))
+  with Image.open(image_folder / "train" / "coffee" / "3.png") as image:
+    np.testing.assert_array_equal(source.images[13], np.asarray(image))
+  # The cache is what is read the second time.
+  cached, = (tmp_path / "cache").glob("*.npz")
+  with np.load(cached) as held:
+    np.savez(cached, images=held["images"] // 2, labels=held["labels"])
+  again = open_source(name, tmp_path=tmp_path)
+  np.testing.assert_array_equal(again.images, source.images // 2)
+
+
+def test_a_changed_folder_is_not_served_from_the_cache(tmp_path):
+  folder = tmp_path / "data" / "train" / "a"
+  folder.mkdir(parents=True)
+  save = lambda value: Image.fromarray(
+      np.full((8, 8, 3), value, np.uint8)).save(folder / "0.png")
+  save(10)
+  name = f"folder:{tmp_path / 'data'}"
+  assert (open_source(name, tmp_path=tmp_path).images == 10).all()
+  save(200)
+  assert (open_source(name, tmp_path=tmp_path).images == 200).all()
+
+
+def test_images_of_several_sizes_are_not_held(image_folder, tmp_path):
+  folder = tmp_path / "data" / "train" / "a"
+  folder.mkdir(parents=True)
+  for i in range(70):       # Only the last is of another size.
+    size = (9, 8) if i == 69 else (8, 8)
+    Image.new("RGB", size).save(folder / f"{i:02}.png")
+  source = open_source(f"folder:{tmp_path / 'data'}", tmp_path=tmp_path)
+  assert source.kind == "indexed" and source.images is None
+
+
+@pytest.mark.parametrize("make, error, message", [
+    (lambda p: None, errors.ConfigError, "does not exist"),
+    (lambda p: (p / "train").mkdir(parents=True), errors.DataError,
+     "no images"),
+    (lambda p: (p / "train" / "a").mkdir(parents=True), errors.DataError,
+     "no images"),
+])
+def test_unusable_folders_are_named(make, error, message, tmp_path):
+  make(tmp_path / "data")
+  with pytest.raises(error, match=message):
+    open_source(f"folder:{tmp_path / 'data'}", tmp_path=tmp_path)
+
+
+def test_a_damaged_image_is_a_data_error(tmp_path):
+  folder = tmp_path / "data" / "train" / "a"
+  folder.mkdir(parents=True)
+  (folder / "0.png").write_bytes(b"not an image")
+  with pytest.raises(errors.DataError, match="can't be decoded"):
+    open_source(f"folder:{tmp_path / 'data'}", tmp_path=tmp_path)
+
+
+def test_unknown_and_unprepared_tfds_sets(tmp_path):
+  with pytest.raises(errors.ConfigError, match="no such data set"):
+    open_source("cifar_ten", tmp_path=tmp_path)
+  with pytest.raises(errors.DataError, match="prepare_tfds.sh cifar10"):
+    open_source("cifar10", tmp_path=tmp_path)
+
+
+class Numbers(tfds.core.GeneratorBasedBuilder):
+  """50 images; image i has the value i everywhere and the label i % 3."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    return self.dataset_info_from_configs(
+        features=tfds.features.FeaturesDict({
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(num_classes=3)}))
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(50):
+      yield i, {"image": np.full((8 + i % 2, 8, 3), i, np.uint8),
+                "label": i % 3}
+
+
+@pytest.mark.parametrize("file_format, kind", [
+    ("array_record", "indexed"), ("tfrecord", "streamed")])
+def test_tfds_sets_that_are_prepared(file_format, kind, tmp_path):
+  Numbers(data_dir=tmp_path / "tfds", file_format=file_format
+          ).download_and_prepare()
+  source = open_source("numbers", tmp_path=tmp_path)
+  assert source.kind == kind and source.num_examples == 50
+  ids = [3, 7, 40]
+  records = list(source.lookup(
+      tf.data.Dataset.from_tensor_slices(np.array(ids))).as_numpy_iterator())
+  assert [int(r[2]) for r in records] == ids
+  for encoded, label, _ in records:
+    value = datasets.decode(encoded).numpy().flat[0]
+    assert value % 3 == label
+  with pytest.raises(errors.ConfigError, match="no split 'trian'"):
+    open_source("numbers", "trian", tmp_path=tmp_path)
+
+
+def test_a_stream_resumes_where_it_was(tmp_path):
+  Numbers(data_dir=tmp_path / "tfds", file_format="tfrecord"
+          ).download_and_prepare()
+  source = open_source("numbers", tmp_path=tmp_path)
+
+  def values(skip, count, host=0, hosts=1):
+    ds = source.stream(0, skip, host, hosts).take(count)
+    return [int(datasets.decode(r[0]).numpy().flat[0])
+            for r in ds.as_numpy_iterator()]
+
+  whole = values(0, 100)
+  assert whole[30:] == values(30, 70)
+  assert sorted(whole[:50]) == sorted(whole[50:]) == list(range(50))
+  assert whole[:50] != whole[50:] and whole[:50] != list(range(50))
+  halves = values(0, 25, 0, 2) + values(0, 25, 1, 2)
+  assert sorted(halves) == list(range(50))
+
+
+def test_photo_crops_come_from_disjoint_regions(monkeypatch, tmp_path):
+  # A photograph whose red channel says the column it is in.
+  columns = np.zeros((200, 256, 3), np.uint8)
+  columns[..., 0] = np.arange(256)
+  monkeypatch.setattr(photo_crops, "load", lambda name: columns)
+  most = max(c[..., 0].max() for c in photo_crops.crops("x", "train"))
+  least = min(c[..., 0].min() for c in photo_crops.crops("x", "test"))
+  assert most < least
+
+
+def test_photo_crops_is_prepared_without_a_network(tmp_path, monkeypatch):
+  monkeypatch.setattr(photo_crops, "CROPS", {"train": 3, "test": 2})
+  source = open_source("photo_crops", tmp_path=tmp_path)
+  assert source.kind == "held" and source.images.shape == (24, 64, 64, 3)
+  assert source.classes == tuple(photo_crops.PHOTOGRAPHS)
+  for label, name in enumerate(photo_crops.PHOTOGRAPHS):
+    want = {crop.tobytes() for crop in photo_crops.crops(name, "train")}
+    got = {x.tobytes() for x in source.images[source.labels == label]}
+    assert got == want
+  test = open_source("photo_crops", "test", tmp_path=tmp_path)
+  assert test.num_examples == 16

@@ -1,0 +1,41 @@
+"""Cutting views into patches and putting them together."""
+
+import numpy as np
+import pytest
+import skimage.color
+
+from mtvit.data import patch_ops
+from tests.tasks import helpers
+
+
+@pytest.mark.parametrize("size, p", [(12, 4), (24, 8), (30, 5)])
+def test_patchify_is_slicing_and_unpatchify_undoes_it(size, p):
+  x = helpers.views(0, size=size)
+  patches = patch_ops.patchify(x, p)
+  np.testing.assert_array_equal(patches, helpers.cut(x, p))
+  side = size // p
+  np.testing.assert_array_equal(
+      patch_ops.unpatchify(patches, (side, side)), x)
+
+
+def test_scatter_and_mark():
+  values = np.zeros((2, 4, 2), np.int32)
+  ids = np.array([[3, 0], [1, 2]], np.int32)
+  new = np.arange(8, dtype=np.int32).reshape(2, 2, 2) + 1
+  got = patch_ops.scatter(values, ids, new).numpy()
+  for row in range(2):
+    for j in range(2):
+      np.testing.assert_array_equal(got[row, ids[row, j]], new[row, j])
+  assert (got != 0).sum() == 8
+  marked = patch_ops.mark(np.zeros((2, 4), bool), ids).numpy()
+  np.testing.assert_array_equal(
+      marked, [[True, False, False, True], [False, True, True, False]])
+
+
+def test_luminance_keeps_the_lightness():
+  x = helpers.views(0, size=32)
+  gray = patch_ops.luminance(x).numpy()
+  assert gray.dtype == np.uint8 and (gray == gray[..., :1]).all()
+  np.testing.assert_allclose(
+      skimage.color.rgb2lab(gray)[..., 0], skimage.color.rgb2lab(x)[..., 0],
+      atol=0.5)

@@ -1,0 +1,142 @@
+"""Batches are a pure function of (seed, step), whatever the hosts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mtvit import build
+from mtvit.data import datasets
+from mtvit.data import pipeline
+
+
+@pytest.fixture(params=["held", "indexed"])
+def source(request, parsed):
+  config = parsed.data
+  if request.param == "indexed":
+    config = dataclasses.replace(config, memory_mb=0)
+  train, _ = build.sources(config)
+  assert train.kind == request.param
+  return train
+
+
+def batches(parsed, source, start, stop, index=0, count=1, tasks=None):
+  spec = dataclasses.replace(
+      build.pipeline_spec(
+          parsed, build.tasks(parsed) if tasks is None else tasks),
+      process_index=index, process_count=count)
+  return list(pipeline.train_batches(
+      source, spec, start, stop).as_numpy_iterator())
+
+
+def assert_equal(a, b):
+  tf.nest.map_structure(np.testing.assert_array_equal, a, b)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(parsed, source):
+  whole = batches(parsed, source, 0, 7)
+  assert len(whole) == 7
+  for a, b in zip(whole[3:], batches(parsed, source, 3, 7)):
+    assert_equal(a, b)
+  other = batches(dataclasses.replace(parsed, seed=1), source, 0, 1)
+  assert (other[0]["image"] != whole[0]["image"]).any()
+  assert (whole[0]["image"] != whole[1]["image"]).any()
+
+
+def test_two_hosts_make_the_same_global_batch(parsed, source):
+  whole = batches(parsed, source, 0, 3)
+  halves = [batches(parsed, source, 0, 3, i, 2) for i in range(2)]
+  for one, first, second in zip(whole, *halves):
+    joined = tf.nest.map_structure(
+        lambda a, b: np.concatenate([a, b]), first, second)
+    assert_equal(one, joined)
+
+
+def test_every_epoch_has_every_example_once_in_another_order(parsed, source):
+  # 40 images and batches of 8: epochs of 5 steps.
+  ids = np.concatenate(
+      [b["index"][::2] for b in batches(parsed, source, 0, 10)])
+  first, second = ids[:40], ids[40:]
+  assert sorted(first) == sorted(second) == list(range(40))
+  assert (first != second).any() and (first != np.arange(40)).any()
+
+
+def test_views_of_an_image_are_adjacent_and_differ(parsed, source):
+  batch = batches(parsed, source, 0, 1)[0]
+  np.testing.assert_array_equal(batch["index"][::2], batch["index"][1::2])
+  np.testing.assert_array_equal(batch["label"][::2], batch["label"][1::2])
+  assert (batch["image"][::2] != batch["image"][1::2]).any((1, 2, 3)).all()
+  _, labels = read_all(source)
+  np.testing.assert_array_equal(batch["label"], labels[batch["index"]])
+
+
+def read_all(source):
+  if source.kind == "held":
+    return source.images, source.labels
+  records = list(source.lookup(
+      tf.data.Dataset.range(source.num_examples)).as_numpy_iterator())
+  return (np.stack([datasets.decode(r[0]).numpy() for r in records]),
+          np.array([r[1] for r in records]))
+
+
+def test_without_augmentation_a_view_is_the_image(parsed, source):
+  augment = dataclasses.replace(
+      parsed.augment, crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, gray=0.0)
+  config = dataclasses.replace(
+      parsed, augment=augment,
+      model=dataclasses.replace(parsed.model, image_size=24))
+  batch = batches(config, source, 0, 1, tasks=())[0]
+  images, _ = read_all(source)
+  got, want = batch["image"].astype(int), images[batch["index"]]
+  # An aspect ratio other than 1 still squeezes; the content is the image's.
+  assert np.abs(got.mean((1, 2)) - want.mean((1, 2))).max() < 12
+
+
+def test_switches_do_what_they_say(parsed, source):
+  def views(**changes):
+    base = dict(flip=0.0, jitter=0.0, gray=0.0)
+    augment = dataclasses.replace(parsed.augment, **(base | changes))
+    return batches(dataclasses.replace(
+        parsed, augment=augment), source, 0, 1, tasks=())[0]
+
+  plain = views()
+  assert not plain["gray_view"].any()
+  gray = views(gray=1.0)
+  assert gray["gray_view"].all()
+  assert (np.ptp(gray["image"].astype(int), axis=-1) == 0).all()
+  np.testing.assert_array_equal(
+      views(flip=1.0)["image"][:, :, ::-1], plain["image"])
+  # Blur on the first view only, solarisation on the second only.
+  both = views(blur=(1.0, 0.0), solarize=(0.0, 1.0))["image"]
+  rough = lambda x: np.abs(np.diff(x.astype(int), axis=2)).mean()
+  assert rough(both[::2]) < rough(plain["image"][::2])
+  second = plain["image"][1::2].astype(int)
+  want = np.where(second >= 128, 255 - second, second)
+  assert np.abs(both[1::2] - want)[np.abs(second - 127.5) > 1].max() <= 1
+  assert (views(jitter=1.0)["image"] != plain["image"]).any((1, 2, 3)).all()
+
+
+def test_eval_batches_are_clean_complete_and_padded(parsed, source):
+  got = list(pipeline.eval_batches(source, 24, 16))
+  assert [b["valid"].sum() for b in got] == [16, 16, 8]
+  assert all(len(b["image"]) == 16 for b in got)
+  images, labels = read_all(source)
+  valid = np.concatenate([b["valid"] for b in got])
+  np.testing.assert_array_equal(
+      np.concatenate([b["image"] for b in got])[valid], images)
+  np.testing.assert_array_equal(
+      np.concatenate([b["label"] for b in got])[valid], labels)
+  few = list(pipeline.eval_batches(source, 24, 16, limit=4))
+  np.testing.assert_array_equal(
+      few[0]["label"][few[0]["valid"]], labels[[0, 10, 20, 30]])
+
+
+def test_eval_cuts_out_the_centre():
+  wide = np.zeros((1, 20, 40, 3), np.uint8)
+  wide[0, :, 10:30] = 200
+  source = datasets.Source(
+      name="wide", num_examples=1, classes=("a",), fingerprint="",
+      images=wide, labels=np.zeros(1, np.int32))
+  batch = next(pipeline.eval_batches(source, 10, 1))
+  assert (batch["image"] == 200).all()

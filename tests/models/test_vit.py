@@ -1,0 +1,145 @@
+"""The encoder against a forward pass written in numpy."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtvit.models import vit
+
+BASE = dict(
+    variant="pico/8", image_size=24, dtype="float32", remat="none", unroll=1,
+    freeze_patch_embed=False)
+TOKENS = ("cls", "ct")
+
+
+def make(**changes):
+  config = vit.ModelConfig(**(BASE | changes))
+  encoder = config.encoder(TOKENS)
+  image = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
+  params = encoder.init(jax.random.key(0), image)["params"]
+  # Larger position embeddings and biases, so that a mistake in them shows.
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(
+      lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), params)
+  return encoder, params, image
+
+
+def numpy_forward(params, image, heads, hidden=None):
+
+  def norm(x, p):
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p[
+        "bias"]
+
+  gelu = lambda x: 0.5 * x * (
+      1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+  p = jax.tree.map(np.float64, params)
+  x = []
+  for i in range(3):
+    for j in range(3):
+      patch = image[:, 8 * i:8 * i + 8, 8 * j:8 * j + 8].reshape(len(image), -1)
+      x.append((patch / 127.5 - 1) @ p["embed"]["kernel"] + p["embed"]["bias"])
+  x = np.stack(x, 1)
+  position = np.repeat(p["position"][None], len(image), 0)
+  if hidden is not None:
+    position[hidden] = 0
+  x = x + position
+  tokens = np.stack([p[f"token_{name}"] for name in TOKENS])
+  x = np.concatenate([np.repeat(tokens[None], len(image), 0), x], 1)
+  blocks = p["blocks"]
+  for layer in range(blocks["fc1"]["bias"].shape[0]):
+    block = jax.tree.map(lambda v, layer=layer: v[layer], blocks)
+    y = norm(x, block["norm1"])
+    q, k, v = (
+        np.einsum("btd,dhe->bhte", y, block["attn"]["qkv"]["kernel"][:, i])
+        + block["attn"]["qkv"]["bias"][i][None, :, None] for i in range(3))
+    logits = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    out = np.einsum(
+        "bhte,hed->btd", weights @ v, block["attn"]["out"]["kernel"])
+    x = x + out + block["attn"]["out"]["bias"]
+    y = norm(x, block["norm2"])
+    y = gelu(y @ block["fc1"]["kernel"] + block["fc1"]["bias"])
+    x = x + y @ block["fc2"]["kernel"] + block["fc2"]["bias"]
+  return norm(x, p["norm"])
+
+
+@pytest.mark.parametrize("unroll, remat", [
+    (1, "none"), (0, "none"), (1, "full"), (2, "dots")])
+def test_equals_numpy(unroll, remat):
+  encoder, params, image = make(unroll=unroll, remat=remat)
+  hidden = np.random.default_rng(2).random((3, 9)) < 0.3
+  assert hidden.any()
+  for hide in (None, hidden):
+    features = encoder.apply({"params": params}, image, hide)
+    want = numpy_forward(params, image, 3, hide)
+    for i, name in enumerate(TOKENS):
+      np.testing.assert_allclose(features.tokens[name], want[:, i], atol=2e-4)
+    np.testing.assert_allclose(features.patches, want[:, 2:], atol=2e-4)
+
+
+def test_at_reads_the_patches_asked_for():
+  patches = jnp.arange(2 * 5 * 3).reshape(2, 5, 3)
+  features = vit.Features(tokens={}, patches=patches)
+  got = features.at(jnp.array([[4, 0], [1, 1]]))
+  np.testing.assert_array_equal(
+      got, np.stack([patches[0, [4, 0]], patches[1, [1, 1]]]))
+
+
+@pytest.mark.parametrize("remat, unroll", [("full", 1), ("dots", 1),
+                                           ("none", 0)])
+def test_gradients_do_not_depend_on_remat_or_unroll(remat, unroll):
+  def gradient(**changes):
+    encoder, params, image = make(**changes)
+    return jax.grad(lambda p: jnp.sum(jnp.sin(
+        encoder.apply({"params": p}, image).patches)))(params)
+
+  want, got = gradient(), gradient(remat=remat, unroll=unroll)
+  for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(got)):
+    np.testing.assert_allclose(a, b, atol=1e-4 * float(jnp.abs(a).max() + 1))
+
+
+def test_freezing_stops_the_patch_embedding_only():
+  encoder, params, image = make(freeze_patch_embed=True)
+  grads = jax.grad(lambda p: jnp.sum(jnp.sin(
+      encoder.apply({"params": p}, image).patches)))(params)
+  assert not np.any(grads["embed"]["kernel"])
+  assert np.any(grads["position"])
+
+
+def test_bfloat16_computes_in_it_with_float32_parameters():
+  encoder, params, image = make(dtype="bfloat16")
+  features = encoder.apply({"params": params}, image)
+  assert features.patches.dtype == jnp.bfloat16
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+  want = numpy_forward(params, image, 3)
+  np.testing.assert_allclose(features.patches, want[:, 2:], atol=0.2)
+
+
+@pytest.mark.parametrize("variant, millions", [
+    ("Ti/16", 5.5), ("S/16", 21.7), ("B/16", 85.8), ("L/16", 303.3),
+    ("H/14", 630.8), ("g/14", 1011.2)])
+def test_sizes_are_the_published_ones(variant, millions):
+  config = vit.ModelConfig(**(BASE | dict(variant=variant, image_size=224)))
+  shapes = jax.eval_shape(
+      config.encoder(("cls",)).init, jax.random.key(0),
+      jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8))
+  count = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+  assert count / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(variant="S"), "NAME/PATCH"),
+    (dict(variant="XL/16"), "NAME/PATCH"),
+    (dict(image_size=30), "multiple"),
+    (dict(remat="some"), "remat"),
+    (dict(dtype="float16"), "dtype"),
+])
+def test_bad_model_sections_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(vit.ModelConfig(**BASE), **changes)

@@ -1,0 +1,43 @@
+"""Corrupting a batch with tasks, eagerly or inside tf.data."""
+
+import numpy as np
+import tensorflow as tf
+
+from mtvit.data import corruption
+from mtvit.data import draw
+
+
+def views(seed, b=6, size=48):
+  return np.random.default_rng(seed).integers(
+      0, 256, (b, size, size, 3), np.uint8)
+
+
+def corrupt(images, tasks, patch, seed=0, step=0, gray=None, in_dataset=False):
+  """The corrupted batch in numpy."""
+  b = len(images)
+  gray = np.zeros(b, bool) if gray is None else gray
+
+  def run(x, g):
+    x = tf.ensure_shape(x, images.shape)
+    g = tf.ensure_shape(g, [b])
+    return corruption.corrupt(
+        x, g, tasks, patch, draw.for_step(seed, step, b, 0, b))
+
+  if in_dataset:
+    ds = tf.data.Dataset.from_tensors((images, gray)).map(run)
+    return next(ds.as_numpy_iterator())
+  return tf.nest.map_structure(
+      lambda x: x.numpy(), run(tf.constant(images), tf.constant(gray)))
+
+
+def cut(images, p):
+  """[b, h, w, 3] -> [b, n, p, p, 3], by slicing."""
+  b, h, w, _ = images.shape
+  return np.stack([
+      images[:, y:y + p, x:x + p]
+      for y in range(0, h, p) for x in range(0, w, p)], axis=1)
+
+
+def changed(before, after, p):
+  """bool [b, n]: which patches differ."""
+  return (cut(before, p) != cut(after, p)).any((2, 3, 4))
