@@ -20,7 +20,8 @@ with epy.lazy_imports():
   from mtvit.data import pipeline
 
 VIEWS = 2
-STATISTICS_IMAGES = 2048      # Images from which `measure` learns.
+# `measure` learns from so many batches of so many images.
+STATISTICS_BATCHES, STATISTICS_BATCH = 16, 64
 
 
 def geometry(config: config_lib.Config) -> base.Geometry:
@@ -124,8 +125,8 @@ def measure(
     source: "datasets.Source"
 ) -> dict[str, Any]:
   """What the tasks need to know of the training views, by task name."""
-  steps = -(-STATISTICS_IMAGES // config.batch_size)
-  batches = _batches(config, (), source, 0, steps)
+  config = dataclasses.replace(config, batch_size=STATISTICS_BATCH)
+  batches = _batches(config, (), source, 0, STATISTICS_BATCHES)
   return {task.name: task.measure(batches) for task in tasks}
 
 

@@ -187,6 +187,11 @@ class Config:
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+    first, last = self.profile_steps
+    if self.profile_steps != (0, 0) and not 1 <= first <= last:
+      raise ValueError(
+          f"profile_steps={self.profile_steps} must be (first, last) with "
+          f"1 <= first <= last, or (0, 0)")
     if self.batch_size < 2:
       raise ValueError(f"batch_size={self.batch_size} must be at least 2")
 

@@ -7,6 +7,7 @@ colour to predict and is left out of the loss.
 """
 
 import dataclasses
+import functools
 from typing import Any, Iterable, Mapping
 
 import flax.linen as nn
@@ -24,6 +25,30 @@ with epy.lazy_imports():
   from mtvit.data import patch_ops
 
 TARGETS = ("mean", "pixel")
+
+
+@functools.partial(jax.jit, static_argnames="p")
+def _sums(
+    image: jax.Array, colored: jax.Array, p: int
+) -> dict[str, tuple[jax.Array, jax.Array, jax.Array]]:
+  """Target -> number of colours, sum of (a, b), sum of their squares.
+
+  Args:
+    image: uint8 [b, h, w, 3].
+    colored: bool [b], the views that count.
+    p: side of a patch, pixels.
+  """
+  b, h, w, _ = image.shape
+  ab = color.rgb_to_lab(image / jnp.float32(255))[..., 1:]
+  ab = ab.reshape(b, h // p, p, w // p, p, 2)
+  targets = {"mean": ab.mean(axis=(2, 4)), "pixel": ab}
+  sums = {}
+  for name, x in targets.items():
+    x = jnp.where(colored[:, None, None], x.reshape(b, -1, 2), 0)
+    sums[name] = (
+        colored.sum() * x.shape[1], x.sum(axis=(0, 1)),
+        jnp.square(x).sum(axis=(0, 1)))
+  return sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,24 +125,19 @@ class Colorize(base.Task):
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
     """Mean and deviation of a and b, for each kind of target."""
-    p = self.geometry.patch_size
-    seen = {target: [np.zeros((0, 2))] for target in TARGETS}
+    sums = None
     for batch in batches:
-      lab = color.rgb_to_lab(batch["image"] / np.float32(255))
-      ab = np.asarray(lab)[~batch["gray_view"], ..., 1:]    # [b, h, w, 2]
-      b, h, w, _ = ab.shape
-      ab = ab.reshape(b, h // p, p, w // p, p, 2).swapaxes(2, 3)
-      pixels = ab.reshape(-1, p * p, 2)                     # [b*n, p*p, 2]
-      seen["pixel"].append(pixels.reshape(-1, 2))
-      seen["mean"].append(pixels.mean(axis=1))
+      found = jax.device_get(_sums(
+          batch["image"], ~batch["gray_view"], self.geometry.patch_size))
+      found = jax.tree.map(np.float64, found)
+      sums = found if sums is None else jax.tree.map(np.add, sums, found)
     result = {}
-    for target, values in seen.items():
-      values = np.concatenate(values).astype(np.float64)
-      if not len(values):
-        values = np.zeros((1, 2))        # Gray data: a run says so by its skill.
+    for target, (count, first, second) in sums.items():
+      count = max(count, 1.0)       # Gray data: the skill will say so.
+      mean = first / count
+      deviation = np.sqrt(np.maximum(second / count - mean**2, 1.0))
       result[target] = {
-          "mean": values.mean(axis=0).tolist(),
-          "deviation": np.maximum(values.std(axis=0), 1.0).tolist()}
+          "mean": mean.tolist(), "deviation": deviation.tolist()}
     return result
 
   def panels(

@@ -39,9 +39,9 @@ def test_crop_and_resize_equals_tf_image(out):
 
   got = both(resample, x, top, height, left, width)
   for i in range(4):
-    t, h, l, w = (int(v[i]) for v in (top, height, left, width))
+    t, h, s, w = (int(v[i]) for v in (top, height, left, width))
     want = tf.image.resize(
-        x[i, t:t + h, l:l + w], [out, out], antialias=True)
+        x[i, t:t + h, s:s + w], [out, out], antialias=True)
     np.testing.assert_allclose(got[i], want, atol=1e-2)
 
 

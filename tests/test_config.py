@@ -1,0 +1,63 @@
+"""Configuration errors are found early and named."""
+
+import ml_collections
+import pytest
+
+from configs import quickstart
+from mtvit import config as config_lib
+from mtvit import errors
+
+
+def changed(key, value):
+  config = quickstart.get_config().to_dict()
+  *sections, last = key.split(".")
+  section = config
+  for name in sections:
+    section = section[name]
+  section[last] = value
+  return config
+
+
+@pytest.mark.parametrize("key, value, message", [
+    ("batch_sise", 3, r"batch_sise: no such key \(did you mean batch_size\?\)"),
+    ("optimizer.base_rl", 1.0, "optimizer.base_rl: no such key"),
+    ("seed", 0.5, "seed=0.5 must be of type int"),
+    ("seed", True, "seed=True must be of type int"),
+    ("optimizer.base_lr", "fast", "must be of type float"),
+    ("optimizer.base_lr", float("nan"), "optimizer.base_lr is nan"),
+    ("optimizer.base_lr", -1.0, r"optimizer\.base_lr=-1.0 must lie"),
+    ("augment.flip", 1.5, r"augment\.flip=1.5 must lie"),
+    ("augment.blur", (0.5, 2.0), r"augment\.blur=2.0 must lie"),
+    ("augment.crop_scale", (0.5,), "must be 2 values"),
+    ("augment.crop_scale", (0.5, 0.2), "low <= high"),
+    ("model.variant", "S", "NAME/PATCH"),
+    ("model", 3, "model must be a section"),
+    ("total_steps", 0, "set either total_steps"),
+    ("total_epochs", 2.0, "set either total_steps"),
+    ("batch_size", 1, "batch_size=1"),
+    ("log_every", 0, "log_every=0"),
+    ("knn.k", 0, "k=0"),
+    ("profile_steps", (5, 2), "profile_steps"),
+])
+def test_what_is_wrong_is_named(key, value, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    config_lib.parse(changed(key, value))
+
+
+def test_a_missing_key_is_named():
+  config = quickstart.get_config().to_dict()
+  del config["knn"]["k"]
+  with pytest.raises(errors.ConfigError, match="knn.k is missing"):
+    config_lib.parse(config)
+
+
+def test_a_config_is_the_same_after_json():
+  config = quickstart.get_config()
+  plain = config_lib.to_plain(config)
+  assert config_lib.parse(plain) == config_lib.parse(config)
+  assert isinstance(config, ml_collections.ConfigDict)
+  assert config_lib.flatten(plain)["tasks.colorize.target"] == "pixel"
+
+
+def test_an_int_may_be_a_float():
+  assert config_lib.parse(changed("augment.flip", 1)).augment.flip == 1.0

@@ -1,0 +1,32 @@
+"""What a run writes down."""
+
+import jax.numpy as jnp
+
+from mtvit import metrics
+
+
+def test_mean_of_steps():
+  got = metrics.mean([{"a": jnp.float32(1)}, {"a": jnp.float32(4)}])
+  assert got == {"a": 2.5}
+
+
+def test_resuming_drops_later_lines_and_survives_a_torn_one(tmp_path):
+  writer = metrics.Writer(tmp_path, 0)
+  for step in (1, 2, 3):
+    writer.write(step, {"x": float(step)})
+  writer.close()
+  with open(tmp_path / "metrics.jsonl", "a") as f:
+    f.write('{"step": 4, "x"')
+  writer = metrics.Writer(tmp_path, 2)
+  writer.write(3, {"x": 30.0})
+  writer.close()
+  assert [(line["step"], line["x"]) for line in metrics.read(tmp_path)] == [
+      (1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_plain_lines_off_a_terminal(capsys):
+  progress = metrics.Progress(100, 64, ["colorize"])
+  progress.show(10, 0.5, 0.25, {"colorize/loss": 0.125})
+  assert capsys.readouterr().out == (
+      "step 10/100 · ETA 00:00:45 · 128 images/s · data wait 25.0% · "
+      "colorize 0.125\n")

@@ -1,0 +1,38 @@
+"""Schedule, decay mask and one step of AdamW by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtvit import config as config_lib
+from mtvit import optimizer
+
+CONFIG = config_lib.Optimizer(
+    base_lr=1e-3, warmup=0.1, weight_decay=0.1, decay="kernel$", b1=0.9,
+    b2=0.95, clip_norm=1.0)
+
+
+def test_schedule():
+  rate = optimizer.schedule(CONFIG, 512, 100)
+  assert float(rate(0)) == 0
+  assert float(rate(5)) == pytest.approx(1e-3)          # Half of the peak.
+  assert float(rate(10)) == pytest.approx(2e-3)         # 1e-3 · 512 / 256
+  assert float(rate(55)) == pytest.approx(1e-3)         # Half-way down.
+  assert float(rate(100)) == pytest.approx(0, abs=1e-9)
+
+
+def test_decay_mask_and_clipping():
+  params = {"a": {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}}
+  assert optimizer.decay_mask(params, "kernel$") == {
+      "a": {"kernel": True, "bias": False}}
+  config = config_lib.Optimizer(
+      **(vars(CONFIG) | dict(warmup=0.0, clip_norm=1e-9)))
+  tx = optimizer.create(config, 256, 1000)
+  grads = {"a": {"kernel": jnp.array([30.0]), "bias": jnp.array([40.0])}}
+  updates, _ = tx.update(grads, tx.init(params), params)
+  # Clipped to a norm of 1e-9: 0.6e-9 and 0.8e-9. Adam's first step is then
+  # g / (|g| + 1e-8), and decay adds 0.1 · 2 for the kernel.
+  want = lambda g, decay: -1e-3 * (g / (g + 1e-8) + decay)
+  np.testing.assert_allclose(
+      updates["a"]["kernel"], want(0.6e-9, 0.2), rtol=1e-3)
+  np.testing.assert_allclose(updates["a"]["bias"], want(0.8e-9, 0), rtol=1e-3)

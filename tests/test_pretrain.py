@@ -1,0 +1,238 @@
+"""Whole runs: results, exact resume, signals, initial parameters, configs."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs import cifar10
+from configs import imagenet
+from configs import quickstart
+from mtvit import checkpoint
+from mtvit import config as config_lib
+from mtvit import errors
+from mtvit import loop
+from mtvit import metrics
+from mtvit import pretrain
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def train(config, workdir, **kwargs):
+  return pretrain.pretrain(config_lib.to_plain(config), workdir, **kwargs)
+
+
+def leaves(workdir):
+  """All arrays of the newest checkpoint, by path."""
+  with checkpoint.ocp.CheckpointManager(workdir / "checkpoints") as manager:
+    step = manager.latest_step()
+    state = manager.restore(step, args=checkpoint.ocp.args.Composite(
+        state=checkpoint.ocp.args.StandardRestore())).state
+  raw = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(
+      x.dtype, jax.dtypes.prng_key) else x
+  return step, {
+      jax.tree_util.keystr(path): np.asarray(raw(x))
+      for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def assert_same_state(a, b):
+  (step_a, a), (step_b, b) = leaves(a), leaves(b)
+  assert step_a == step_b and a.keys() == b.keys() and len(a) > 50
+  for key in a:
+    np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+  """Makes SIGTERM arrive once a step has been reported."""
+  def install(step):
+    report = loop.Loop._report
+
+    def wrapped(self, at, *args):
+      if at == step:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+      return report(self, at, *args)
+
+    monkeypatch.setattr(loop.Loop, "_report", wrapped)
+  return install
+
+
+def test_a_run_leaves_its_results(tiny, tmp_path, capsys):
+  tiny.knn.every_steps = 2
+  tiny.profile_steps = (2, 3)
+  result = train(tiny, tmp_path / "run")
+  saved = json.loads((tmp_path / "run" / "result.json").read_text())
+  assert saved == json.loads(json.dumps(result))
+  for key in ("contrastive/loss", "colorize/loss",
+              "relative_position/accuracy", "contrastive/skill",
+              "colorize/skill", "relative_position/skill", "knn/accuracy",
+              "knn/accuracy_random_init"):
+    assert np.isfinite(saved[key]), key
+  assert saved["knn/accuracy"] == saved["knn/ct"]
+  lines = metrics.read(tmp_path / "run")
+  assert [x["step"] for x in lines if "train/loss" in x] == [1, 2, 3, 4]
+  assert [x["step"] for x in lines if "knn/accuracy" in x] == [2, 4]
+  assert json.loads((tmp_path / "run" / "config.json").read_text()
+                    ) == config_lib.to_plain(tiny)
+  for name in ("curves", "colorize", "relative_position"):
+    assert (tmp_path / "run" / "report" / f"{name}.png").stat().st_size > 5000
+  assert list((tmp_path / "run").glob("events.out.tfevents*"))
+  assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+  assert "encoder/blocks/fc1/kernel" in (
+      tmp_path / "run" / "parameters.txt").read_text()
+  out = capsys.readouterr().out
+  assert "step 4/4 · ETA 00:00:00" in out and "data wait" in out
+  assert "random init" in out and "report/curves.png" in out
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_stopping_and_starting_again_changes_nothing(
+    stop_at, tiny, tmp_path, stop_after, monkeypatch, capsys):
+  train(tiny, tmp_path / "whole")
+  with monkeypatch.context():
+    stop_after(stop_at)
+    with pytest.raises(errors.Preempted, match=f"saved step {stop_at} of 4"):
+      train(tiny, tmp_path / "halves")
+    monkeypatch.undo()
+  capsys.readouterr()
+  train(tiny, tmp_path / "halves")
+  assert f"resuming from step {stop_at} of 4" in capsys.readouterr().out
+  assert_same_state(tmp_path / "whole", tmp_path / "halves")
+  numbers = [
+      [{k: v for k, v in line.items() if k not in (
+          "train/images_per_second", "train/data_wait")}
+       for line in metrics.read(tmp_path / name)]
+      for name in ("whole", "halves")]
+  assert numbers[0] == numbers[1]
+
+
+def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
+  train(tiny, tmp_path / "run")
+  tiny.optimizer.base_lr = 0.5
+  with pytest.raises(
+      errors.ConfigError, match=r"optimizer.base_lr \(0.002 -> 0.5\)"):
+    train(tiny, tmp_path / "run")
+  train(tiny, tmp_path / "run", allow_config_change=True)
+
+
+def test_init_from_takes_what_fits(tiny, tmp_path):
+  tiny.total_steps = 1
+  tiny.tasks.colorize.mode = "off"
+  train(tiny, tmp_path / "first")
+  tiny.tasks.colorize.mode = "train"
+  tiny.optimizer.base_lr = 0.0                   # Parameters stay as started.
+  fresh = tmp_path / "fresh"
+  train(tiny, fresh)
+  tiny.init_from = str(tmp_path / "first")
+  train(tiny, tmp_path / "second")
+  (_, first), (_, second), (_, new) = (
+      leaves(tmp_path / name) for name in ("first", "second", "fresh"))
+  params = [key for key in second if key.startswith("['params']")]
+  for key in params:
+    source = new if "head_colorize" in key else first
+    np.testing.assert_array_equal(second[key], source[key], err_msg=key)
+  assert any("head_colorize" in key for key in params)
+  tiny.model.variant = "nano/8"
+  with pytest.raises(errors.CheckpointError, match="init_from: encoder.* is"):
+    train(tiny, tmp_path / "third")
+  tiny.init_from = str(tmp_path / "nowhere")
+  with pytest.raises(errors.CheckpointError, match="does not exist"):
+    train(tiny, tmp_path / "fourth")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
+  tiny.optimizer.base_lr = 100.0
+  tiny.optimizer.warmup = 0.0
+  tiny.optimizer.clip_norm = 1e9
+  tiny.optimizer.weight_decay = 100.0
+  tiny.batch_size = 40
+  tiny.total_steps = 60
+  with pytest.raises(errors.NonFiniteError, match="not finite by step"):
+    train(tiny, tmp_path / "run")
+  if any((tmp_path / "run" / "checkpoints").iterdir()):
+    _, state = leaves(tmp_path / "run")
+    for key, leaf in state.items():
+      assert np.isfinite(leaf).all(), key
+
+
+@pytest.mark.parametrize("name, module, argument, tokens", [
+    ("quickstart", quickstart, None, 36), ("cifar10", cifar10,
+                                           "variant=nano/8", 16),
+    ("imagenet", imagenet, "variant=Ti/16", 196)])
+def test_every_config_runs_two_steps(
+    name, module, argument, tokens, image_folder, tmp_path):
+  config = module.get_config(argument) if argument else module.get_config()
+  config.data.name = f"folder:{image_folder}"
+  config.data.train_split, config.data.test_split = "train", "test"
+  config.data.cache_dir = str(tmp_path / "cache")
+  config.total_steps, config.total_epochs = 2, 0.0
+  config.batch_size = 8
+  result = train(config, tmp_path / name)
+  assert result["steps"] == 2 and np.isfinite(result["train/loss"])
+
+
+def test_the_readout_must_exist(tiny, tmp_path):
+  tiny.tasks.contrastive.mode = "off"
+  with pytest.raises(errors.ConfigError, match="knn.readout=ct.*cls, gap"):
+    train(tiny, tmp_path / "run")
+  tiny.knn.readout = "gap"
+  result = train(tiny, tmp_path / "run")
+  assert "knn/ct" not in result and result["knn/accuracy"] == result["knn/gap"]
+
+
+def test_too_few_images_are_a_data_error(tiny, tmp_path):
+  tiny.batch_size = 64
+  with pytest.raises(errors.DataError, match="40 training images"):
+    train(tiny, tmp_path / "run")
+
+
+def command(tiny, workdir, *flags):
+  overrides = [
+      f"--config.{key}={value}"
+      for key, value in config_lib.flatten(config_lib.to_plain(tiny)).items()
+      if value != config_lib.flatten(config_lib.to_plain(
+          quickstart.get_config()))[key]]
+  return [sys.executable, "-m", "mtvit.pretrain",
+          "--config=configs/quickstart.py", f"--workdir={workdir}",
+          *overrides, *flags]
+
+
+def test_command_line_sigterm_and_resume(tiny, tmp_path):
+  tiny.total_steps = 500
+  process = subprocess.Popen(
+      command(tiny, tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, text=True)
+  for line in process.stdout:
+    if line.startswith("step 3/"):
+      process.terminate()
+      break
+  _, err = process.communicate(timeout=120)
+  assert process.returncode == 75, err
+  assert "stopped: SIGTERM: saved step" in err
+  assert "run the same command again" in err
+  assert len(err.splitlines()) <= 5, err
+  with checkpoint.ocp.CheckpointManager(
+      tmp_path / "run" / "checkpoints") as manager:
+    step = manager.latest_step()
+  assert step >= 3
+  process = subprocess.Popen(
+      command(tiny, tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, text=True)
+  seen = []
+  for line in process.stdout:
+    seen.append(line)
+    if line.startswith("step "):
+      process.send_signal(signal.SIGINT)
+      break
+  process.communicate(timeout=120)
+  assert process.returncode == 75
+  assert any(f"resuming from step {step} of 500" in line for line in seen)
+  assert seen[-1].startswith(f"step {step + 1}/500")

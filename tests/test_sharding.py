@@ -1,0 +1,56 @@
+"""The mesh and the table of rules."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import pytest
+
+from mtvit import build
+from mtvit import config as config_lib
+from mtvit import errors
+from mtvit import sharding
+
+Mesh = config_lib.Mesh
+
+
+@pytest.mark.parametrize("axes, shape", [
+    ((-1, 1, 1), (8, 1, 1)), ((2, -1, 1), (2, 4, 1)), ((2, 2, 2), (2, 2, 2))])
+def test_mesh_takes_all_devices(axes, shape):
+  mesh = sharding.create_mesh(Mesh(data=axes[0], fsdp=axes[1], tensor=axes[2]))
+  assert tuple(mesh.shape.values()) == shape
+
+
+@pytest.mark.parametrize("axes", [
+    (3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, -1, 1), (1, 1, 1), (-2, -2, 2)])
+def test_a_mesh_that_does_not_fit_is_refused(axes):
+  with pytest.raises(errors.ConfigError, match="8 devices"):
+    sharding.create_mesh(Mesh(data=axes[0], fsdp=axes[1], tensor=axes[2]))
+
+
+def test_first_match_wins_and_moments_follow_parameters():
+  mesh = sharding.create_mesh(Mesh(data=2, fsdp=2, tensor=2))
+  leaf = jax.ShapeDtypeStruct((2, 8, 16), jnp.float32)
+  found = sharding.state_sharding(
+      {"params": {"blocks": {"fc1": {"kernel": leaf}}},
+       "opt_state": [{"mu": {"blocks": {"fc1": {"kernel": leaf}}}}]}, mesh)
+  specs = [s.spec for s in jax.tree.leaves(found)]
+  assert specs == [P(None, "fsdp", "tensor")] * 2
+
+
+def test_unknown_and_indivisible_parameters_are_named():
+  mesh = sharding.create_mesh(Mesh(data=2, fsdp=4, tensor=1))
+  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  with pytest.raises(errors.ConfigError, match="no sharding rule.*new/thing"):
+    sharding.state_sharding({"new": {"thing": leaf(3)}}, mesh)
+  with pytest.raises(errors.ConfigError, match="embed/kernel.*6.*fsdp=4"):
+    sharding.state_sharding({"encoder": {"embed": {"kernel": leaf(8, 6)}}},
+                            mesh)
+
+
+def test_a_batch_that_does_not_divide_gets_the_nearest_sizes(tiny):
+  tiny.batch_size = 10
+  mesh = sharding.create_mesh(Mesh(data=-1, fsdp=1, tensor=1))
+  with pytest.raises(errors.ConfigError, match="batch_size=8 or 12"):
+    build.check_batch(config_lib.parse(tiny), mesh)
+  tiny.batch_size = 12
+  build.check_batch(config_lib.parse(tiny), mesh)
