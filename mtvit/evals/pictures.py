@@ -106,7 +106,7 @@ def save_curves(lines: Sequence[Mapping[str, float]],
   rows = max(1, -(-len(groups) // columns))
   figure = mpl_figure.Figure(
       figsize=(4 * columns, 2.6 * rows), layout="constrained")
-  grid = figure.subplots(rows, columns, squeeze=False).flat
+  grid = list(figure.subplots(rows, columns, squeeze=False).flat)
   for axes in grid:
     axes.axis("off")
   for axes, (group, keys) in zip(grid, groups.items()):

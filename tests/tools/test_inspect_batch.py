@@ -26,7 +26,8 @@ def test_it_draws_a_batch(image_folder, tmp_path):
   assert done.stdout.strip() == str(tmp_path / "out" / "batch.png")
   drawn = np.asarray(Image.open(done.stdout.strip()).convert("RGB"))
   for color in ((0, 255, 255), (255, 255, 0)):       # Pairs, gray patches.
-    assert (drawn == color).all(-1).sum() > 50
+    near = np.abs(drawn.astype(int) - color).max(-1) < 90
+    assert near.sum() > 50, color
 
 
 def test_a_wrong_suffix_is_refused_early(tmp_path):
