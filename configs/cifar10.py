@@ -28,7 +28,8 @@ def get_config(arg: str = "variant=nano/8") -> ml_collections.ConfigDict:
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
           variant=variant, image_size=32, dtype="float32", remat="none",
-          unroll=0, freeze_patch_embed=False),
+          unroll=0, freeze_patch_embed=False,
+          position_init="normal"),
       tasks=dict(
           contrastive=dict(
               mode="train", weight=1.0, temperature=0.2, hidden_dim=256,

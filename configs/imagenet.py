@@ -30,7 +30,8 @@ def get_config(arg: str = "variant=S/16") -> ml_collections.ConfigDict:
           gray=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)),
       model=dict(
           variant=variant, image_size=224, dtype="bfloat16", remat="none",
-          unroll=1, freeze_patch_embed=True),
+          unroll=1, freeze_patch_embed=True,
+          position_init="sincos"),
       tasks=dict(
           contrastive=dict(
               mode="train", weight=1.0, temperature=0.2, hidden_dim=4096,

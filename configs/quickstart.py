@@ -23,7 +23,8 @@ def get_config() -> ml_collections.ConfigDict:
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
           variant="pico/8", image_size=48, dtype="float32", remat="none",
-          unroll=0, freeze_patch_embed=False),
+          unroll=0, freeze_patch_embed=False,
+          position_init="sincos"),
       tasks=dict(
           contrastive=dict(
               mode="train", weight=1.0, temperature=0.2, hidden_dim=256,

@@ -12,6 +12,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Width, depth and heads: nano and pico are for CPU studies; Ti to L from ViT
 # and DeiT (arXiv:2012.12877), H and g from arXiv:2106.04560.
@@ -26,6 +27,7 @@ VARIANTS = {
     "g": dict(width=1408, depth=40, heads=16, mlp_dim=6144),
 }
 REMAT_POLICIES = ("none", "dots", "full")
+POSITION_INITS = ("normal", "sincos")
 
 
 def parse_variant(variant: str) -> tuple[dict[str, int], int]:
@@ -40,6 +42,21 @@ def parse_variant(variant: str) -> tuple[dict[str, int], int]:
         f"model.variant is {variant!r}; it must be NAME/PATCH, such as S/16, "
         f"with NAME one of {', '.join(VARIANTS)}")
   return VARIANTS[name], int(patch)
+
+
+def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
+  """Sines and cosines of row and column, [rows * columns, width].
+
+  A quarter of the channels each for sin(row), cos(row), sin(column) and
+  cos(column), at frequencies from 1 down to 1/10000 (MoCo v3, section 4).
+  """
+  if width % 4:
+    raise ValueError(f"sincos positions need a width of 4k, not {width}")
+  frequency = 10_000.0 ** -(np.arange(width // 4) / (width / 4))
+  row, column = np.divmod(np.arange(rows * columns), columns)
+  angles = [at[:, None] * frequency for at in (row, column)]  # [n, d/4] each
+  return np.concatenate(
+      [f(x) for x in angles for f in (np.sin, np.cos)], 1).astype(np.float32)
 
 
 @flax.struct.dataclass
@@ -120,6 +137,9 @@ class Encoder(nn.Module):
     remat: one of `REMAT_POLICIES`.
     freeze_patch_embed: stops the gradient into the patch projection, never
       into the position embeddings (MoCo v3, arXiv:2104.02057).
+    position_init: how the learnable position embeddings start: "normal" with
+      deviation 0.02 (ViT), or "sincos", which tells places apart from the
+      first step.
     dtype: of activations; parameters, norms and softmax are float32.
   """
   patch_size: int
@@ -131,6 +151,7 @@ class Encoder(nn.Module):
   unroll: int = 1
   remat: str = "none"
   freeze_patch_embed: bool = False
+  position_init: str = "normal"
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -177,9 +198,13 @@ class Encoder(nn.Module):
         kernel_init=nn.initializers.xavier_uniform())(x)    # [b, n, d]
     if self.freeze_patch_embed:
       x = jax.lax.stop_gradient(x)
+    if self.position_init == "sincos":
+      init = lambda rng, shape: jnp.asarray(
+          sincos_positions(gh, gw, self.width))
+    else:
+      init = nn.initializers.normal(0.02)
     position = self.param(
-        "position", nn.initializers.normal(0.02),
-        (gh * gw, self.width)).astype(self.dtype)           # [n, d]
+        "position", init, (gh * gw, self.width)).astype(self.dtype)  # [n, d]
     if hide_position is None:
       return x + position
     return x + jnp.where(hide_position[..., None], 0, position)
@@ -196,6 +221,7 @@ class ModelConfig:
     remat: one of `REMAT_POLICIES`.
     unroll: layers that the scan unrolls; 0 means all of them.
     freeze_patch_embed: see `Encoder`.
+    position_init: see `Encoder`.
   """
   variant: str
   image_size: int
@@ -203,6 +229,7 @@ class ModelConfig:
   remat: str
   unroll: int
   freeze_patch_embed: bool
+  position_init: str
 
   def __post_init__(self):
     _, patch = parse_variant(self.variant)
@@ -214,6 +241,10 @@ class ModelConfig:
       raise ValueError(
           f"model.remat is {self.remat!r}; choose one of "
           f"{', '.join(REMAT_POLICIES)}")
+    if self.position_init not in POSITION_INITS:
+      raise ValueError(
+          f"model.position_init is {self.position_init!r}; choose one of "
+          f"{', '.join(POSITION_INITS)}")
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(
           f"model.dtype is {self.dtype!r}; choose float32 or bfloat16")
@@ -229,4 +260,5 @@ class ModelConfig:
         patch_size=patch, token_names=token_names,
         unroll=self.unroll or sizes["depth"], remat=self.remat,
         freeze_patch_embed=self.freeze_patch_embed,
+        position_init=self.position_init,
         dtype=jnp.dtype(self.dtype), name="encoder", **sizes)

@@ -12,7 +12,7 @@ from mtvit.models import vit
 
 BASE = dict(
     variant="pico/8", image_size=24, dtype="float32", remat="none", unroll=1,
-    freeze_patch_embed=False)
+    freeze_patch_embed=False, position_init="normal")
 TOKENS = ("cls", "ct")
 
 
@@ -83,6 +83,23 @@ def test_equals_numpy(unroll, remat):
     np.testing.assert_allclose(features.patches, want[:, 2:], atol=2e-4)
 
 
+def test_sincos_positions_tell_places_apart():
+  positions = vit.sincos_positions(3, 5, 96)
+  assert positions.shape == (15, 96)
+  # Places of one row share the row's half, places of one column the other.
+  grid = positions.reshape(3, 5, 96)
+  np.testing.assert_array_equal(grid[:, :1, :48], grid[:, 4:, :48])
+  np.testing.assert_array_equal(grid[:1, :, 48:], grid[2:, :, 48:])
+  np.testing.assert_allclose(grid[2, 3, [0, 24, 48, 72]], [
+      math.sin(2), math.cos(2), math.sin(3), math.cos(3)], rtol=1e-6)
+  distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+  assert distance[~np.eye(15, dtype=bool)].min() > 1
+  encoder, _, image = make(position_init="sincos")
+  params = encoder.init(jax.random.key(0), image)["params"]
+  np.testing.assert_array_equal(
+      params["position"], vit.sincos_positions(3, 3, 96))
+
+
 def test_at_reads_the_patches_asked_for():
   patches = jnp.arange(2 * 5 * 3).reshape(2, 5, 3)
   features = vit.Features(tokens={}, patches=patches)
@@ -139,6 +156,7 @@ def test_sizes_are_the_published_ones(variant, millions):
     (dict(image_size=30), "multiple"),
     (dict(remat="some"), "remat"),
     (dict(dtype="float16"), "dtype"),
+    (dict(position_init="zeros"), "position_init"),
 ])
 def test_bad_model_sections_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
