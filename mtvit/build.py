@@ -87,7 +87,8 @@ def pipeline_spec(
 ) -> "pipeline.Spec":
   """What the training pipeline of this host makes."""
   return pipeline.Spec(
-      batch_size=config.batch_size, image_size=config.model.image_size,
+      batch_size=config.batch_size, views=VIEWS,
+      image_size=config.model.image_size,
       patch_size=config.model.patch_size, augment=config.augment,
       tasks=tasks, seed=config.seed, process_index=jax.process_index(),
       process_count=jax.process_count())

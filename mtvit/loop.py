@@ -79,17 +79,14 @@ class Loop:
 
   def run(
       self, state: Any, start: int, batches: Iterator[Mapping[str, np.ndarray]]
-  ) -> tuple[Any, dict[str, float]]:
-    """Trains from step `start` to the last.
-
-    Returns:
-      The final state and the last report.
+  ) -> Any:
+    """Trains from step `start` to the last and returns the final state.
 
     Raises:
       Preempted: a signal came; the state has been saved.
       NonFiniteError: the loss is not a number.
     """
-    pending, waited, since, report = [], 0.0, time.perf_counter(), {}
+    pending, waited, since = [], 0.0, time.perf_counter()
     for step in range(start + 1, self.total_steps + 1):
       self._start_profile(step, start)
       before = time.perf_counter()
@@ -102,7 +99,7 @@ class Loop:
       last = step == self.total_steps
       save = step % self.config.checkpoint_every == 0 or last or self.stop
       if step % self.config.log_every == 0 or save:
-        report = self._report(step, pending, waited, since)
+        self._report(step, pending, waited, since)
         pending, waited, since = [], 0.0, time.perf_counter()
       if save:            # After the report, which refuses what is not finite.
         self.checkpointer.save(step, state, self.meta)
@@ -118,12 +115,12 @@ class Loop:
         self.progress.note(f"step {step} · " + " · ".join(
             f"{key} {value:.3f}" for key, value in scalars.items()))
         since = time.perf_counter()
-    return state, report
+    return state
 
   def _report(
       self, step: int, pending: list[Mapping[str, jax.Array]], waited: float,
       since: float
-  ) -> dict[str, float]:
+  ) -> None:
     """Averages, checks, writes and shows the metrics since the last report."""
     scalars = metrics_lib.mean(pending)          # Waits for the device.
     seconds = time.perf_counter() - since
@@ -142,7 +139,6 @@ class Loop:
       logging.warning(
           "step %d: [CT] features have collapsed (spread %.4f); try a lower "
           "learning rate or a higher contrastive temperature", step, spread)
-    return scalars
 
   def _start_profile(self, step: int, start: int) -> None:
     """Starts a jax.profiler trace before the first chosen step."""

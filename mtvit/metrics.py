@@ -53,6 +53,14 @@ def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
   return lines
 
 
+def last_report(workdir: pathlib.Path) -> dict[str, float]:
+  """The last training report of a run's metrics.jsonl, or nothing."""
+  for line in reversed(read(workdir)):
+    if "train/loss" in line:
+      return {key: value for key, value in line.items() if key != "step"}
+  return {}
+
+
 def mean(steps: list[Mapping[str, jax.Array]]) -> dict[str, float]:
   """Averages the metrics of several steps; waits for the device."""
   steps = jax.device_get(steps)

@@ -110,7 +110,7 @@ def pretrain(
     # ---- Training: one forward pass, all losses, one update
     writer = metrics.Writer(workdir, start)
     knn = monitor.Knn(config, model, mesh, train, test, lambda: bool(stop))
-    state, report = loop.Loop(
+    state = loop.Loop(
         step_fn=train_step.create(
             model, tasks, tx, optimizer.schedule(
                 config.optimizer, config.batch_size, total_steps),
@@ -123,6 +123,7 @@ def pretrain(
     checkpointer.close()
 
     # ---- Report: kNN beside the random-init encoder's, pictures, result.json
+    report = metrics.last_report(workdir)
     scores = knn.final(state.params)
     at_random = knn.final(train_state.create(init, config.seed, mesh).params)
     scores |= {f"{key}_random_init": x for key, x in at_random.items()}

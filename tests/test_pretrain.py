@@ -21,6 +21,7 @@ from mtvit import errors
 from mtvit import loop
 from mtvit import metrics
 from mtvit import pretrain
+from mtvit import train_step
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -91,6 +92,10 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys):
   out = capsys.readouterr().out
   assert "step 4/4 · ETA 00:00:00" in out and "data wait" in out
   assert "random init" in out and "report/curves.png" in out
+  # A finished run is evaluated again, and says the same.
+  again = train(tiny, tmp_path / "run")
+  assert {k: v for k, v in again.items() if k != "seconds"} == {
+      k: v for k, v in result.items() if k != "seconds"}
 
 
 @pytest.mark.parametrize("stop_at", [1, 3])
@@ -146,6 +151,17 @@ def test_init_from_takes_what_fits(tiny, tmp_path):
   tiny.init_from = str(tmp_path / "nowhere")
   with pytest.raises(errors.CheckpointError, match="does not exist"):
     train(tiny, tmp_path / "fourth")
+
+
+def test_collapse_is_warned_of(tiny, tmp_path, monkeypatch, caplog):
+  tiny.total_steps = 1
+  train(tiny, tmp_path / "fine")
+  assert "collapsed" not in caplog.text
+  # [CT] outputs that hardly depend on the image.
+  monkeypatch.setattr(
+      train_step, "spread", lambda x: 0.01 + 0.0 * x.astype(float).sum())
+  train(tiny, tmp_path / "collapsed")
+  assert "[CT] features have collapsed (spread 0.0100)" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):

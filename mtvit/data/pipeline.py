@@ -16,8 +16,6 @@ from mtvit.data import datasets
 from mtvit.data import draw as draw_lib
 from mtvit.data import image_ops
 
-VIEWS = 2
-
 # Nothing mapped here branches on tensors, and converting it takes seconds.
 _plain = tf.autograph.experimental.do_not_convert
 
@@ -28,6 +26,7 @@ class Spec:
 
   Attributes:
     batch_size: images in the global batch.
+    views: of each image.
     image_size: side of a view, pixels.
     patch_size: side of a patch, pixels.
     augment: the `augment` section.
@@ -37,6 +36,7 @@ class Spec:
     process_count: hosts; divides the batch.
   """
   batch_size: int
+  views: int
   image_size: int
   patch_size: int
   augment: Any
@@ -45,9 +45,9 @@ class Spec:
   process_index: int = 0
   process_count: int = 1
 
-  def draw(self, step: Any, per_image: bool = False) -> draw_lib.Draw:
-    """Randomness for this host's views (or images) of a step."""
-    rows = self.batch_size * (1 if per_image else VIEWS)
+  def draw(self, step: Any) -> draw_lib.Draw:
+    """Randomness for this host's views of a step."""
+    rows = self.batch_size * self.views
     count = rows // self.process_count
     return draw_lib.for_step(
         self.seed, step, rows, self.process_index * count, count)
@@ -93,7 +93,8 @@ def train_batches(
       ids = example_ids(spec, step, source.num_examples)
       rows, columns = _crops(
           spec, step, source.images.shape[1], source.images.shape[2])
-      x = tf.cast(tf.repeat(tf.gather(images, ids), VIEWS, axis=0), tf.float32)
+      x = tf.repeat(tf.gather(images, ids), spec.views, axis=0)
+      x = tf.cast(x, tf.float32)
       return step, _finish(
           spec, step, x, rows, columns, ids, tf.gather(labels, ids))
 
@@ -102,7 +103,7 @@ def train_batches(
     records = _records(source, spec, steps, start_step)
     chances = steps.map(_plain(
         lambda step: spec.draw(step).fold("crop").uniform("box", (4,))))
-    chances = chances.unbatch().batch(VIEWS, drop_remainder=True)
+    chances = chances.unbatch().batch(spec.views, drop_remainder=True)
 
     @_plain
     def crop(record, u):
@@ -115,7 +116,7 @@ def train_batches(
     def finish(step, batch):
       views, label, ids = batch
       x = tf.cast(tf.reshape(views, [-1, *views.shape[2:]]), tf.float32)
-      identity = tf.eye(spec.image_size, batch_shape=[local * VIEWS])
+      identity = tf.eye(spec.image_size, batch_shape=[local * spec.views])
       return step, _finish(spec, step, x, identity, identity, ids, label)
 
     batches = tf.data.Dataset.zip(
@@ -165,7 +166,7 @@ def _finish(spec, step, x, rows, columns, ids, label):
   augment = spec.augment
   size = spec.image_size
   chance = draw.fold("augment").uniform("chance", (5,))     # [b, 5]
-  hits = lambda column, p: chance[:, column] < _by_view(p, chance)
+  hits = lambda column, p: chance[:, column] < _by_view(p, spec)
   columns = image_ops.flip_matrices(columns, hits(0, augment.flip))
   if np.any(augment.blur):
     sigma = draw.fold("augment").uniform("sigma", (), 0.1, 2.0)
@@ -181,20 +182,19 @@ def _finish(spec, step, x, rows, columns, ids, label):
   if np.any(augment.solarize):
     x = image_ops.solarize(
         tf.clip_by_value(x, 0, 255), hits(4, augment.solarize))
-  b = spec.batch_size * VIEWS // spec.process_count
-  x = tf.ensure_shape(image_ops.to_uint8(x), [b, size, size, 3])
+  x = tf.ensure_shape(image_ops.to_uint8(x), [draw.count, size, size, 3])
   if spec.tasks:
     batch = corruption.corrupt(x, gray, spec.tasks, spec.patch_size, draw)
   else:
     batch = {"image": x, "gray_view": gray}
-  repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), VIEWS)
+  repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), spec.views)
   return batch | {"index": repeat(ids), "label": repeat(label)}
 
 
-def _by_view(p: Any, like: Any) -> Any:
-  """A probability, or one for each of the views, as float32 [b]."""
-  p = tf.broadcast_to(tf.constant(p, tf.float32), [VIEWS])
-  return tf.tile(p, [tf.shape(like)[0] // VIEWS])
+def _by_view(p: Any, spec: Spec) -> Any:
+  """A probability, or one for each view of an image, as float32 [b]."""
+  p = tf.broadcast_to(tf.constant(p, tf.float32), [spec.views])
+  return tf.tile(p, [spec.batch_size // spec.process_count])
 
 
 def eval_batches(
