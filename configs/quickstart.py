@@ -12,9 +12,9 @@ def get_config() -> ml_collections.ConfigDict:
   """The quickstart; every key can be overridden, as --config.KEY=VALUE."""
   return ml_collections.ConfigDict(dict(
       seed=0,
-      total_steps=300,
+      total_steps=700,
       total_epochs=0.0,
-      batch_size=128,             # images; each gives two views
+      batch_size=64,              # images; each gives two views
       data=dict(
           name="photo_crops", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
           crop_scale=(0.3, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.5,
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
-          variant="pico/8", image_size=48, dtype="float32", remat="none",
+          variant="pico/8", image_size=32, dtype="float32", remat="none",
           unroll=0, freeze_patch_embed=False,
           position_init="sincos"),
       tasks=dict(
@@ -30,21 +30,21 @@ def get_config() -> ml_collections.ConfigDict:
               mode="train", weight=1.0, temperature=0.2, hidden_dim=256,
               num_hidden=2, out_dim=128),
           relative_position=dict(
-              mode="train", weight=1.0, num_pairs=2, position="drop",
-              crop=1.15, jitter=0.8, jitter_strength=0.5, gray=0.2,
+              mode="train", weight=3.0, num_pairs=1, position="drop",
+              crop=1.15, jitter=0.8, jitter_strength=0.2, gray=0.2,
               hidden_dim=256),
           colorize=dict(
-              mode="train", weight=1.0, num_patches=9, target="pixel",
+              mode="train", weight=1.0, num_patches=4, target="pixel",
               hidden_dim=256)),
       optimizer=dict(
-          base_lr=2e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
+          base_lr=8e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
           b1=0.9, b2=0.99, clip_norm=1.0),
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(
-          every_steps=100, num_train=2000, num_test=400, final_num_train=0,
+          every_steps=200, num_train=2000, num_test=400, final_num_train=0,
           final_num_test=0, k=20, temperature=0.07, readout="ct"),
-      log_every=10,
-      checkpoint_every=100,
+      log_every=20,
+      checkpoint_every=200,
       keep_checkpoints=2,
       init_from="",
       profile_steps=(0, 0)))

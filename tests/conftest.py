@@ -35,16 +35,13 @@ def image_folder(tmp_path_factory):
 
 @pytest.fixture
 def tiny(image_folder, tmp_path):
-  """A run that takes seconds: ViT pico with one layer's worth of everything."""
+  """The quickstart on few images, for four steps."""
   config = quickstart.get_config()
   config.total_steps = 4
   config.batch_size = 8
   config.data.name = f"folder:{image_folder}"
   config.data.cache_dir = str(tmp_path / "cache")
-  config.model.variant = "pico/8"
-  config.model.image_size = 32
   config.model.unroll = 1
-  config.tasks.relative_position.num_pairs = 1
   config.tasks.colorize.num_patches = 3
   config.knn.every_steps = 0
   config.log_every = 1

@@ -123,7 +123,7 @@ def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
   train(tiny, tmp_path / "run")
   tiny.optimizer.base_lr = 0.5
   with pytest.raises(
-      errors.ConfigError, match=r"optimizer.base_lr \(0.002 -> 0.5\)"):
+      errors.ConfigError, match=r"optimizer.base_lr \(0.008 -> 0.5\)"):
     train(tiny, tmp_path / "run")
   train(tiny, tmp_path / "run", allow_config_change=True)
 
@@ -181,12 +181,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
       assert np.isfinite(leaf).all(), key
 
 
-@pytest.mark.parametrize("name, module, argument, tokens", [
-    ("quickstart", quickstart, None, 36), ("cifar10", cifar10,
-                                           "variant=nano/8", 16),
-    ("imagenet", imagenet, "variant=Ti/16", 196)])
+@pytest.mark.parametrize("name, module, argument", [
+    ("quickstart", quickstart, None),
+    ("cifar10", cifar10, "variant=nano/8"),
+    ("imagenet", imagenet, "variant=Ti/16")])
 def test_every_config_runs_two_steps(
-    name, module, argument, tokens, image_folder, tmp_path):
+    name, module, argument, image_folder, tmp_path):
   config = module.get_config(argument) if argument else module.get_config()
   config.data.name = f"folder:{image_folder}"
   config.data.train_split, config.data.test_split = "train", "test"

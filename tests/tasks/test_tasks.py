@@ -14,6 +14,8 @@ from tests.tasks import helpers
 
 def create(size=48, patch=8, **changes):
   config = quickstart.get_config().tasks.to_dict()
+  config["relative_position"]["num_pairs"] = 2
+  config["colorize"]["num_patches"] = 9
   for key, value in changes.items():
     name, _, field = key.partition("__")
     config[name][field] = value
