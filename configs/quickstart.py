@@ -30,14 +30,14 @@ def get_config() -> ml_collections.ConfigDict:
               mode="train", weight=1.0, temperature=0.2, hidden_dim=256,
               num_hidden=2, out_dim=128),
           relative_position=dict(
-              mode="train", weight=3.0, num_pairs=1, position="drop",
+              mode="train", weight=1.0, num_pairs=1, position="drop",
               crop=1.15, jitter=0.8, jitter_strength=0.2, gray=0.2,
               hidden_dim=256),
           colorize=dict(
               mode="train", weight=1.0, num_patches=4, target="pixel",
               hidden_dim=256)),
       optimizer=dict(
-          base_lr=8e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
+          base_lr=6e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
           b1=0.9, b2=0.99, clip_norm=1.0),
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(
