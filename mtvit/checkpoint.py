@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mtvit import errors
+from mtvit import sharding
 from mtvit import train_state
 
 FORMAT_VERSION = 1
@@ -105,7 +106,7 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
 
   def pick(path, leaf):
     new = found.get(path)
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    name = sharding.path_name(path)
     if new is None:
       missing.append(name)
       return leaf
@@ -119,5 +120,5 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
   if len(missing) == len(jax.tree.leaves(params)):
     raise errors.CheckpointError("init_from: no parameter has the same name")
   if missing:
-    logging.info("init_from: fresh parameters: %s", ", ".join(missing))
+    logging.warning("init_from: fresh parameters: %s", ", ".join(missing))
   return result

@@ -17,7 +17,7 @@ from mtvit import errors
 from mtvit import metrics as metrics_lib
 from mtvit import sharding
 
-# [CT] features whose directions spread less than this have collapsed.
+# Token features whose directions spread less than this have collapsed.
 COLLAPSE_SPREAD = 0.02
 
 
@@ -110,11 +110,12 @@ class Loop:
             "run the same command again to continue")
       if (self.evaluate_every and step % self.evaluate_every == 0
           and not last):
+        before = time.perf_counter()
         scalars = self.evaluate(state)
         self.writer.write(step, scalars)
         self.progress.note(f"step {step} · " + " · ".join(
             f"{key} {value:.3f}" for key, value in scalars.items()))
-        since = time.perf_counter()
+        since += time.perf_counter() - before
     return state
 
   def _report(
@@ -134,11 +135,13 @@ class Loop:
     scalars["train/data_wait"] = waited / seconds
     self.writer.write(step, scalars)
     self.progress.show(step, per_step, waited / seconds, scalars)
-    spread = scalars.get("features/ct_spread", 1.0)
-    if spread < COLLAPSE_SPREAD:
-      logging.warning(
-          "step %d: [CT] features have collapsed (spread %.4f); try a lower "
-          "learning rate or a higher contrastive temperature", step, spread)
+    for key, value in scalars.items():
+      if key.endswith("_spread") and value < COLLAPSE_SPREAD:
+        token = key.removeprefix("features/").removesuffix("_spread").upper()
+        logging.warning(
+            "step %d: [%s] features have collapsed (spread %.4f); try a lower "
+            "learning rate or a higher contrastive temperature", step, token,
+            value)
 
   def _start_profile(self, step: int, start: int) -> None:
     """Starts a jax.profiler trace before the first chosen step."""

@@ -134,7 +134,7 @@ def pretrain(
     writer.write(total_steps, scores)
     writer.close()
     pictures = monitor.save_report(
-        workdir, model, state.params, build.sample(config, tasks, train), mesh)
+        workdir, model, state.params, build.sample(config, tasks, train))
   print(build.summary(tasks, report | scores, pictures))
   result = report | scores | {
       "steps": total_steps, "seconds": time.time() - began,

@@ -102,11 +102,10 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys):
 def test_stopping_and_starting_again_changes_nothing(
     stop_at, tiny, tmp_path, stop_after, monkeypatch, capsys):
   train(tiny, tmp_path / "whole")
-  with monkeypatch.context():
-    stop_after(stop_at)
-    with pytest.raises(errors.Preempted, match=f"saved step {stop_at} of 4"):
-      train(tiny, tmp_path / "halves")
-    monkeypatch.undo()
+  stop_after(stop_at)
+  with pytest.raises(errors.Preempted, match=f"saved step {stop_at} of 4"):
+    train(tiny, tmp_path / "halves")
+  monkeypatch.undo()
   capsys.readouterr()
   train(tiny, tmp_path / "halves")
   assert f"resuming from step {stop_at} of 4" in capsys.readouterr().out
@@ -128,7 +127,7 @@ def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
   train(tiny, tmp_path / "run", allow_config_change=True)
 
 
-def test_init_from_takes_what_fits(tiny, tmp_path):
+def test_init_from_takes_what_fits(tiny, tmp_path, caplog):
   tiny.total_steps = 1
   tiny.tasks.colorize.mode = "off"
   train(tiny, tmp_path / "first")
@@ -138,6 +137,7 @@ def test_init_from_takes_what_fits(tiny, tmp_path):
   train(tiny, fresh)
   tiny.init_from = str(tmp_path / "first")
   train(tiny, tmp_path / "second")
+  assert "fresh parameters: head_colorize/" in caplog.text
   (_, first), (_, second), (_, new) = (
       leaves(tmp_path / name) for name in ("first", "second", "fresh"))
   params = [key for key in second if key.startswith("['params']")]

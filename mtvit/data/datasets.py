@@ -5,14 +5,15 @@ array), *indexed* (any example can be read at any time) or *streamed* (records
 come in file order; resuming skips over them).
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import pathlib
 import re
 import time
 from typing import Any
 
-from absl import logging
 from etils import epath
 import numpy as np
 import tensorflow as tf
@@ -194,7 +195,9 @@ def _open_tfds(name: str, split: str, data_dir: str) -> Source:
     builder = photo_crops.PhotoCrops(
         data_dir=data_dir, file_format="array_record")
     tfds.display_progress_bar(False)
-    builder.download_and_prepare()       # It makes its images; no network.
+    # It makes its images; what TFDS prints of a download would mislead.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare()
   else:
     builder = _find_builder(name, data_dir)
   info = builder.info
@@ -264,8 +267,8 @@ def _hold(source: Source, cache_dir: pathlib.Path, memory_mb: int) -> Source:
     with open(partial, "wb") as f:
       np.savez(f, images=images, labels=labels)
     partial.rename(file)
-    logging.info("%s: decoded %d images in %.1f s, cached in %s",
-                 source.name, done, time.time() - start, file)
+    print(f"{source.name}: decoded {done} images in "
+          f"{time.time() - start:.1f} s, cached in {file}", flush=True)
   return Source(
       name=source.name, num_examples=source.num_examples,
       classes=source.classes, fingerprint=source.fingerprint, images=images,

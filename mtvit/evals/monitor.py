@@ -87,7 +87,7 @@ class Knn:
 
 def save_report(
     workdir: pathlib.Path, model: Any, params: Any,
-    batch: dict[str, Any], mesh: jax.sharding.Mesh, num_views: int = 8
+    batch: dict[str, Any], num_views: int = 8
 ) -> list[pathlib.Path]:
   """Draws loss curves and each task's predictions into `report/`.
 
@@ -96,7 +96,6 @@ def save_report(
     model: a `Pretrainer`.
     params: its parameters.
     batch: a corrupted batch, in numpy, from the training pipeline.
-    mesh: of the run.
     num_views: so many of its views are shown.
   """
   folder = workdir / "report"
