@@ -11,6 +11,7 @@ import hashlib
 import io
 import pathlib
 import re
+import sys
 import time
 from typing import Any
 
@@ -268,7 +269,8 @@ def _hold(source: Source, cache_dir: pathlib.Path, memory_mb: int) -> Source:
       np.savez(f, images=images, labels=labels)
     partial.rename(file)
     print(f"{source.name}: decoded {done} images in "
-          f"{time.time() - start:.1f} s, cached in {file}", flush=True)
+          f"{time.time() - start:.1f} s, cached in {file}",
+          file=sys.stderr, flush=True)
   return Source(
       name=source.name, num_examples=source.num_examples,
       classes=source.classes, fingerprint=source.fingerprint, images=images,
