@@ -1,25 +1,31 @@
-"""CIFAR-10 with a nano ViT and the report's three tasks.
+"""CIFAR-10 with a nano ViT: the report's tasks, and what they compare with.
 
-  bash launch/local.sh mtvit.pretrain --config=configs/cifar10.py \
+  bash launch/local.sh mtvit.pretrain \
+      --config=configs/cifar10.py:strategy=patch_level \
       --config.data.name=folder:PATH --workdir=runs/cifar10
 
 PATH holds train/<class>/ and test/<class>/; without it the TFDS data set is
-used. `:variant=nano/4` takes smaller patches (4 times the patches).
+used. The strategies are in configs/common.py; the default is `report`.
+`,variant=nano/4` cuts smaller patches (4 times the patches).
 
-Hardware: 2 CPU cores. Expect: see the table in README.md.
+Hardware: 2 CPU cores. Expect: see the tables in README.md.
 """
 
 import ml_collections
 
+from configs import common
 
-def get_config(arg: str = "variant=nano/8") -> ml_collections.ConfigDict:
-  """32 px images; the argument is variant=NAME/PATCH."""
-  variant = arg.removeprefix("variant=")
-  return ml_collections.ConfigDict(dict(
-      seed=0,
-      total_steps=600,
-      total_epochs=0.0,
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """32 px images; the argument is strategy=NAME,variant=NAME/PATCH."""
+  options = common.parse(arg, strategy="report", variant="nano/8")
+  variant = options["variant"]
+  patches = (32 // int(variant.partition("/")[2])) ** 2
+  few = max(2, patches // 8)
+  config = ml_collections.ConfigDict(dict(
+      seed=0, total_steps=600, total_epochs=0.0,
       batch_size=256,             # images; each gives two views
+      input="rgb", forward="shared",
       data=dict(
           name="cifar10", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
@@ -28,19 +34,35 @@ def get_config(arg: str = "variant=nano/8") -> ml_collections.ConfigDict:
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
           variant=variant, image_size=32, dtype="float32", remat="none",
-          unroll=0, freeze_patch_embed=False,
-          position_init="normal"),
+          unroll=0, freeze_patch_embed=False, position_init="normal"),
       tasks=dict(
           contrastive=dict(
-              mode="train", weight=1.0, temperature=0.2, hidden_dim=256,
-              num_hidden=2, out_dim=128),
+              mode="train", weight=1.0, kind="infonce", temperature=0.2,
+              hidden_dim=256, num_hidden=2, out_dim=128, momentum=0.99,
+              queue_size=4096),
+          rotation=dict(
+              mode="train", weight=1.0, views="both_views", hidden_dim=256),
+          clustering=dict(
+              mode="train", weight=1.0, num_prototypes=128, temperature=0.1,
+              epsilon=0.05, iterations=3, hidden_dim=256, num_hidden=2,
+              out_dim=128),
           relative_position=dict(
-              mode="train", weight=1.0, num_pairs=1, position="keep",
-              crop=1.15, jitter=0.8, jitter_strength=0.5, gray=0.2,
+              mode="train", weight=1.0, pairs="block",
+              num_pairs=1 if patches < 64 else 2, position="keep", crop=1.15,
+              jitter=0.8, jitter_strength=0.5, gray=0.2, hidden_dim=256),
+          jigsaw=dict(
+              mode="train", weight=1.0, kind="patch", num_pieces=few,
+              num_groups=1, num_permutations=100, position="keep",
               hidden_dim=256),
+          inpaint=dict(
+              mode="train", weight=1.0, num_patches=few, region="whole",
+              fill="mask", shape="random", target="normalised",
+              error="squared", scope="missing", hidden_dim=256),
           colorize=dict(
-              mode="train", weight=1.0, num_patches=4, target="pixel",
-              hidden_dim=256)),
+              mode="train", weight=1.0, num_patches=few, target="pixel",
+              hidden_dim=256),
+          supervised=dict(mode="off", weight=1.0, num_classes=10)),
+      weighting=dict(kind="fixed", dwa_window=50, dwa_temperature=2.0),
       optimizer=dict(
           base_lr=2e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
           b1=0.9, b2=0.99, clip_norm=1.0),
@@ -48,8 +70,9 @@ def get_config(arg: str = "variant=nano/8") -> ml_collections.ConfigDict:
       knn=dict(
           every_steps=200, num_train=5000, num_test=1000, final_num_train=0,
           final_num_test=0, k=20, temperature=0.07, readout="ct"),
-      log_every=10,
-      checkpoint_every=100,
-      keep_checkpoints=2,
-      init_from="",
-      profile_steps=(0, 0)))
+      log_every=10, diagnose_every=100, checkpoint_every=100,
+      keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
+  if options["strategy"] == "report":
+    config.tasks.colorize.num_patches = patches // 4
+  common.set_strategy(config, options["strategy"])
+  return config

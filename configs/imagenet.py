@@ -4,23 +4,26 @@
   bash launch/local.sh mtvit.pretrain \
       --config=configs/imagenet.py:variant=S/16 --workdir=DIR
 
-`:variant=` takes Ti/16, S/16, B/16, L/16, H/14 or g/14. Larger variants want
-mesh.fsdp above 1 and remat=dots or full.
+`:variant=` takes Ti/16, S/16, B/16, L/16, H/14 or g/14, and `,strategy=` what
+configs/common.py lists. Larger variants want mesh.fsdp above 1 and remat=dots
+or full.
 
 Hardware, hours and expected number: not measured yet.
 """
 
 import ml_collections
 
+from configs import common
 
-def get_config(arg: str = "variant=S/16") -> ml_collections.ConfigDict:
-  """224 px images; the argument is variant=NAME/PATCH."""
-  variant = arg.removeprefix("variant=")
-  return ml_collections.ConfigDict(dict(
-      seed=0,
-      total_steps=0,
-      total_epochs=300.0,
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """224 px images; the argument is strategy=NAME,variant=NAME/PATCH."""
+  options = common.parse(arg, strategy="report", variant="S/16")
+  variant = options["variant"]
+  config = ml_collections.ConfigDict(dict(
+      seed=0, total_steps=0, total_epochs=300.0,
       batch_size=4096,            # images; each gives two views
+      input="rgb", forward="shared",
       data=dict(
           name="imagenet2012", train_split="train",
           test_split="validation",
@@ -34,15 +37,32 @@ def get_config(arg: str = "variant=S/16") -> ml_collections.ConfigDict:
           position_init="sincos"),
       tasks=dict(
           contrastive=dict(
-              mode="train", weight=1.0, temperature=0.2, hidden_dim=4096,
-              num_hidden=2, out_dim=256),
+              mode="train", weight=1.0, kind="infonce", temperature=0.2,
+              hidden_dim=4096, num_hidden=2, out_dim=256, momentum=0.99,
+              queue_size=65536),
+          rotation=dict(
+              mode="train", weight=1.0, views="both_views", hidden_dim=1024),
+          clustering=dict(
+              mode="train", weight=1.0, num_prototypes=3000, temperature=0.1,
+              epsilon=0.05, iterations=3, hidden_dim=2048, num_hidden=2,
+              out_dim=128),
           relative_position=dict(
-              mode="train", weight=1.0, num_pairs=8, position="keep",
-              crop=1.15, jitter=0.8, jitter_strength=0.5, gray=0.2,
+              mode="train", weight=1.0, pairs="block", num_pairs=8,
+              position="keep", crop=1.15, jitter=0.8, jitter_strength=0.5,
+              gray=0.2, hidden_dim=1024),
+          jigsaw=dict(
+              mode="train", weight=1.0, kind="patch", num_pieces=24,
+              num_groups=2, num_permutations=100, position="keep",
               hidden_dim=1024),
+          inpaint=dict(
+              mode="train", weight=1.0, num_patches=32, region="whole",
+              fill="mask", shape="random", target="normalised",
+              error="squared", scope="missing", hidden_dim=1024),
           colorize=dict(
               mode="train", weight=1.0, num_patches=49, target="pixel",
-              hidden_dim=1024)),
+              hidden_dim=1024),
+          supervised=dict(mode="off", weight=1.0, num_classes=1000)),
+      weighting=dict(kind="fixed", dwa_window=300, dwa_temperature=2.0),
       optimizer=dict(
           base_lr=1.5e-4, warmup=0.1, weight_decay=0.1, decay="kernel$",
           b1=0.9, b2=0.95, clip_norm=1.0),
@@ -51,8 +71,7 @@ def get_config(arg: str = "variant=S/16") -> ml_collections.ConfigDict:
           every_steps=10_000, num_train=50_000, num_test=10_000,
           final_num_train=0, final_num_test=0, k=20, temperature=0.07,
           readout="ct"),
-      log_every=100,
-      checkpoint_every=2000,
-      keep_checkpoints=2,
-      init_from="",
-      profile_steps=(0, 0)))
+      log_every=100, diagnose_every=10_000, checkpoint_every=2000,
+      keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
+  common.set_strategy(config, options["strategy"])
+  return config

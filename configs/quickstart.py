@@ -7,14 +7,16 @@ Hardware: 2 CPU cores, 3 minutes (AMD EPYC). Expect: the table in README.md.
 
 import ml_collections
 
+from configs import common
 
-def get_config() -> ml_collections.ConfigDict:
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The quickstart; every key can be overridden, as --config.KEY=VALUE."""
-  return ml_collections.ConfigDict(dict(
-      seed=0,
-      total_steps=700,
-      total_epochs=0.0,
+  options = common.parse(arg, strategy="report")
+  config = ml_collections.ConfigDict(dict(
+      seed=0, total_steps=700, total_epochs=0.0,
       batch_size=64,              # images; each gives two views
+      input="rgb", forward="shared",
       data=dict(
           name="photo_crops", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
@@ -27,15 +29,32 @@ def get_config() -> ml_collections.ConfigDict:
           position_init="sincos"),
       tasks=dict(
           contrastive=dict(
-              mode="train", weight=1.0, temperature=0.2, hidden_dim=256,
-              num_hidden=2, out_dim=128),
+              mode="train", weight=1.0, kind="infonce", temperature=0.2,
+              hidden_dim=256, num_hidden=2, out_dim=128, momentum=0.99,
+              queue_size=2048),
+          rotation=dict(
+              mode="train", weight=1.0, views="both_views", hidden_dim=256),
+          clustering=dict(
+              mode="train", weight=1.0, num_prototypes=32, temperature=0.1,
+              epsilon=0.05, iterations=3, hidden_dim=256, num_hidden=2,
+              out_dim=128),
           relative_position=dict(
-              mode="train", weight=1.0, num_pairs=1, position="drop",
-              crop=1.15, jitter=0.8, jitter_strength=0.2, gray=0.2,
+              mode="train", weight=1.0, pairs="block", num_pairs=1,
+              position="drop", crop=1.15, jitter=0.8, jitter_strength=0.2,
+              gray=0.2, hidden_dim=256),
+          jigsaw=dict(
+              mode="train", weight=1.0, kind="patch", num_pieces=2,
+              num_groups=1, num_permutations=100, position="keep",
               hidden_dim=256),
+          inpaint=dict(
+              mode="train", weight=1.0, num_patches=2, region="whole",
+              fill="mask", shape="random", target="normalised",
+              error="squared", scope="missing", hidden_dim=256),
           colorize=dict(
               mode="train", weight=1.0, num_patches=4, target="pixel",
-              hidden_dim=256)),
+              hidden_dim=256),
+          supervised=dict(mode="off", weight=1.0, num_classes=8)),
+      weighting=dict(kind="fixed", dwa_window=50, dwa_temperature=2.0),
       optimizer=dict(
           base_lr=6e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
           b1=0.9, b2=0.99, clip_norm=1.0),
@@ -43,8 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
       knn=dict(
           every_steps=200, num_train=2000, num_test=400, final_num_train=0,
           final_num_test=0, k=20, temperature=0.07, readout="ct"),
-      log_every=20,
-      checkpoint_every=200,
-      keep_checkpoints=2,
-      init_from="",
-      profile_steps=(0, 0)))
+      log_every=20, diagnose_every=100, checkpoint_every=200,
+      keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
+  common.set_strategy(config, options["strategy"])
+  return config

@@ -3,16 +3,18 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from clu import parameter_overview
 import jax
 import numpy as np
 from etils import epy
 
+from mtvit import checkpoint
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import tasks as tasks_lib
+from mtvit.models import pretrainer
 from mtvit.tasks import base
 
 with epy.lazy_imports():
@@ -32,14 +34,41 @@ def geometry(config: config_lib.Config) -> base.Geometry:
 
 
 def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
-  """The tasks that are not off, checked against each other and the readout."""
+  """The tasks that are not off, checked against each other and the readout.
+
+  Raises:
+    ConfigError: they need more patches than there are, contradict each other,
+      or have no such readout.
+  """
   created = tasks_lib.create(config.tasks, geometry(config))
+  for pass_tasks in passes(config, created).values():
+    tasks_lib.check_capacity(pass_tasks, geometry(config).grid)
+  hidden = {t.position_policy: t.name for t in created}
+  if "drop" in hidden and "mask_token" in hidden:
+    raise errors.ConfigError(
+        f"{hidden['drop']}.position=drop and {hidden['mask_token']}.position="
+        "mask_token: a hidden embedding is either dropped or masked",
+        "use the same for both")
+  momenta = {t.teacher_momentum for t in created if t.trains} - {None}
+  if len(momenta) > 1:
+    raise errors.ConfigError(
+        f"the tasks want momentum encoders of {sorted(momenta)}",
+        "there is one; use one momentum")
   readouts = {"cls", "gap"} | {t.token for t in created if t.trains} - {None}
   if config.knn.readout not in readouts:
     raise errors.ConfigError(
         f"knn.readout={config.knn.readout}: the tasks that train give no such "
         f"readout", f"choose one of {', '.join(sorted(readouts))}")
   return created
+
+
+def passes(
+    config: config_lib.Config, tasks: Sequence[base.Task]
+) -> dict[str, tuple[base.Task, ...]]:
+  """Which tasks share a forward pass, and so the patches of a view."""
+  if config.forward == "shared":
+    return {pretrainer.SHARED: tuple(tasks)}
+  return {task.name: (task,) for task in tasks if task.trains}
 
 
 def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
@@ -90,8 +119,9 @@ def pipeline_spec(
       batch_size=config.batch_size, views=VIEWS,
       image_size=config.model.image_size,
       patch_size=config.model.patch_size, augment=config.augment,
-      tasks=tasks, seed=config.seed, process_index=jax.process_index(),
-      process_count=jax.process_count())
+      passes=passes(config, tasks) if tasks else {},
+      gray_input=config.input == "gray", seed=config.seed,
+      process_index=jax.process_index(), process_count=jax.process_count())
 
 
 def sources(
@@ -105,12 +135,14 @@ def sources(
       for split in (config.train_split, config.test_split))
 
 
-def _batches(config, tasks, source, start, stop):
+def global_batches(
+    config: config_lib.Config, tasks: Sequence[base.Task],
+    source: "datasets.Source", start: int, stop: int
+) -> Iterator[dict[str, Any]]:
   """Global batches of a run's steps, in numpy, however many hosts there are."""
   spec = dataclasses.replace(
       pipeline_spec(config, tasks), process_index=0, process_count=1)
-  return list(pipeline.train_batches(
-      source, spec, start, stop).as_numpy_iterator())
+  return pipeline.train_batches(source, spec, start, stop).as_numpy_iterator()
 
 
 def sample(
@@ -118,26 +150,62 @@ def sample(
     source: "datasets.Source", step: int = 0
 ) -> dict[str, Any]:
   """The training batch of a step, in numpy."""
-  return _batches(config, tasks, source, step, step + 1)[0]
+  return next(global_batches(config, tasks, source, step, step + 1))
 
 
 def measure(
     config: config_lib.Config, tasks: Sequence[base.Task],
-    source: "datasets.Source"
+    source: "datasets.Source", num_batches: int = STATISTICS_BATCHES
 ) -> dict[str, Any]:
   """What the tasks need to know of the training views, by task name."""
   config = dataclasses.replace(config, batch_size=STATISTICS_BATCH)
-  batches = _batches(config, (), source, 0, STATISTICS_BATCHES)
+  batches = list(global_batches(config, (), source, 0, num_batches))
   return {task.name: task.measure(batches) for task in tasks}
+
+
+class Trained(NamedTuple):
+  """A run's newest checkpoint, and what is needed to use it.
+
+  Attributes:
+    config: of the run.
+    tasks: built, with the run's statistics.
+    model: a `Pretrainer`.
+    params: its parameters, numpy.
+    step: of the checkpoint.
+  """
+  config: config_lib.Config
+  tasks: tuple[base.Task, ...]
+  model: pretrainer.Pretrainer
+  params: Any
+  step: int
+
+
+def trained(workdir: pathlib.Path) -> Trained:
+  """Rebuilds the model of a run from its newest checkpoint.
+
+  Raises:
+    CheckpointError: there is none.
+  """
+  loaded = checkpoint.load(str(workdir))
+  config = config_lib.parse(loaded.meta["config"])
+  created = tasks_lib.with_statistics(
+      tasks(config), loaded.meta["statistics"])
+  return Trained(
+      config, created, pretrainer.Pretrainer(config.model, created),
+      loaded.params, loaded.step)
 
 
 def input_shapes(element_spec: Mapping[str, Any]) -> dict[str, Any]:
   """Shapes of what the model sees of two views, from a batch's TensorSpecs."""
-  shape = lambda s: jax.ShapeDtypeStruct(
-      (2, *s.shape[1:]), s.dtype.as_numpy_dtype)
-  return {
-      key: jax.tree.map(shape, element_spec[key])
-      for key in ("image", "hide_position", "queries")}
+  shapes = batch_shapes(element_spec, 2)
+  return {key: shapes[key] for key in ("passes", "queries")}
+
+
+def batch_shapes(element_spec: Mapping[str, Any], rows: int) -> Any:
+  """Shapes and dtypes of a batch of so many views, from its TensorSpecs."""
+  return jax.tree.map(
+      lambda s: jax.ShapeDtypeStruct(
+          (rows, *s.shape[1:]), s.dtype.as_numpy_dtype), dict(element_spec))
 
 
 def save_json(file: pathlib.Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """Checkpoints: the train state, and as JSON what rebuilds the run around it."""
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 import jax
@@ -12,7 +12,7 @@ from mtvit import errors
 from mtvit import sharding
 from mtvit import train_state
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Checkpointer:
@@ -70,8 +70,21 @@ class Checkpointer:
     self._manager.close()
 
 
-def load_params(workdir: str) -> dict[str, Any]:
-  """Parameters of a run's newest checkpoint, as numpy arrays.
+class Loaded(NamedTuple):
+  """What a run's newest checkpoint holds.
+
+  Attributes:
+    step: of the checkpoint.
+    params: the parameters, as numpy arrays.
+    meta: the config, the statistics and the format version.
+  """
+  step: int
+  params: dict[str, Any]
+  meta: dict[str, Any]
+
+
+def load(workdir: str) -> Loaded:
+  """Reads a run's newest checkpoint, whatever devices wrote it.
 
   Raises:
     CheckpointError: there is none.
@@ -79,14 +92,14 @@ def load_params(workdir: str) -> dict[str, Any]:
   directory = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
   if not directory.is_dir():
     raise errors.CheckpointError(
-        f"{directory} does not exist", "init_from takes the --workdir of a run")
+        f"{directory} does not exist", "give the --workdir of a run")
   with ocp.CheckpointManager(directory) as manager:
     step = manager.latest_step()
     if step is None:
       raise errors.CheckpointError(f"no checkpoint in {directory}")
     tree = manager.restore(step, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore()))
-  return tree.state["params"]
+        state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()))
+  return Loaded(step, tree.state["params"], tree.meta)
 
 
 def transfer(params: Any, loaded: dict[str, Any]) -> Any:

@@ -17,6 +17,9 @@ from mtvit import errors
 from mtvit.models import vit
 
 Pair = tuple[float, float]
+INPUTS = ("rgb", "gray")
+FORWARDS = ("shared", "separate")
+WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,27 @@ class Knn:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Weighting:
+  """Section `weighting`: how losses, each over its trivial value, add up.
+
+  Attributes:
+    kind: "fixed", "uncertainty" or "dwa"; see `mtvit.weighting`.
+    dwa_window: steps whose mean loss is compared with the window before.
+    dwa_temperature: of the softmax over the ratios; 2 in the paper.
+  """
+  kind: str
+  dwa_window: int
+  dwa_temperature: float
+
+  def __post_init__(self):
+    errors.check_choices(kind=(self.kind, WEIGHTINGS))
+    if self.dwa_window < 1 or not self.dwa_temperature > 0:
+      raise ValueError(
+          f"dwa_window={self.dwa_window} must be at least 1 and "
+          f"dwa_temperature={self.dwa_temperature} above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """A whole run.
 
@@ -153,8 +177,14 @@ class Config:
     total_steps: training steps; 0 if `total_epochs` says.
     total_epochs: passes over the training split; 0 if `total_steps` says.
     batch_size: images in a step; each gives two views.
+    input: "rgb", or "gray": views lose their colour, for every task and for
+      every evaluation (harmonised inputs, Doersch & Zisserman 2017).
+    forward: "shared", one forward pass for all tasks (the report), or
+      "separate", one for each task on a corruption of its own (k·N).
+    weighting: how the losses are added up.
     tasks: task name -> its fields; `mtvit.tasks.create` checks them.
     log_every: steps between reports.
+    diagnose_every: steps between looks at each task's gradients; 0 for never.
     checkpoint_every: steps between checkpoints; the last step is always saved.
     keep_checkpoints: how many are kept.
     init_from: work directory whose parameters to start from, or "".
@@ -164,20 +194,29 @@ class Config:
   total_steps: int
   total_epochs: float
   batch_size: int
+  input: str
+  forward: str
   data: Data
   augment: Augment
   model: vit.ModelConfig
   tasks: Mapping[str, Mapping[str, Any]]
+  weighting: Weighting
   optimizer: Optimizer
   mesh: Mesh
   knn: Knn
   log_every: int
+  diagnose_every: int
   checkpoint_every: int
   keep_checkpoints: int
   init_from: str
   profile_steps: tuple[int, int]
 
   def __post_init__(self):
+    errors.check_choices(
+        input=(self.input, INPUTS), forward=(self.forward, FORWARDS))
+    if self.diagnose_every < 0:
+      raise ValueError(
+          f"diagnose_every={self.diagnose_every} must not be negative")
     if (self.total_steps > 0) == (self.total_epochs > 0):
       raise ValueError(
           f"set either total_steps (now {self.total_steps}) or total_epochs "

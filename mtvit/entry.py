@@ -70,7 +70,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as e:
-    raise errors.ConfigError(f"command line: {e}") from e
+    # A config file that raises comes with its traceback; the last line says it.
+    lines = [line for line in str(e).splitlines() if line.strip()]
+    raise errors.ConfigError(
+        "command line: " + " ".join([lines[0], *lines[1:][-1:]])) from e
   except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
     # From the config file, or from an override of it.
     raise errors.ConfigError(f"--config: {_one_line(e)}") from e

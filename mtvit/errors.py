@@ -55,3 +55,11 @@ def check_ranges(**ranges: tuple[float, float, float]) -> None:
   for name, (value, low, high) in ranges.items():
     if not low <= value <= high:
       raise ValueError(f"{name}={value} must lie in {low} .. {high}")
+
+
+def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
+  """Raises ValueError naming the first of name=(value, allowed) outside."""
+  for name, (value, allowed) in choices.items():
+    if value not in allowed:
+      raise ValueError(
+          f"{name} is {value!r}; choose one of {', '.join(allowed)}")

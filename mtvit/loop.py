@@ -54,6 +54,8 @@ class Loop:
     step_fn: (state, batch) -> (state, metrics), donating the state.
     evaluate: state -> scalars, called every `evaluate_every` steps.
     evaluate_every: 0 for never.
+    diagnose: (state, global batch) -> scalars, called every
+      `config.diagnose_every` steps.
     checkpointer: where states go.
     meta: JSON to save with every state.
     writer: where scalars go.
@@ -67,6 +69,7 @@ class Loop:
   step_fn: Callable[[Any, Any], tuple[Any, Mapping[str, jax.Array]]]
   evaluate: Callable[[Any], dict[str, float]]
   evaluate_every: int
+  diagnose: Callable[[Any, Any], dict[str, float]]
   checkpointer: checkpoint.Checkpointer
   meta: dict[str, Any]
   writer: metrics_lib.Writer
@@ -92,8 +95,9 @@ class Loop:
       before = time.perf_counter()
       batch = next(batches)
       waited += time.perf_counter() - before
-      state, metrics = self.step_fn(
-          state, sharding.global_batch(batch, self.mesh))
+      batch = sharding.global_batch(batch, self.mesh)
+      since += self._diagnose(step, state, batch)
+      state, metrics = self.step_fn(state, batch)
       pending.append(metrics)
       self._stop_profile(step, metrics)
       last = step == self.total_steps
@@ -117,6 +121,18 @@ class Loop:
             f"{key} {value:.3f}" for key, value in scalars.items()))
         since += time.perf_counter() - before
     return state
+
+  def _diagnose(self, step: int, state: Any, batch: Any) -> float:
+    """Looks at the gradients of a step before it is made; seconds it took."""
+    every = self.config.diagnose_every
+    if not every or step % every:
+      return 0.0
+    jax.block_until_ready(state)       # What was under way is not its cost.
+    began = time.perf_counter()
+    self.writer.write(step, self.diagnose(state, batch))
+    seconds = time.perf_counter() - began
+    self.progress.note(f"step {step} · gradients of each task: {seconds:.1f} s")
+    return seconds
 
   def _report(
       self, step: int, pending: list[Mapping[str, jax.Array]], waited: float,

@@ -4,10 +4,12 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mtvit import config as config_lib
 from mtvit import sharding
+from mtvit import weighting
 
 
 def schedule(
@@ -30,6 +32,20 @@ def decay_mask(params: Any, pattern: str) -> Any:
       params)
 
 
+def clamp(
+    pattern: str, low: float, high: float
+) -> optax.GradientTransformation:
+  """Cuts updates so that the parameters whose path matches stay in a range."""
+  def update(updates, state, params):
+    def cut(path, update, value):
+      if not re.search(pattern, sharding.path_name(path)):
+        return update
+      return jnp.clip(value + update, low, high) - value
+    return jax.tree_util.tree_map_with_path(cut, updates, params), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def create(
     config: config_lib.Optimizer, batch_size: int, total_steps: int
 ) -> optax.GradientTransformation:
@@ -39,4 +55,5 @@ def create(
       optax.adamw(
           schedule(config, batch_size, total_steps), b1=config.b1,
           b2=config.b2, weight_decay=config.weight_decay,
-          mask=lambda params: decay_mask(params, config.decay)))
+          mask=lambda params: decay_mask(params, config.decay)),
+      clamp(rf"^{weighting.LOG_VARIANCE}/", *weighting.LOG_VARIANCE_RANGE))

@@ -28,6 +28,7 @@ from mtvit import sharding
 from mtvit import tasks as tasks_lib
 from mtvit import train_state
 from mtvit import train_step
+from mtvit.evals import gradients
 from mtvit.evals import monitor
 from mtvit.models import pretrainer
 
@@ -90,9 +91,10 @@ def pretrain(
 
   # ---- Model: one ViT, and one head for each task
   model = pretrainer.Pretrainer(config.model, tasks)
+  objective = train_step.Objective(model, config.weighting)
   tx = optimizer.create(config.optimizer, config.batch_size, total_steps)
   init = train_state.initializer(
-      model, tx, build.input_shapes(batches.element_spec))
+      model, tx, build.input_shapes(batches.element_spec), config.weighting)
   progress = metrics.Progress(
       total_steps, config.batch_size, [t.name for t in tasks if t.trains])
   with jax.set_mesh(mesh), loop.StopSignal() as stop:
@@ -102,8 +104,8 @@ def pretrain(
       progress.note(f"{workdir}: resuming from step {start} of {total_steps}")
     else:
       if config.init_from:
-        state = state.replace(params=checkpoint.transfer(
-            state.params, checkpoint.load_params(config.init_from)))
+        state = state.started_from(checkpoint.transfer(
+            state.params, checkpoint.load(config.init_from).params))
       build.save_json(workdir / "config.json", raw)
       progress.note(build.overview(workdir, train, state.params))
 
@@ -112,10 +114,11 @@ def pretrain(
     knn = monitor.Knn(config, model, mesh, train, test, lambda: bool(stop))
     state = loop.Loop(
         step_fn=train_step.create(
-            model, tasks, tx, optimizer.schedule(
+            objective, tx, optimizer.schedule(
                 config.optimizer, config.batch_size, total_steps),
-            state, mesh),
+            total_steps, state, mesh),
         evaluate=knn.during, evaluate_every=config.knn.every_steps,
+        diagnose=gradients.create(objective, mesh),
         checkpointer=checkpointer, writer=writer, progress=progress,
         meta={"config": raw, "statistics": statistics}, config=config,
         mesh=mesh, workdir=workdir, total_steps=total_steps, stop=stop,

@@ -31,10 +31,14 @@ RULES = (
     (r"encoder/embed/kernel$", P(None, "fsdp")),
     (r"encoder/embed/bias$", P()),
     (r"encoder/norm/(scale|bias)$", P()),
-    (r"encoder/(position|token_\w+)$", P()),
-    (r"head_\w+/mlp/fc\d+/kernel$", P("fsdp", "tensor")),
-    (r"head_\w+/mlp/out/kernel$", P("fsdp", None)),
-    (r"head_\w+/mlp/(fc\d+|norm\d+|out)/(scale|bias)$", P()),
+    (r"encoder/(position|position_mask|token_\w+)$", P()),
+    (r"head_\w+/(mlp|predictor)/fc\d+/kernel$", P("fsdp", "tensor")),
+    (r"head_\w+/(mlp|predictor)/out/kernel$", P("fsdp", None)),
+    (r"head_\w+/(mlp|predictor)/(fc\d+|norm\d+|out)/(scale|bias)$", P()),
+    (r"head_\w+/prototypes$", P("fsdp", None)),
+    (r"log_variance/\w+$", P()),
+    (r"^task_state/\w+/", P()),
+    (r"^weighting/", P()),
     (r"(^|/)(count|step|rng)$", P()),
 )
 

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtvit import config as config_lib
 from mtvit import sharding
+from mtvit import weighting as weighting_lib
 
 
 @flax.struct.dataclass
@@ -19,15 +21,29 @@ class TrainState:
     params: nested dict of float32 parameters.
     opt_state: of the optimizer.
     rng: the run's key; a step folds its number in.
+    teacher: the momentum encoder's parameters, like `params`; empty if no task
+      needs it.
+    task_state: task name -> what the task carries, such as a queue.
+    weighting: what the weighting of the losses carries.
   """
   step: jax.Array
   params: Any
   opt_state: Any
   rng: jax.Array
+  teacher: Any
+  task_state: Any
+  weighting: Any
+
+  def started_from(self, params: Any) -> "TrainState":
+    """A first state with other parameters; the teacher starts as their copy."""
+    return self.replace(
+        params=params,
+        teacher=jax.tree.map(jnp.copy, params) if self.teacher else {})
 
 
 def initializer(
-    model: Any, tx: optax.GradientTransformation, inputs: Any
+    model: Any, tx: optax.GradientTransformation, inputs: Any,
+    weighting: config_lib.Weighting
 ) -> Callable[[jax.Array], TrainState]:
   """A function from a key to the first state.
 
@@ -35,14 +51,22 @@ def initializer(
     model: a `Pretrainer`.
     tx: the optimizer.
     inputs: shapes and dtypes of what the model is applied to.
+    weighting: the config's section.
   """
   def init(rng: jax.Array) -> TrainState:
     params_rng, run_rng = jax.random.split(rng)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
     params = model.init(params_rng, zeros)["params"]
+    params |= weighting_lib.init_params(weighting, model.tasks)
+    tasks = [task for task in model.tasks if task.trains]
+    needs_teacher = any(t.teacher_momentum is not None for t in tasks)
+    states = {task.name: task.init_state() for task in tasks}
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params,
-        opt_state=tx.init(params), rng=run_rng)
+        opt_state=tx.init(params), rng=run_rng,
+        teacher=jax.tree.map(jnp.copy, params) if needs_teacher else {},
+        task_state={name: state for name, state in states.items() if state},
+        weighting=weighting_lib.init_state(weighting, tasks))
   return init
 
 

@@ -1,53 +1,105 @@
 """The train step: one forward pass, the weighted losses, one update."""
 
-from typing import Any, Callable, Mapping, Sequence
+import dataclasses
+import math
+from typing import Any, Callable, Mapping
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
 import jax.numpy as jnp
 import optax
 
+from mtvit import config as config_lib
 from mtvit import sharding
 from mtvit import train_state
+from mtvit import weighting as weighting_lib
+from mtvit.models import pretrainer
 
 Metrics = dict[str, jax.Array]
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
   """What the model may see of a batch: never the answers."""
-  return {k: batch[k] for k in ("image", "hide_position", "queries")}
+  return {k: batch[k] for k in ("passes", "queries")}
 
 
-def total_loss(
-    params: Any, batch: Mapping[str, Any], model: Any, tasks: Sequence[Any]
-) -> tuple[jax.Array, Metrics]:
-  """Sum of weight · loss / trivial loss over the tasks that train.
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """What a run minimises.
 
-  Divided by its trivial value a loss is 1 for a model that knows nothing, so a
-  weight means the same for every task.
-
-  Args:
-    params: of the model.
-    batch: the global batch.
-    model: a `Pretrainer`.
-    tasks: built tasks.
-
-  Returns:
-    The scalar, and `<task>/<metric>` scalars.
+  Attributes:
+    model: a `Pretrainer`; its tasks are built.
+    weighting: the config's section.
   """
-  features, predicted = model.apply({"params": params}, model_inputs(batch))
-  total, metrics = jnp.zeros(()), {}
-  for task in tasks:
-    if not task.trains:
-      continue
-    answers = batch["answers"].get(task.name, {})
-    loss, found = task.loss(predicted[task.name], answers)
-    total += task.weight * loss / task.trivial_loss
-    found = {"loss": loss} | found
-    metrics |= {f"{task.name}/{key}": value for key, value in found.items()}
-  for name, token in features.tokens.items():
-    metrics[f"features/{name}_spread"] = spread(token)
-  return total, metrics
+  model: pretrainer.Pretrainer
+  weighting: config_lib.Weighting
+
+  @property
+  def tasks(self) -> tuple[Any, ...]:
+    """The tasks that train."""
+    return tuple(task for task in self.model.tasks if task.trains)
+
+  def losses(
+      self, params: Any, state: train_state.TrainState,
+      batch: Mapping[str, Any]
+  ) -> tuple[Metrics, tuple[Metrics, dict[str, Any]]]:
+    """Each task's loss over its trivial value.
+
+    Args:
+      params: of the model, to differentiate.
+      state: whose teacher and task state are used; its parameters are not.
+      batch: the global batch.
+
+    Returns:
+      Task name -> scalar; the metrics; and the next task state.
+    """
+    inputs = model_inputs(batch)
+    features, predicted = self.model.apply({"params": params}, inputs)
+    taught = {}
+    if state.teacher:
+      _, taught = jax.lax.stop_gradient(
+          self.model.apply({"params": state.teacher}, inputs))
+    losses, metrics, next_state = {}, {}, {}
+    for task in self.tasks:
+      answers = dict(batch["answers"].get(task.name, {}))
+      if task.teacher_momentum is not None:
+        answers["teacher"] = taught[task.name]
+      if task.name in state.task_state:
+        answers["state"] = state.task_state[task.name]
+        next_state[task.name] = task.update_state(answers)
+      loss, found = task.loss(predicted[task.name], answers)
+      losses[task.name] = loss / task.trivial_loss
+      found = {"loss": loss} | found
+      metrics |= {f"{task.name}/{key}": value for key, value in found.items()}
+      if task.token:
+        views = features[pretrainer.pass_of(task.name, features)]
+        metrics[f"features/{task.token}_spread"] = spread(
+            views.tokens[task.token])
+    return losses, (metrics, next_state)
+
+  def total(
+      self, params: Any, state: train_state.TrainState,
+      batch: Mapping[str, Any]
+  ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any], dict[str, Any]]]:
+    """The weighted sum; metrics, the next task and weighting state."""
+    losses, (metrics, task_state) = self.losses(params, state, batch)
+    total = weighting_lib.total(
+        self.weighting, self.tasks, losses, params, state.weighting)
+    if self.weighting.kind != "fixed":
+      factors = weighting_lib.weights(
+          self.weighting, self.tasks, params, state.weighting)
+      metrics |= {f"{name}/weight": x for name, x in factors.items()}
+    history = weighting_lib.update_state(
+        self.weighting, state.weighting, losses)
+    return total, (metrics, task_state, history)
+
+  def teacher_momentum(
+      self, step: jax.Array, total_steps: int
+  ) -> jax.Array | float:
+    """Of the momentum encoder: rises from the tasks' value to 1 (BYOL, B.3)."""
+    start = max(task.teacher_momentum or 0.0 for task in self.tasks)
+    progress = jnp.minimum(step / total_steps, 1.0)
+    return 1 - (1 - start) * (jnp.cos(math.pi * progress) + 1) / 2
 
 
 def spread(features: jax.Array) -> jax.Array:
@@ -65,31 +117,38 @@ def spread(features: jax.Array) -> jax.Array:
 
 
 def create(
-    model: Any, tasks: Sequence[Any], tx: optax.GradientTransformation,
-    schedule: optax.Schedule, state: Any, mesh: jax.sharding.Mesh
+    objective: Objective, tx: optax.GradientTransformation,
+    schedule: optax.Schedule, total_steps: int, state: Any,
+    mesh: jax.sharding.Mesh
 ) -> Callable[[Any, Any], tuple[Any, Metrics]]:
   """The jitted, donated, sharded function (state, batch) -> (state, metrics).
 
   Args:
-    model: a `Pretrainer`.
-    tasks: built tasks.
+    objective: what to minimise.
     tx: the optimizer.
     schedule: learning rate by step, for the report.
+    total_steps: of the run, for the teacher's momentum.
     state: a state or its shapes, for the shardings.
     mesh: of the run.
   """
   def step(state: train_state.TrainState, batch: Mapping[str, Any]):
-    (loss, metrics), grads = jax.value_and_grad(total_loss, has_aux=True)(
-        state.params, batch, model, tasks)
+    (loss, (metrics, task_state, history)), grads = jax.value_and_grad(
+        objective.total, has_aux=True)(state.params, state, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     metrics |= {
         "train/loss": loss,
         "train/grad_norm": optax.global_norm(grads),
         "train/learning_rate": jnp.asarray(schedule(state.step)),
     }
+    teacher = state.teacher
+    if teacher:
+      momentum = objective.teacher_momentum(state.step, total_steps)
+      metrics["train/teacher_momentum"] = momentum
+      teacher = optax.incremental_update(params, teacher, 1 - momentum)
     return state.replace(
-        step=state.step + 1, opt_state=opt_state,
-        params=optax.apply_updates(state.params, updates)), metrics
+        step=state.step + 1, opt_state=opt_state, params=params,
+        teacher=teacher, task_state=task_state, weighting=history), metrics
 
   return jax.jit(
       step, donate_argnums=0,

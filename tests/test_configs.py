@@ -6,63 +6,125 @@ import math
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import pytest
 
+from configs import common
 from mtvit import build
 from mtvit import config as config_lib
+from mtvit import cost
 from mtvit import optimizer
 from mtvit import sharding
 from mtvit import tasks as tasks_lib
 from mtvit import train_state
+from mtvit.data import pipeline
 from mtvit.models import pretrainer
 
+VARIANTS = ("Ti/16", "S/16", "B/16", "L/16", "H/14", "g/14")
 ARGUMENTS = {
-    "quickstart": [None],
-    "cifar10": ["variant=nano/8", "variant=nano/4"],
-    "imagenet": [f"variant={v}" for v in (
-        "Ti/16", "S/16", "B/16", "L/16", "H/14", "g/14")],
+    "quickstart": [f"strategy={s}" for s in common.STRATEGIES],
+    "cifar10": [f"strategy={s},variant=nano/{p}"
+                for s in common.STRATEGIES for p in (8, 4)],
+    "imagenet": [f"variant={v},strategy=patch_level" for v in VARIANTS],
 }
 CASES = [(name, arg) for name, args in ARGUMENTS.items() for arg in args]
-STATISTICS = {"colorize": {
-    t: {"mean": [0.0, 0.0], "deviation": [1.0, 1.0]}
-    for t in ("mean", "pixel")}}
+SHARDED = [
+    ("quickstart", ""), ("cifar10", "strategy=separate"),
+    *((name, arg) for name, arg in CASES if name == "imagenet")]
 
 
 def load(name, arg):
-  module = importlib.import_module(f"configs.{name}")
-  return module.get_config(arg) if arg else module.get_config()
+  return importlib.import_module(f"configs.{name}").get_config(arg)
 
 
 def test_every_config_file_is_here_and_short():
   files = pathlib.Path(__file__).parents[1].glob("configs/*.py")
   found = {f.stem: len(f.read_text().splitlines()) for f in files}
-  assert set(found) == set(ARGUMENTS)
+  assert set(found) == set(ARGUMENTS) | {"common"}
   assert max(found.values()) <= 110
 
 
 @pytest.mark.parametrize("name, arg", CASES)
-def test_state_is_sharded_on_purpose(name, arg):
+def test_every_strategy_of_every_config_fits(name, arg):
   config = config_lib.parse(load(name, arg))
+  tasks = build.tasks(config)
+  options = common.parse(arg, strategy="", variant="")
+  trained = {task.name for task in tasks if task.trains}
+  assert trained == set(common.STRATEGIES[options["strategy"]])
+  # Every config lists every task.
+  assert set(config.tasks) == set(tasks_lib.TASKS)
+
+
+def shape(strategy):
+  config = config_lib.parse(load(
+      "cifar10", f"strategy={strategy},variant=nano/4"))
+  tasks = {task.name: task for task in build.tasks(config)}
+  return config, tasks, build.passes(config, tuple(tasks.values()))
+
+
+def test_strategies_are_what_the_method_says():
+  patch_level, tasks, passes = shape("patch_level")
+  assert set(passes) == {"shared"} and len(passes["shared"]) == 7
+  few = {name: (task.num_blocks, task.num_patches)
+         for name, task in tasks.items()}
+  _, tasks, passes = shape("separate")
+  assert set(passes) == set(tasks) and all(
+      [t.name for t in group] == [name] for name, group in passes.items())
+  assert tasks["colorize"].num_patches == 64
+  assert tasks["jigsaw"].num_patches == 64
+  assert tasks["inpaint"].num_patches == 48
+  assert tasks["relative_position"].num_blocks == 4
+  _, tasks, passes = shape("matched")
+  assert len(passes) == 7 and few == {
+      name: (task.num_blocks, task.num_patches)
+      for name, task in tasks.items()}
+  harmonised, _, passes = shape("harmonised")
+  assert harmonised.input == "gray" and set(passes) == {"shared"}
+  assert patch_level.input == "rgb"
+  _, tasks, passes = shape("control")
+  assert [t.name for t in tasks.values() if t.trains] == ["contrastive"]
+  assert {n: (t.num_blocks, t.num_patches) for n, t in tasks.items()} == {
+      n: few[n] for n in tasks}
+  assert set(tasks) == {"contrastive", *common.PATCH_TASKS}
+  sit, tasks, _ = shape("sit")
+  assert sit.weighting.kind == "uncertainty"
+  assert (tasks["inpaint"].shape, tasks["inpaint"].scope) == ("blocks", "all")
+  _, tasks, _ = shape("jigsaw")
+  assert list(tasks) == ["jigsaw"]
+
+
+@pytest.mark.parametrize("arg, message", [
+    ("strategy=everything", "strategy=everything is none of report"),
+    ("variants=nano/4", "no option 'variants=nano/4'; there are strategy="),
+    ("nano/4", "no option")])
+def test_wrong_arguments_are_named(arg, message):
+  with pytest.raises(ValueError, match=message):
+    load("cifar10", arg)
+
+
+@pytest.mark.parametrize("name, arg", SHARDED)
+def test_state_is_sharded_on_purpose(name, arg):
+  config = load(name, arg)
+  if name == "imagenet":
+    config.tasks.contrastive.kind = "moco"
+    config.weighting.kind = "uncertainty"
+  config = config_lib.parse(config)
   config = dataclasses.replace(
       config, mesh=config_lib.Mesh(data=-1, fsdp=4, tensor=1))
   mesh = sharding.create_mesh(config.mesh)
   build.check_batch(config, mesh)
-  tasks = tasks_lib.with_statistics(build.tasks(config), STATISTICS)
+  tasks = build.tasks(config)
   model = pretrainer.Pretrainer(config.model, tasks)
-  side, n = config.model.image_size, tasks[0].geometry.grid[0] ** 2
-  ids = lambda *shape: jax.ShapeDtypeStruct((2, *shape), jnp.int32)
-  inputs = {
-      "image": jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8),
-      "hide_position": jax.ShapeDtypeStruct((2, n), bool),
-      "queries": {"colorize": {"ids": ids(4)},
-                  "relative_position": {"ids": ids(1, 2)}}}
+  source = cost.noise(dataclasses.replace(config, batch_size=2))
+  spec = pipeline.train_batches(
+      source, build.pipeline_spec(config, tasks), 0, 1).element_spec
   tx = optimizer.create(config.optimizer, config.batch_size, 100)
-  init = train_state.initializer(model, tx, inputs)
+  init = train_state.initializer(
+      model, tx, build.input_shapes(spec), config.weighting)
   state = jax.eval_shape(init, jax.random.key(0))
   shardings = sharding.state_sharding(state, mesh)
   leaves = zip(jax.tree.leaves(state), jax.tree.leaves(shardings))
-  # What is not split over fsdp is small.
+  # What is not split over fsdp is small; the queue is kept whole on purpose.
   whole = [x.shape for x, s in leaves if not any(s.spec)]
-  assert sum(map(math.prod, whole)) < 0.1 * sum(
+  queue = sum(math.prod(x.shape) for x in jax.tree.leaves(state.task_state))
+  assert sum(map(math.prod, whole)) - queue < 0.1 * sum(
       math.prod(x.shape) for x in jax.tree.leaves(state))

@@ -21,12 +21,17 @@ class Layout:
     grid: patches per column and per row.
     blocks: int32 [b, m, 9], the shared partition into 3x3 blocks.
     taken: bool [b, n], patches that a task has claimed.
+    originals: uint8 [b, n, p, p, 3], the patches before any corruption, in
+      colour also where the model's input is gray.
     gray_view: bool [b], views that the augmentation made gray.
+    label: int32 [b], classes, for supervised runs.
   """
   grid: tuple[int, int]
   blocks: Any
   taken: Any
+  originals: Any
   gray_view: Any
+  label: Any
 
   def random_patches(self, k: int, draw: draw_lib.Draw) -> Any:
     """int32 [b, k]: k free patches of each view, uniformly."""
@@ -46,18 +51,17 @@ class Layout:
     """The layout once `ids` [b, k] are taken."""
     return dataclasses.replace(self, taken=patch_ops.mark(self.taken, ids))
 
-  def clean_neighbours(self, patches: Any, ids: Any) -> tuple[Any, Any]:
+  def clean_neighbours(self, ids: Any) -> tuple[Any, Any]:
     """Mean colour of the unclaimed ones among the eight neighbours of patches.
 
     Args:
-      patches: uint8 [b, n, p, p, 3].
       ids: int32 [b, k].
 
     Returns:
       float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
     """
     gh, gw = self.grid
-    means = tf.reduce_mean(tf.cast(patches, tf.float32), axis=(2, 3))
+    means = tf.reduce_mean(tf.cast(self.originals, tf.float32), axis=(2, 3))
     clean = tf.cast(~self.taken, tf.float32)[..., None]     # [b, n, 1]
     x = tf.concat([means * clean, clean], axis=-1)          # [b, n, 4]
     x = tf.reshape(x, [-1, gh, gw, 4])
@@ -90,17 +94,19 @@ def block_partition(grid: tuple[int, int], draw: draw_lib.Draw) -> Any:
 
 
 def corrupt(
-    images: Any, gray_view: Any, tasks: Sequence[Any], patch_size: int,
-    draw: draw_lib.Draw
+    images: Any, gray_view: Any, label: Any, tasks: Sequence[Any],
+    patch_size: int, draw: draw_lib.Draw, gray_input: bool = False
 ) -> dict[str, Any]:
   """Lets every task claim its patches, then corrupt them.
 
   Args:
     images: uint8 [b, h, w, 3].
     gray_view: bool [b].
+    label: int32 [b].
     tasks: in claiming order.
     patch_size: p, pixels.
     draw: the randomness of this step; each task's is keyed by its name.
+    gray_input: every view loses its colour (harmonised inputs).
 
   Returns:
     `image` uint8 [b, h, w, 3], `hide_position` bool [b, n], `queries` and
@@ -108,26 +114,38 @@ def corrupt(
   """
   _, h, w, _ = images.shape
   grid = (h // patch_size, w // patch_size)
-  patches = patch_ops.patchify(images, patch_size)          # [b, n, p, p, 3]
-  nothing = tf.zeros(tf.shape(patches)[:2], tf.bool)
-  nothing = tf.ensure_shape(nothing, patches.shape[:2])     # [b, n]
+  queries = {task.name: {} for task in tasks}
+  answers = {task.name: {} for task in tasks}
+  for task in tasks:
+    result = task.corrupt_image(images, draw.fold(f"{task.name}/image"))
+    images = result.pixels
+    queries[task.name] |= result.queries
+    answers[task.name] |= result.answers
+  originals = patch_ops.patchify(images, patch_size)        # [b, n, p, p, 3]
+  nothing = tf.zeros(tf.shape(originals)[:2], tf.bool)
+  nothing = tf.ensure_shape(nothing, originals.shape[:2])   # [b, n]
   layout = Layout(
-      grid, block_partition(grid, draw.fold("layout")), nothing, gray_view)
+      grid, block_partition(grid, draw.fold("layout")), nothing, originals,
+      gray_view, label)
   claims = {}
   for task in tasks:
     ids = task.claim(layout, draw.fold(f"{task.name}/claim"))
     claims[task.name] = ids
     layout = layout if ids is None else layout.claimed(ids)
-  hide, queries, answers = nothing, {}, {}
+  gray = patch_ops.luminance if gray_input else lambda x: x
+  patches, hide = gray(originals), nothing
   for task in tasks:
     result = task.corrupt(
         patches, claims[task.name], layout, draw.fold(task.name))
-    patches = result.patches
-    queries[task.name], answers[task.name] = result.queries, result.answers
+    patches = result.pixels
+    queries[task.name] |= result.queries
+    answers[task.name] |= result.answers
     if result.hide_ids is not None:
       hide = patch_ops.mark(hide, result.hide_ids)
+  # Again gray, for tasks that fill patches with colours of their own.
   return {
-      "image": patch_ops.unpatchify(patches, grid), "hide_position": hide,
+      "image": patch_ops.unpatchify(gray(patches), grid),
+      "hide_position": hide,
       "queries": {k: v for k, v in queries.items() if v},
       "answers": {k: v for k, v in answers.items() if v},
   }

@@ -6,7 +6,7 @@ global stream is the same on any number of hosts.
 """
 
 import dataclasses
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ from mtvit.data import corruption
 from mtvit.data import datasets
 from mtvit.data import draw as draw_lib
 from mtvit.data import image_ops
+from mtvit.data import patch_ops
 
 # Nothing mapped here branches on tensors, and converting it takes seconds.
 _plain = tf.autograph.experimental.do_not_convert
@@ -30,7 +31,9 @@ class Spec:
     image_size: side of a view, pixels.
     patch_size: side of a patch, pixels.
     augment: the `augment` section.
-    tasks: in claiming order; empty leaves the views uncorrupted.
+    passes: forward pass -> its tasks, in claiming order; without any, the
+      views stay uncorrupted.
+    gray_input: the model sees views without colour.
     seed: of the run.
     process_index: of this host.
     process_count: hosts; divides the batch.
@@ -40,7 +43,8 @@ class Spec:
   image_size: int
   patch_size: int
   augment: Any
-  tasks: Sequence[Any]
+  passes: Mapping[str, Sequence[Any]]
+  gray_input: bool
   seed: int
   process_index: int = 0
   process_count: int = 1
@@ -79,7 +83,8 @@ def train_batches(
 ) -> tf.data.Dataset:
   """Batches of the steps start_step .. num_steps - 1, prefetched.
 
-  Each has the fields of `corruption.corrupt`, and `index` and `label`, int32
+  Each has `passes`, pass -> `image` and `hide_position`; `queries` and
+  `answers` of all tasks (see `corruption.corrupt`); `index` and `label`, int32
   [b]. b counts this host's views; the two views of an image are adjacent.
   """
   steps = tf.data.Dataset.range(start_step, num_steps)
@@ -183,12 +188,19 @@ def _finish(spec, step, x, rows, columns, ids, label):
     x = image_ops.solarize(
         tf.clip_by_value(x, 0, 255), hits(4, augment.solarize))
   x = tf.ensure_shape(image_ops.to_uint8(x), [draw.count, size, size, 3])
-  if spec.tasks:
-    batch = corruption.corrupt(x, gray, spec.tasks, spec.patch_size, draw)
-  else:
-    batch = {"image": x, "gray_view": gray}
   repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), spec.views)
-  return batch | {"index": repeat(ids), "label": repeat(label)}
+  batch = {"index": repeat(ids), "label": repeat(label)}
+  if not spec.passes:
+    return batch | {"image": x, "gray_view": gray}
+  batch |= {"passes": {}, "queries": {}, "answers": {}}
+  for name, tasks in spec.passes.items():
+    result = corruption.corrupt(
+        x, gray, batch["label"], tasks, spec.patch_size, draw, spec.gray_input)
+    batch["passes"][name] = {
+        key: result[key] for key in ("image", "hide_position")}
+    batch["queries"] |= result["queries"]
+    batch["answers"] |= result["answers"]
+  return batch
 
 
 def _by_view(p: Any, spec: Spec) -> Any:
@@ -199,7 +211,7 @@ def _by_view(p: Any, spec: Spec) -> Any:
 
 def eval_batches(
     source: datasets.Source, image_size: int, batch_size: int,
-    limit: int | None = None
+    limit: int | None = None, gray_input: bool = False
 ) -> Iterator[dict[str, np.ndarray]]:
   """Clean images in order: resized to fit, cut at the centre, no corruption.
 
@@ -208,6 +220,7 @@ def eval_batches(
     image_size: side, pixels.
     batch_size: rows of each batch; the last is filled up with zeros.
     limit: take so many images, evenly spaced; None takes all.
+    gray_input: the run's own input transform: views lose their colour.
 
   Yields:
     `image` uint8 [batch_size, s, s, 3], `label` int32 and `valid` bool
@@ -224,7 +237,11 @@ def eval_batches(
     load = lambda data, label, i: (
         _centre(datasets.decode(data), image_size), label)
     ds = source.lookup(tf.data.Dataset.from_tensor_slices(ids))
+  gray = patch_ops.luminance if gray_input else lambda image: image
   ds = ds.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
+  ds = ds.map(
+      _plain(lambda image, label: (gray(image), label)),
+      num_parallel_calls=tf.data.AUTOTUNE)
   for image, label in ds.batch(batch_size).prefetch(2).as_numpy_iterator():
     yield {"image": _fill(image, batch_size),
            "label": _fill(label.astype(np.int32), batch_size),

@@ -20,7 +20,7 @@ def extractor(
     model: Any, mesh: jax.sharding.Mesh
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
   """A jitted (params, image [b, h, w, 3]) -> readouts in float32."""
-  encoder = model.config.encoder(model.token_names)
+  encoder = model.encoder()
 
   def extract(params, image):
     features = encoder.apply({"params": params["encoder"]}, image)

@@ -18,6 +18,7 @@ with epy.lazy_imports():
   from mtvit.data import datasets
   from mtvit.data import pipeline
 
+PREDICTED_VIEWS = 256  # Pictures are made from so many views at most.
 EVAL_BATCH = 256      # Images; rounded up to a multiple of the devices.
 
 
@@ -70,7 +71,7 @@ class Knn:
         features_lib.extract(
             params, pipeline.eval_batches(
                 source, self._config.model.image_size, self._batch,
-                limit or None),
+                limit or None, self._config.input == "gray"),
             self._extract, self._mesh, self._should_stop)
         for source, limit in zip(self._sources, (num_train, num_test))]
     (train, train_labels), (test, test_labels) = sets
@@ -96,13 +97,17 @@ def save_report(
     model: a `Pretrainer`.
     params: its parameters.
     batch: a corrupted batch, in numpy, from the training pipeline.
-    num_views: so many of its views are shown.
+    num_views: so many of its views are shown for each task.
   """
   folder = workdir / "report"
-  batch = jax.tree.map(lambda x: np.asarray(x[:num_views]), batch)
+  rows = min(len(batch["index"]), PREDICTED_VIEWS)
+  batch = jax.tree.map(lambda x: np.asarray(x[:rows]), batch)
   _, predicted = jax.jit(model.apply)(
       {"params": params}, train_step.model_inputs(batch))
-  pictures.save_curves(metrics_lib.read(workdir), folder / "curves.png")
-  return [folder / "curves.png"] + pictures.save_predictions(
+  lines = metrics_lib.read(workdir)
+  pictures.save_curves(lines, folder / "curves.png")
+  files = [folder / "curves.png"]
+  files += pictures.save_gradients(lines, folder / "gradients.png")
+  return files + pictures.save_predictions(
       batch, jax.device_get(predicted), model.tasks,
       model.config.patch_size, folder, num_views)

@@ -3,30 +3,30 @@
 import pathlib
 from typing import Any, Mapping, Sequence
 
-import jax
 import numpy as np
 from etils import epy
+
+from mtvit.evals import gradients
+from mtvit.models import pretrainer
 
 with epy.lazy_imports():
   from matplotlib import figure as mpl_figure
   from matplotlib import patches as mpl_patches
 
 
-def _row(tree: Any, i: int) -> Any:
-  return jax.tree.map(lambda x: np.asarray(x[i]), tree)
-
-
-def view_panels(
-    batch: Mapping[str, Any], predicted: Mapping[str, np.ndarray] | None,
-    task: Any, view: int
-) -> list[Any]:
-  """A task's panels of one view of a corrupted batch, in numpy."""
-  queries = _row(batch["queries"].get(task.name, {}), view)
-  answers = _row(batch["answers"].get(task.name, {}), view)
-  guess = None
-  if predicted is not None and task.name in predicted:
-    guess = np.asarray(predicted[task.name][view])
-  return task.panels(np.asarray(batch["image"][view]), queries, answers, guess)
+def task_rows(
+    batch: Mapping[str, Any], predicted: Mapping[str, Any] | None, task: Any,
+    limit: int
+) -> list[list[Any]]:
+  """A task's rows of panels of a corrupted batch, in numpy."""
+  views = batch["passes"].get(
+      pretrainer.pass_of(task.name, batch["passes"]))
+  if views is None:
+    return []              # It has no loss, and shares its pass with nothing.
+  return task.rows(
+      np.asarray(views["image"]), batch["queries"].get(task.name, {}),
+      batch["answers"].get(task.name, {}),
+      None if predicted is None else predicted.get(task.name), limit)
 
 
 def draw_panel(axes: Any, panel: Any, patch_size: int) -> None:
@@ -76,9 +76,8 @@ def save_predictions(
   """Writes `<task>.png`: input, prediction and truth of some views."""
   files = []
   for task in tasks:
-    rows = [view_panels(batch, predicted, task, view)
-            for view in range(min(num_views, len(batch["image"])))]
-    if any(rows):
+    rows = task_rows(batch, predicted, task, num_views)
+    if rows:
       files.append(folder / f"{task.name}.png")
       save_grid(rows, patch_size, files[-1])
   return files
@@ -94,6 +93,8 @@ def save_curves(lines: Sequence[Mapping[str, float]],
   """
   groups: dict[str, list[str]] = {}
   for key in sorted({key for line in lines for key in line} - {"step"}):
+    if key.startswith("gradients/"):
+      continue                               # They have a picture of their own.
     task, _, metric = key.partition("/")
     # A task's losses, and its shares of 1, are read on different scales.
     group = task
@@ -120,6 +121,41 @@ def save_curves(lines: Sequence[Mapping[str, float]],
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
   _save(figure, file)
+
+
+def save_gradients(
+    lines: Sequence[Mapping[str, float]], file: pathlib.Path
+) -> list[pathlib.Path]:
+  """Draws gradient cosines between tasks by layer group, as heat maps.
+
+  The number under a task's name is the norm of its gradient. Averages over the
+  run.
+
+  Args:
+    lines: of `metrics.read`.
+    file: the PNG.
+
+  Returns:
+    The file, if the run looked at its gradients.
+  """
+  tables = {group: gradients.table(lines, group) for group in gradients.GROUPS}
+  if not tables["all"][0]:
+    return []
+  figure = mpl_figure.Figure(
+      figsize=(4.2 * len(tables), 4.4), layout="constrained")
+  grid = figure.subplots(1, len(tables), squeeze=False)[0]
+  for axes, (group, (names, norms, cosines)) in zip(grid, tables.items()):
+    image = axes.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r")
+    axes.set_title(f"gradient cosines · {group}", fontsize=9)
+    labels = [f"{a}\n|g| {x:.2g}" for a, x in zip(names, norms)]
+    axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    for (i, j), x in np.ndenumerate(cosines):
+      axes.text(j, i, f"{x:.2f}", ha="center", va="center", fontsize=6,
+                color="white" if abs(x) > 0.6 else "black")
+  figure.colorbar(image, ax=grid[-1], fraction=0.04)
+  _save(figure, file)
+  return [file]
 
 
 def _save(figure: Any, file: pathlib.Path) -> None:

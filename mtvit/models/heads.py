@@ -60,14 +60,14 @@ class PatchHead(nn.Module):
     return Mlp(self.hidden, self.out, name="mlp")(features.at(queries["ids"]))
 
 
-class PairHead(nn.Module):
-  """Order-sensitive MLP on pairs `queries["ids"]` [b, m, 2]: [b, m, out]."""
+class GroupHead(nn.Module):
+  """Order-sensitive MLP on groups `queries["ids"]` [b, m, s]: [b, m, out]."""
   hidden: tuple[int, ...]
   out: int
 
   @nn.compact
   def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
-    b, m, _ = queries["ids"].shape
-    pairs = features.at(queries["ids"].reshape(b, 2 * m))   # [b, 2m, d]
-    pairs = pairs.reshape(b, m, -1)                         # [b, m, 2d]
-    return Mlp(self.hidden, self.out, name="mlp")(pairs)
+    b, m, s = queries["ids"].shape
+    groups = features.at(queries["ids"].reshape(b, m * s))  # [b, m s, d]
+    groups = groups.reshape(b, m, -1)                       # [b, m, s d]
+    return Mlp(self.hidden, self.out, name="mlp")(groups)

@@ -1,11 +1,17 @@
-"""One ViT and one head for each task: a single forward pass for all of them."""
+"""One ViT and one head for each task."""
 
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 import flax.linen as nn
-import jax
 
 from mtvit.models import vit
+
+SHARED = "shared"
+
+
+def pass_of(task_name: str, passes: Iterable[str]) -> str:
+  """Which forward pass a task is in: the one of its name, or the shared one."""
+  return task_name if task_name in passes else SHARED
 
 
 class Pretrainer(nn.Module):
@@ -21,26 +27,43 @@ class Pretrainer(nn.Module):
   @nn.compact
   def __call__(
       self, inputs: Mapping[str, Any]
-  ) -> tuple[vit.Features, dict[str, jax.Array]]:
-    """Runs the encoder once and every head on its outputs.
+  ) -> tuple[dict[str, vit.Features], dict[str, Any]]:
+    """Runs the encoder once for each pass, and every head on its outputs.
 
     Args:
-      inputs: `image` uint8 [b, h, w, 3], `hide_position` bool [b, n] and
-        `queries`, task name -> field -> [b, ...]. Never the answers.
+      inputs: `passes`, pass name -> `image` uint8 [b, h, w, 3] and
+        `hide_position` bool [b, n]; and `queries`, task name -> field ->
+        [b, ...]. Never the answers. Normally there is one pass, for all tasks.
 
     Returns:
-      The features, and task name -> prediction.
+      Pass name -> features, and task name -> prediction.
     """
-    encoder = self.config.encoder(self.token_names)
-    features = encoder(inputs["image"], inputs["hide_position"])
+    encoder = self.encoder()
+    features = {
+        name: encoder(views["image"], views["hide_position"])
+        for name, views in inputs["passes"].items()}
     predicted = {
-        task.name: task.head()(features, inputs["queries"].get(task.name, {}))
+        task.name: task.head()(
+            features[pass_of(task.name, features)],
+            inputs["queries"].get(task.name, {}))
         for task in self.tasks if task.trains
     }
     return features, predicted
+
+  @nn.nowrap
+  def encoder(self) -> vit.Encoder:
+    """The encoder that the tasks need: their tokens, their position policy."""
+    return self.config.encoder(self.token_names, self.position_policy)
 
   @property
   def token_names(self) -> tuple[str, ...]:
     """"cls" and the tokens of the tasks that train."""
     return ("cls",) + tuple(
         task.token for task in self.tasks if task.trains and task.token)
+
+  @property
+  def position_policy(self) -> str:
+    """What the encoder does with hidden positions; see `vit.Encoder`."""
+    policies = {task.position_policy for task in self.tasks}
+    return next((p for p in ("drop_all", "mask_token") if p in policies),
+                "drop")

@@ -140,6 +140,9 @@ class Encoder(nn.Module):
     position_init: how the learnable position embeddings start: "normal" with
       deviation 0.02 (ViT), or "sincos", which tells places apart from the
       first step.
+    position_policy: what patches of `hide_position` get: "drop" nothing,
+      "mask_token" one learned embedding for all of them. With "drop_all" no
+      patch ever gets an embedding, and the model has none.
     dtype: of activations; parameters, norms and softmax are float32.
   """
   patch_size: int
@@ -152,6 +155,7 @@ class Encoder(nn.Module):
   remat: str = "none"
   freeze_patch_embed: bool = False
   position_init: str = "normal"
+  position_policy: str = "drop"
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -198,6 +202,8 @@ class Encoder(nn.Module):
         kernel_init=nn.initializers.xavier_uniform())(x)    # [b, n, d]
     if self.freeze_patch_embed:
       x = jax.lax.stop_gradient(x)
+    if self.position_policy == "drop_all":
+      return x
     if self.position_init == "sincos":
       init = lambda rng, shape: jnp.asarray(
           sincos_positions(gh, gw, self.width))
@@ -205,9 +211,14 @@ class Encoder(nn.Module):
       init = nn.initializers.normal(0.02)
     position = self.param(
         "position", init, (gh * gw, self.width)).astype(self.dtype)  # [n, d]
+    instead = 0
+    if self.position_policy == "mask_token":
+      instead = self.param(
+          "position_mask", nn.initializers.normal(0.02),
+          (self.width,)).astype(self.dtype)                 # [d]
     if hide_position is None:
       return x + position
-    return x + jnp.where(hide_position[..., None], 0, position)
+    return x + jnp.where(hide_position[..., None], instead, position)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,12 +264,14 @@ class ModelConfig:
   def patch_size(self) -> int:
     return parse_variant(self.variant)[1]
 
-  def encoder(self, token_names: tuple[str, ...]) -> Encoder:
+  def encoder(
+      self, token_names: tuple[str, ...], position_policy: str = "drop"
+  ) -> Encoder:
     """The encoder that this section describes."""
     sizes, patch = parse_variant(self.variant)
     return Encoder(
         patch_size=patch, token_names=token_names,
         unroll=self.unroll or sizes["depth"], remat=self.remat,
         freeze_patch_embed=self.freeze_patch_embed,
-        position_init=self.position_init,
+        position_init=self.position_init, position_policy=position_policy,
         dtype=jnp.dtype(self.dtype), name="encoder", **sizes)

@@ -1,21 +1,30 @@
 """The pretext tasks. Adding one is a file here and a line in `TASKS`."""
 
 import dataclasses
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from mtvit import errors
 from mtvit.tasks import base
+from mtvit.tasks import clustering
 from mtvit.tasks import colorize
 from mtvit.tasks import contrastive
+from mtvit.tasks import inpaint
+from mtvit.tasks import jigsaw
 from mtvit.tasks import relative_position
+from mtvit.tasks import rotation
+from mtvit.tasks import supervised
 
-# In the order in which tasks claim patches: those that take whole blocks come
-# first, since single patches can be found in what they leave, not conversely.
+# In the order in which tasks corrupt views and claim patches.
 TASKS: dict[str, type[base.Task]] = {
     task.name: task for task in (
         contrastive.Contrastive,
+        rotation.Rotation,
+        clustering.Clustering,
         relative_position.RelativePosition,
+        jigsaw.Jigsaw,
+        inpaint.Inpaint,
         colorize.Colorize,
+        supervised.Supervised,
     )
 }
 
@@ -30,13 +39,12 @@ def create(
     geometry: the views that the tasks will see.
 
   Raises:
-    ConfigError: an unknown task or field, or too few patches for the tasks.
+    ConfigError: an unknown task or field, a missing one, or no task trains.
   """
   for name in config:
     if name not in TASKS:
       raise errors.ConfigError(
-          f"tasks.{name}: no such task",
-          f"choose among {', '.join(TASKS)}")
+          f"tasks.{name}: no such task" + errors.suggest(name, TASKS))
   tasks = []
   for name, task in TASKS.items():
     if name not in config:
@@ -47,24 +55,30 @@ def create(
       if key not in known:
         raise errors.ConfigError(
             f"tasks.{name}.{key}: no such key" + errors.suggest(key, known))
+    for key in known:
+      if key not in fields:
+        raise errors.ConfigError(f"tasks.{name}.{key} is missing")
     try:
-      bound = dataclasses.replace(task(**fields), geometry=geometry)
+      bound = task(**fields, geometry=geometry)
     except ValueError as e:
       raise errors.ConfigError(f"tasks.{name}: {e}") from e
+    except TypeError as e:
+      raise errors.ConfigError(f"tasks.{name}: a value's type: {e}") from e
     if bound.mode != "off":
       tasks.append(bound)
   if not any(task.trains for task in tasks):
     raise errors.ConfigError(
         "no task trains", "set tasks.NAME.mode=train for one at least")
-  _check_capacity(tasks, geometry)
-  return tuple(tasks)
+  # Whole blocks are claimed first: single patches can be found in what they
+  # leave, not conversely.
+  return tuple(sorted(tasks, key=lambda task: task.num_blocks == 0))
 
 
-def _check_capacity(
-    tasks: list[base.Task], geometry: base.Geometry
+def check_capacity(
+    tasks: Sequence[base.Task], grid: tuple[int, int]
 ) -> None:
   """Raises ConfigError if disjoint patches can't be found for all tasks."""
-  gh, gw = geometry.grid
+  gh, gw = grid
   names = lambda field: " + ".join(
       task.name for task in tasks if getattr(task, field))
   blocks = sum(task.num_blocks for task in tasks)

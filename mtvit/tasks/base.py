@@ -13,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mtvit import errors
+
 MODES = ("train", "corrupt", "off")
+POSITION_POLICIES = ("keep", "drop", "drop_all", "mask_token", "swap")
 Metrics = dict[str, jax.Array]
 
 
@@ -40,12 +43,13 @@ class Corrupted(NamedTuple):
   """What a task did to a batch of views.
 
   Attributes:
-    patches: uint8 [b, n, p, p, 3], the views after the corruption.
+    pixels: the views after the corruption, uint8: patches [b, n, p, p, 3] from
+      `Task.corrupt`, images [b, h, w, 3] from `Task.corrupt_image`.
     queries: field -> [b, ...], what the head may look at.
     answers: field -> [b, ...], what only the loss sees.
     hide_ids: int32 [b, k] patches that lose their position embedding, or None.
   """
-  patches: Any
+  pixels: Any
   queries: dict[str, Any] = {}
   answers: dict[str, Any] = {}
   hide_ids: Any = None
@@ -97,10 +101,7 @@ class Task:
 
   def check_choice(self, field: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the field holds one of `choices`."""
-    value = getattr(self, field)
-    if value not in choices:
-      raise ValueError(
-          f"{field} is {value!r}; choose one of {', '.join(choices)}")
+    errors.check_choices(**{field: (getattr(self, field), choices)})
 
   @classmethod
   def config_fields(cls) -> tuple[str, ...]:
@@ -114,11 +115,50 @@ class Task:
     return self.mode == "train"
 
   @property
+  def position_policy(self) -> str | None:
+    """What becomes of position embeddings; one of `POSITION_POLICIES`.
+
+    None if the answers are not about positions.
+    """
+    return None
+
+  @property
+  def chance(self) -> float | None:
+    """Accuracy of the best constant guess; None if there is no accuracy."""
+    return None
+
+  @property
+  def slot_bound(self) -> float | None:
+    """Accuracy of an ideal reader of which slots lack an embedding.
+
+    None if no slot lacks one.
+    """
+    return None
+
+  @property
+  def teacher_momentum(self) -> float | None:
+    """A number if the loss needs the momentum encoder's predictions.
+
+    It is the momentum at the first step, and rises to 1 along a cosine.
+    """
+    return None
+
+  @property
   def trivial_loss(self) -> float:
     """The loss of the constant predictor; the step divides by it."""
     raise NotImplementedError
 
   # Corruption, in TensorFlow, on whole batches.
+
+  def corrupt_image(self, images: Any, draw: Any) -> Corrupted:
+    """Changes whole views, before patches are cut and claimed.
+
+    Args:
+      images: uint8 [b, h, w, 3], the views of an image adjacent.
+      draw: stateless randomness of this task.
+    """
+    del draw
+    return Corrupted(images)
 
   def claim(self, layout: Any, draw: Any) -> Any:
     """Which patches are this task's alone.
@@ -141,7 +181,7 @@ class Task:
     Args:
       patches: uint8 [b, n, p, p, 3].
       ids: what `claim` returned.
-      layout: the grid, all that any task claimed, and which views are gray.
+      layout: the grid, all that any task claimed, and the clean views.
       draw: stateless randomness of this task.
     """
     del ids, layout, draw
@@ -159,8 +199,24 @@ class Task:
     """Scalar float32 loss over the global batch, and scalar metrics.
 
     The metrics include `skill`, 1 - loss / loss of the constant predictor.
+
+    Args:
+      predicted: what the head returned.
+      answers: the task's own, and what else the loss alone sees: "teacher",
+        what the momentum encoder's head returned, if `teacher_momentum` is
+        set; "state", if `init_state` gives any.
     """
     raise NotImplementedError
+
+  def init_state(self) -> dict[str, jax.Array]:
+    """Arrays that the task carries from step to step, such as a queue."""
+    return {}
+
+  def update_state(
+      self, answers: Mapping[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    """The next state, from the same answers that `loss` saw."""
+    return answers["state"]
 
   def measure(
       self, batches: Iterable[Mapping[str, np.ndarray]]
@@ -168,8 +224,9 @@ class Task:
     """What the task needs to know of the training data, as JSON values.
 
     Args:
-      batches: of augmented, uncorrupted views: `image` uint8 [b, h, w, 3] and
-        `gray_view` bool [b], the views that lost their colour.
+      batches: of augmented, uncorrupted views: `image` uint8 [b, h, w, 3],
+        `gray_view` bool [b], the views that lost their colour, and `label`
+        int32 [b].
     """
     del batches
     return {}
@@ -190,6 +247,26 @@ class Task:
     """
     del image, queries, answers, predicted
     return []
+
+  def rows(
+      self, images: np.ndarray, queries: Mapping[str, np.ndarray],
+      answers: Mapping[str, np.ndarray], predicted: Any, limit: int
+  ) -> list[list[Panel]]:
+    """The task's picture of a batch: at most `limit` rows, one for each view.
+
+    Args:
+      images: uint8 [b, h, w, 3], the corrupted views.
+      queries: field -> [b, ...].
+      answers: likewise.
+      predicted: the head's output for the batch, or None.
+      limit: rows at most.
+    """
+    row = lambda tree, i: jax.tree.map(lambda x: np.asarray(x[i]), tree)
+    rows = [
+        self.panels(images[i], row(queries, i), row(answers, i),
+                    row(predicted, i))
+        for i in range(min(limit, len(images)))]
+    return [panels for panels in rows if panels]
 
 
 def classification(

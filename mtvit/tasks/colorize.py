@@ -82,10 +82,10 @@ class Colorize(base.Task):
   def corrupt(
       self, patches: Any, ids: Any, layout: Any, draw: Any
   ) -> base.Corrupted:
-    pixels = tf.gather(patches, ids, batch_dims=1)          # [b, k, p, p, 3]
-    around, found = layout.clean_neighbours(patches, ids)   # [b, k, 3], [b, k]
+    pixels = tf.gather(layout.originals, ids, batch_dims=1)  # [b, k, p, p, 3]
+    around, found = layout.clean_neighbours(ids)            # [b, k, 3], [b, k]
     return base.Corrupted(
-        patches=patch_ops.scatter(patches, ids, patch_ops.luminance(pixels)),
+        pixels=patch_ops.scatter(patches, ids, patch_ops.luminance(pixels)),
         queries={"ids": ids},
         answers={
             "pixels": pixels, "around": around, "around_found": found,

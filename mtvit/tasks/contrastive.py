@@ -1,10 +1,18 @@
 """Contrastive learning on the [CT] token (report, section 2).
 
-NT-Xent, the InfoNCE loss of SimCLR (Chen et al. 2020, arXiv:2002.05709, eq. 1).
+Three losses, the ones that the report cites:
+
+infonce: NT-Xent over all views of the global batch, as in SimCLR (Chen et al.
+  2020, arXiv:2002.05709, eq. 1).
+moco: the other view's embedding by the momentum encoder, against a queue of
+  earlier ones (He et al. 2020, arXiv:1911.05722, eq. 1), for both views.
+byol: the other view's embedding by the momentum encoder is predicted; there
+  are no negatives (Grill et al. 2020, arXiv:2006.07733, eq. 2). Its loss is 0
+  for collapsed features too, so watch `features/ct_spread`.
 """
 
 import dataclasses
-from typing import Mapping
+from typing import Any, Mapping
 
 import flax.linen as nn
 import jax
@@ -12,7 +20,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtvit.models import heads
+from mtvit.models import vit
 from mtvit.tasks import base
+
+LOSSES = ("infonce", "moco", "byol")
+
+
+def normalise(z: jax.Array) -> jax.Array:
+  """Rows of length 1 in float32; zero rows stay zero."""
+  z = z.astype(jnp.float32)
+  return z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
+
+
+def partners(x: jax.Array) -> jax.Array:
+  """Swaps the rows of the two views of each image: [b, ...] -> [b, ...]."""
+  return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
 
 def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
@@ -26,16 +48,63 @@ def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
     The scalar loss in float32, and the share of views whose positive is the
     most similar of all b - 1 other views.
   """
-  z = z.astype(jnp.float32)
-  z = z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
+  z = normalise(z)
   b = z.shape[0]
-  rows = jnp.arange(b)
-  logits = z @ z.T / temperature                            # [b, b]
+  logits = jnp.matmul(
+      z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature  # [b, b]
   logits = jnp.where(jnp.eye(b, dtype=bool), -jnp.inf, logits)
-  partners = rows ^ 1                                       # [b]
-  positives = jnp.sum(z * z[partners], axis=-1) / temperature
+  positives = jnp.sum(z * partners(z), axis=-1) / temperature
   loss = jnp.mean(jax.nn.logsumexp(logits, axis=-1) - positives)
-  return loss, jnp.mean(logits.argmax(-1) == partners)
+  return loss, jnp.mean(logits.argmax(-1) == jnp.arange(b) ^ 1)
+
+
+def queue_loss(
+    q: jax.Array, k: jax.Array, queue: jax.Array, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+  """InfoNCE of each query against its key and a queue of negatives.
+
+  Args:
+    q: [b, c] embeddings of views.
+    k: [b, c] momentum embeddings of the other views of the same images.
+    queue: [m, c] normalised momentum embeddings of earlier views.
+    temperature: of the softmax over cosine similarities.
+
+  Returns:
+    The scalar loss in float32, and the share of views whose key is more similar
+    than all of the queue.
+  """
+  q, k = normalise(q), normalise(k)
+  positives = jnp.sum(q * k, axis=-1, keepdims=True)        # [b, 1]
+  negatives = jnp.matmul(
+      q, queue.T, precision=jax.lax.Precision.HIGHEST)      # [b, m]
+  logits = jnp.concatenate([positives, negatives], axis=-1) / temperature
+  loss = jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 0])
+  return loss, jnp.mean(logits.argmax(-1) == 0)
+
+
+class PredictorHead(nn.Module):
+  """Projects [CT], and predicts from it the momentum encoder's projection.
+
+  Attributes:
+    token: which token it reads.
+    hidden: widths of the projector's hidden layers; the predictor has one, of
+      the first width.
+    out: width of both outputs.
+  """
+  token: str
+  hidden: tuple[int, ...]
+  out: int
+
+  @nn.compact
+  def __call__(
+      self, features: vit.Features, queries: heads.Queries
+  ) -> dict[str, jax.Array]:
+    del queries
+    x = features.tokens[self.token]
+    projection = heads.Mlp(self.hidden, self.out, name="mlp")(x)
+    predictor = heads.Mlp(self.hidden[:1], self.out, name="predictor")
+    return {"projection": projection,
+            "prediction": predictor(projection.astype(x.dtype))}  # [b, out]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,36 +112,85 @@ class Contrastive(base.Task):
   """Tells the other view of the same image from all other views.
 
   Attributes:
-    temperature: 0.2 in ViT recipes; 0.1 to 0.5 in use.
+    kind: "infonce", "moco" or "byol".
+    temperature: 0.2 in ViT recipes; 0.1 to 0.5 in use. Not for byol.
     hidden_dim: width of the MLP's hidden layers.
     num_hidden: how many hidden layers.
     out_dim: width of the embedding that the loss compares.
+    momentum: of the momentum encoder, at the first step. Not for infonce.
+    queue_size: negatives of moco; a multiple of the views in a batch.
   """
   name = "contrastive"
   token = "ct"
 
+  kind: str
   temperature: float
   hidden_dim: int
   num_hidden: int
   out_dim: int
+  momentum: float
+  queue_size: int
 
   def __post_init__(self):
     super().__post_init__()
+    self.check_choice("kind", LOSSES)
     if not self.temperature > 0:
       raise ValueError(f"temperature={self.temperature} must be above 0")
+    if not 0 <= self.momentum < 1:
+      raise ValueError(f"momentum={self.momentum} must lie in 0 .. 1")
+    views = self.geometry.num_views if self.geometry else 1
+    if self.kind == "moco" and (
+        self.queue_size < 1 or self.queue_size % views):
+      raise ValueError(
+          f"queue_size={self.queue_size} must be a multiple of the {views} "
+          "views in a batch")
 
   @property
   def trivial_loss(self) -> float:
-    return float(np.log(self.geometry.num_views - 1))
+    if self.kind == "byol":
+      return 2.0                     # Of orthogonal directions.
+    others = (self.queue_size if self.kind == "moco" else
+              self.geometry.num_views - 2)
+    return float(np.log(1 + others))
+
+  @property
+  def teacher_momentum(self) -> float | None:
+    return None if self.kind == "infonce" else self.momentum
 
   def head(self) -> nn.Module:
-    return heads.TokenHead(
-        self.token, (self.hidden_dim,) * self.num_hidden, self.out_dim,
-        name="head_contrastive")
+    hidden = (self.hidden_dim,) * self.num_hidden
+    kind = PredictorHead if self.kind == "byol" else heads.TokenHead
+    return kind(self.token, hidden, self.out_dim, name="head_contrastive")
 
   def loss(
-      self, predicted: jax.Array, answers: Mapping[str, jax.Array]
+      self, predicted: Any, answers: Mapping[str, Any]
   ) -> tuple[jax.Array, base.Metrics]:
-    del answers                  # Which views belong together is their order.
-    loss, accuracy = ntxent(predicted, self.temperature)
+    # Which views belong together is told by their order.
+    if self.kind == "byol":
+      cosine = jnp.sum(
+          normalise(predicted["prediction"])
+          * partners(normalise(answers["teacher"]["projection"])), axis=-1)
+      loss = jnp.mean(2 - 2 * cosine)
+      return loss, {"skill": 1 - loss / self.trivial_loss}
+    if self.kind == "moco":
+      loss, accuracy = queue_loss(
+          predicted, partners(answers["teacher"]), answers["state"]["queue"],
+          self.temperature)
+    else:
+      loss, accuracy = ntxent(predicted, self.temperature)
     return loss, {"accuracy": accuracy, "skill": 1 - loss / self.trivial_loss}
+
+  def init_state(self) -> dict[str, jax.Array]:
+    """The queue, filled with random directions as in MoCo."""
+    if self.kind != "moco":
+      return {}
+    return {"queue": normalise(jax.random.normal(
+        jax.random.key(0), (self.queue_size, self.out_dim)))}
+
+  def update_state(
+      self, answers: Mapping[str, Any]
+  ) -> dict[str, jax.Array]:
+    """Drops the oldest keys of the queue and appends this step's."""
+    keys = normalise(answers["teacher"])                    # [b, c]
+    queue = answers["state"]["queue"]                       # [m, c]
+    return {"queue": jnp.concatenate([queue[keys.shape[0]:], keys])}

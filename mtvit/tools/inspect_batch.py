@@ -39,13 +39,16 @@ def main() -> None:
   views = min(build.VIEWS * _IMAGES.value, build.VIEWS * config.batch_size)
   clean = build.sample(config, (), train, _STEP.value)
   batch = build.sample(config, tasks, train, _STEP.value)
+  shown = {task.name: pictures.task_rows(batch, None, task, views)
+           for task in tasks}
   rows = []
   for view in range(views):
     title = f"example {batch['index'][view]}, view {view % build.VIEWS}"
-    row = [base.Panel(title, clean["image"][view]),
-           base.Panel("corrupted", batch["image"][view])]
-    for task in tasks:
-      row += pictures.view_panels(batch, None, task, view)
+    row = [base.Panel(title, clean["image"][view])]
+    row += [base.Panel(f"corrupted ({name})", corrupted["image"][view])
+            for name, corrupted in batch["passes"].items()]
+    for task_rows in shown.values():
+      row += task_rows[view] if len(task_rows) > view else []
     rows.append(row)
   pictures.save_grid(rows, config.model.patch_size, output)
   print(output)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs import common
 from mtvit import build
+from mtvit import config as config_lib
 from mtvit.data import datasets
 from mtvit.data import pipeline
 
@@ -40,11 +42,26 @@ def test_a_batch_depends_on_seed_and_step_alone(parsed, source):
   for a, b in zip(whole[3:], batches(parsed, source, 3, 7)):
     assert_equal(a, b)
   other = batches(dataclasses.replace(parsed, seed=1), source, 0, 1)
-  assert (other[0]["image"] != whole[0]["image"]).any()
-  assert (whole[0]["image"] != whole[1]["image"]).any()
+  image = lambda batch: batch["passes"]["shared"]["image"]
+  assert (image(other[0]) != image(whole[0])).any()
+  assert (image(whole[0]) != image(whole[1])).any()
 
 
-def test_two_hosts_make_the_same_global_batch(parsed, source):
+def everything(tiny):
+  """The tiny config with all tasks, some of which look at other views."""
+  common.set_strategy(tiny, "patch_level")
+  tiny.tasks.relative_position.update(num_pairs=1)
+  tiny.tasks.rotation.views = "shared"
+  tiny.tasks.inpaint.fill = "mixed"
+  tiny.tasks.colorize.num_patches = 2
+  return config_lib.parse(tiny)
+
+
+@pytest.mark.parametrize("every_task", [False, True])
+def test_two_hosts_make_the_same_global_batch(
+    every_task, tiny, parsed, source):
+  if every_task:
+    parsed = everything(tiny)
   whole = batches(parsed, source, 0, 3)
   halves = [batches(parsed, source, 0, 3, i, 2) for i in range(2)]
   for one, first, second in zip(whole, *halves):
@@ -63,7 +80,7 @@ def test_every_epoch_has_every_example_once_in_another_order(parsed, source):
 
 
 def test_views_of_an_image_are_adjacent_and_differ(parsed, source):
-  batch = batches(parsed, source, 0, 1)[0]
+  batch = batches(parsed, source, 0, 1, tasks=())[0]
   np.testing.assert_array_equal(batch["index"][::2], batch["index"][1::2])
   np.testing.assert_array_equal(batch["label"][::2], batch["label"][1::2])
   assert (batch["image"][::2] != batch["image"][1::2]).any((1, 2, 3)).all()
@@ -130,6 +147,42 @@ def test_eval_batches_are_clean_complete_and_padded(parsed, source):
   few = list(pipeline.eval_batches(source, 24, 16, limit=4))
   np.testing.assert_array_equal(
       few[0]["label"][few[0]["valid"]], labels[[0, 10, 20, 30]])
+
+
+def test_separate_passes_corrupt_the_same_views(tiny, parsed, source):
+  """Each on its own, and each task as it would with others in its pass."""
+  config = everything(tiny)
+  separate = dataclasses.replace(config, forward="separate")
+  shared, = batches(config, source, 0, 1)
+  split, = batches(separate, source, 0, 1)
+  clean, = batches(config, source, 0, 1, tasks=())
+  assert set(split["passes"]) == {t.name for t in build.tasks(config)}
+  np.testing.assert_array_equal(
+      split["passes"]["contrastive"]["image"], clean["image"])
+  turned = split["passes"]["rotation"]["image"]
+  for view, label in enumerate(split["answers"]["rotation"]["label"]):
+    np.testing.assert_array_equal(
+        np.rot90(clean["image"][view], label), turned[view])
+  # Only the shared pass turns the views of the patch tasks.
+  gray = split["passes"]["colorize"]["image"]
+  assert 0 < (gray != clean["image"]).any(-1).mean() < 0.2
+  assert_equal(split["answers"]["rotation"], shared["answers"]["rotation"])
+
+
+def test_gray_input_takes_the_colour_from_every_view(tiny, parsed, source):
+  config = everything(tiny)
+  colored, = batches(config, source, 0, 1)
+  gray, = batches(dataclasses.replace(config, input="gray"), source, 0, 1)
+  is_gray = lambda image: (np.ptp(image.astype(int), axis=-1) == 0).all()
+  assert is_gray(gray["passes"]["shared"]["image"])
+  assert not is_gray(colored["passes"]["shared"]["image"])
+  # The colours to predict are still there; pixels to inpaint are gray.
+  np.testing.assert_array_equal(
+      gray["answers"]["colorize"]["pixels"],
+      colored["answers"]["colorize"]["pixels"])
+  assert is_gray(gray["answers"]["inpaint"]["pixels"])
+  evaluated = next(pipeline.eval_batches(source, 24, 16, gray_input=True))
+  assert is_gray(evaluated["image"]) and evaluated["image"].std() > 10
 
 
 def test_eval_cuts_out_the_centre():

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from mtvit.models import heads
 from mtvit.models import vit
@@ -41,9 +42,35 @@ def test_patch_head_is_shared_and_reads_k_patches_only():
                  f.replace(patches=changed)))
 
 
-def test_pair_head_sees_the_order():
+@pytest.mark.parametrize("s", [2, 4])
+def test_group_head_sees_the_order_of_its_own_group(s):
   f = features()
-  pairs = np.array([[[3, 5], [5, 3]], [[0, 8], [8, 0]]])
-  out = np.asarray(apply(heads.PairHead((8,), 4), {"ids": pairs}, f))
-  assert out.shape == (2, 2, 4)
+  groups = np.random.default_rng(1).permuted(
+      np.tile(np.arange(9), (2, 3, 1)), axis=-1)[..., :s]   # [2, 3, s]
+  groups[:, 1] = groups[:, 0, ::-1]
+  groups[:, 2] = groups[:, 0]
+  head = heads.GroupHead((8,), 4)
+  out = np.asarray(apply(head, {"ids": groups}, f))
+  assert out.shape == (2, 3, 4)
   assert np.abs(out[:, 0] - out[:, 1]).min() > 1e-4
+  np.testing.assert_array_equal(out[:, 0], out[:, 2])
+  # Every member is read, and nothing of the other groups or views.
+  for member in range(s):
+    patches = f.patches.copy()
+    patches[0, groups[0, 0, member]] += 1
+    changed = np.asarray(apply(head, {"ids": groups}, f.replace(
+        patches=patches)))
+    assert np.abs(changed[0, 0] - out[0, 0]).max() > 1e-4
+    np.testing.assert_array_equal(changed[1], out[1])
+
+
+def test_group_head_is_its_mlp_on_the_concatenated_outputs():
+  f = features()
+  groups = np.array([[[3, 5, 1]], [[0, 8, 2]]])
+  head = heads.GroupHead((), 4)                             # A linear map.
+  variables = head.init(jax.random.key(0), f, {"ids": groups})
+  out = variables["params"]["mlp"]["out"]
+  want = [np.concatenate([f.patches[view, i] for i in ids]) @ out["kernel"]
+          for view, ids in enumerate(groups[:, 0])]
+  np.testing.assert_allclose(
+      head.apply(variables, f, {"ids": groups})[:, 0], want, atol=1e-5)

@@ -161,3 +161,36 @@ def test_sizes_are_the_published_ones(variant, millions):
 def test_bad_model_sections_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(vit.ModelConfig(**BASE), **changes)
+
+
+def test_mask_token_is_one_embedding_for_all_hidden_patches():
+  encoder, _, image = make()
+  config = vit.ModelConfig(**BASE)
+  encoder = config.encoder(TOKENS, "mask_token")
+  hidden = np.zeros((3, 9), bool)
+  hidden[0, [2, 5]] = True
+  params = encoder.init(jax.random.key(0), image, hidden)["params"]
+  got = encoder.apply({"params": params}, image, hidden)
+  # The same as an encoder that has the mask's embedding in those places.
+  swapped = dict(params)
+  swapped["position"] = params["position"].at[np.array([2, 5])].set(
+      params["position_mask"])
+  want = encoder.apply({"params": swapped}, image)
+  np.testing.assert_allclose(got.patches[0], want.patches[0], atol=1e-5)
+  assert np.abs(got.patches[1] - want.patches[1]).max() > 1e-3
+
+
+def test_drop_all_has_no_embeddings_and_no_order():
+  encoder = vit.ModelConfig(**BASE).encoder(TOKENS, "drop_all")
+  _, _, image = make()
+  params = encoder.init(jax.random.key(0), image)["params"]
+  assert "position" not in params
+  got = encoder.apply({"params": params}, image)
+  order = np.random.default_rng(0).permutation(9)
+  patches = image.reshape(3, 3, 8, 3, 8, 3).swapaxes(2, 3).reshape(
+      3, 9, 8, 8, 3)[:, order]
+  moved = patches.reshape(3, 3, 3, 8, 8, 3).swapaxes(2, 3).reshape(image.shape)
+  again = encoder.apply({"params": params}, moved)
+  np.testing.assert_allclose(
+      again.patches, got.patches[:, order], atol=1e-4)
+  np.testing.assert_allclose(again.tokens["cls"], got.tokens["cls"], atol=1e-4)

@@ -12,22 +12,26 @@ def views(seed, b=6, size=48):
       0, 256, (b, size, size, 3), np.uint8)
 
 
-def corrupt(images, tasks, patch, seed=0, step=0, gray=None, in_dataset=False):
+def corrupt(
+    images, tasks, patch, seed=0, step=0, gray=None, label=None,
+    gray_input=False, in_dataset=False):
   """The corrupted batch in numpy."""
   b = len(images)
   gray = np.zeros(b, bool) if gray is None else gray
+  label = np.full(b, -1, np.int32) if label is None else label
 
-  def run(x, g):
+  def run(x, g, y):
     x = tf.ensure_shape(x, images.shape)
-    g = tf.ensure_shape(g, [b])
+    g, y = tf.ensure_shape(g, [b]), tf.ensure_shape(y, [b])
     return corruption.corrupt(
-        x, g, tasks, patch, draw.for_step(seed, step, b, 0, b))
+        x, g, y, tasks, patch, draw.for_step(seed, step, b, 0, b), gray_input)
 
   if in_dataset:
-    ds = tf.data.Dataset.from_tensors((images, gray)).map(run)
+    ds = tf.data.Dataset.from_tensors((images, gray, label)).map(run)
     return next(ds.as_numpy_iterator())
   return tf.nest.map_structure(
-      lambda x: x.numpy(), run(tf.constant(images), tf.constant(gray)))
+      lambda x: x.numpy(),
+      run(tf.constant(images), tf.constant(gray), tf.constant(label)))
 
 
 def cut(images, p):

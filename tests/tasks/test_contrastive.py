@@ -30,11 +30,11 @@ def test_equals_the_definition_and_optax(seed, b, c, temperature):
   want = definition(z, temperature)
   for function in (contrastive.ntxent, jax.jit(contrastive.ntxent)):
     got, _ = function(z, temperature)
-    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=2e-7)
   labels = jnp.repeat(jnp.arange(b // 2), 2)
   np.testing.assert_allclose(
-      optax.losses.ntxent(jnp.asarray(z), labels, temperature), want,
-      rtol=2e-6, atol=1e-6)
+      optax.losses.ntxent(jnp.asarray(z), labels, temperature), got,
+      rtol=1e-6, atol=2e-7)
 
 
 def test_by_hand():
@@ -46,12 +46,23 @@ def test_by_hand():
   assert float(accuracy) == 1
 
 
-def make(**changes):
+def make(views=16, **changes):
   fields = dict(
-      mode="train", weight=1.0, temperature=0.2, hidden_dim=8, num_hidden=1,
-      out_dim=4)
+      mode="train", weight=1.0, kind="infonce", temperature=0.2, hidden_dim=8,
+      num_hidden=1, out_dim=4, momentum=0.9, queue_size=32)
   return contrastive.Contrastive(
-      **(fields | changes), geometry=base.Geometry(32, 8, 16))
+      **(fields | changes), geometry=base.Geometry(32, 8, views))
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_equal_on_any_number_of_devices(devices):
+  z = np.random.default_rng(0).standard_normal((64, 16), np.float32)
+  mesh = jax.sharding.Mesh(
+      np.array(jax.devices()[:devices]), ("data",),
+      axis_types=(jax.sharding.AxisType.Auto,))
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+  loss, _ = jax.jit(contrastive.ntxent)(jax.device_put(z, rows), 0.2)
+  np.testing.assert_allclose(loss, definition(z, 0.2), rtol=1e-6)
 
 
 def test_skill_is_0_for_features_that_know_nothing():
@@ -61,9 +72,66 @@ def test_skill_is_0_for_features_that_know_nothing():
   assert float(metrics["skill"]) == pytest.approx(0, abs=1e-5)
 
 
+def unit(x):
+  x = np.asarray(x, np.float64)
+  return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_moco_equals_its_definition():
+  rng = np.random.default_rng(0)
+  q, teacher = rng.standard_normal((2, 4, 3)).astype(np.float32)
+  queue = unit(rng.standard_normal((8, 3))).astype(np.float32)
+  task = make(views=4, kind="moco", queue_size=8, temperature=0.3, out_dim=3)
+  loss, metrics = jax.jit(task.loss)(
+      q, {"teacher": teacher, "state": {"queue": queue}})
+  losses, right = [], []
+  for i, partner in enumerate([1, 0, 3, 2]):
+    positive = unit(q[i]) @ unit(teacher[partner]) / 0.3
+    negatives = queue.astype(np.float64) @ unit(q[i]) / 0.3
+    losses.append(
+        np.log(np.exp(positive) + np.exp(negatives).sum()) - positive)
+    right.append(positive > negatives.max())
+  assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
+  assert float(metrics["accuracy"]) == np.mean(right)
+  assert task.trivial_loss == pytest.approx(np.log(9))
+
+
+def test_the_queue_holds_the_newest_keys():
+  task = make(views=4, kind="moco", queue_size=12, out_dim=3)
+  state = task.init_state()
+  np.testing.assert_allclose(
+      np.linalg.norm(state["queue"], axis=1), 1, rtol=1e-5)
+  rng = np.random.default_rng(0)
+  keys = rng.standard_normal((5, 4, 3)).astype(np.float32)
+  for step in keys:
+    state = task.update_state({"teacher": step, "state": state})
+  np.testing.assert_allclose(
+      state["queue"], unit(keys[2:].reshape(12, 3)), rtol=1e-5)
+
+
+def test_byol_by_hand():
+  task = make(views=2, kind="byol")
+  answers = {"teacher": {
+      "projection": jnp.array([[0, 2.0], [3, 0]])}}
+  # View 0 predicts view 1's direction exactly; view 1 is 60 degrees off.
+  predicted = {"prediction": jnp.array([[5.0, 0], [np.sqrt(3), 1]]),
+               "projection": jnp.zeros((2, 2))}
+  loss, metrics = task.loss(predicted, answers)
+  assert float(loss) == pytest.approx((0 + (2 - 2 * 0.5)) / 2, abs=1e-6)
+  assert float(metrics["skill"]) == pytest.approx(0.75, abs=1e-6)
+
+
+def test_only_the_momentum_kinds_ask_for_a_teacher():
+  assert make().teacher_momentum is None and make().init_state() == {}
+  assert make(kind="moco").teacher_momentum == 0.9
+  assert make(kind="byol").teacher_momentum == 0.9
+  assert make(kind="byol").init_state() == {}
+
+
 @pytest.mark.parametrize("changes", [
     dict(temperature=0.0), dict(temperature=float("nan")), dict(mode="on"),
-    dict(weight=-1.0), dict(weight=float("nan"))])
+    dict(weight=-1.0), dict(weight=float("nan")), dict(kind="simclr"),
+    dict(momentum=1.0), dict(kind="moco", queue_size=24)])
 def test_bad_fields_are_refused(changes):
   with pytest.raises(ValueError):
     make(**changes)

@@ -19,7 +19,10 @@ def create(size=48, patch=8, **changes):
   for key, value in changes.items():
     name, _, field = key.partition("__")
     config[name][field] = value
-  return tasks_lib.create(config, base.Geometry(size, patch, 12))
+  geometry = base.Geometry(size, patch, 12)
+  tasks = tasks_lib.create(config, geometry)
+  tasks_lib.check_capacity(tasks, geometry.grid)
+  return tasks
 
 
 def test_every_task_is_in_the_table_under_its_name():

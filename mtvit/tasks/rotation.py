@@ -1,0 +1,106 @@
+"""Four-way rotation (report, Fig. 1; Gidaris et al. 2018, arXiv:1803.07728).
+
+A view is turned by 0, 90, 180 or 270 degrees counter-clockwise, after crop and
+flip and before its patches are cut, so every other task works in the rotated
+frame. The [ROT] token says by how much.
+
+Rotation fights the contrastive task (views of an image that are turned
+differently shall be alike) and the upright prior of the position tasks; hence
+`views`.
+"""
+
+import dataclasses
+from typing import Any, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epy
+
+from mtvit.models import heads
+from mtvit.tasks import base
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+VIEWS = ("both_views", "one_view", "shared")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rotation(base.Task):
+  """Tells by how many quarter turns a view was rotated.
+
+  Attributes:
+    views: "both_views" turns each view on its own; "one_view" only the second
+      of each image, and the loss counts only those; "shared" turns the views of
+      an image together.
+    hidden_dim: width of the MLP's hidden layer; 0 for a linear head.
+  """
+  name = "rotation"
+  token = "rot"
+
+  views: str
+  hidden_dim: int
+
+  def __post_init__(self):
+    super().__post_init__()
+    self.check_choice("views", VIEWS)
+    if self.hidden_dim < 0:
+      raise ValueError(f"hidden_dim={self.hidden_dim} must not be negative")
+
+  @property
+  def trivial_loss(self) -> float:
+    return float(np.log(4))
+
+  @property
+  def chance(self) -> float:
+    return 1 / 4
+
+  def corrupt_image(self, images: Any, draw: Any) -> base.Corrupted:
+    turns = draw.integers("turns", (), 4)                   # [b]
+    second = tf.range(tf.shape(turns)[0]) % 2 == 1          # [b]
+    if self.views == "shared":
+      turns = tf.repeat(turns[::2], 2)                      # [b]
+    elif self.views == "one_view":
+      turns = tf.where(second, turns, 0)                    # [b]
+    # A transposition mirrors rows or columns into a quarter turn.
+    transposed = tf.transpose(images, [0, 2, 1, 3])         # [b, s, s, 3]
+    all_turns = tf.stack([
+        images, transposed[:, ::-1], images[:, ::-1, ::-1],
+        transposed[:, :, ::-1]], axis=1)                    # [b, 4, s, s, 3]
+    rotated = tf.gather(all_turns, turns, batch_dims=1)     # [b, s, s, 3]
+    counts = second if self.views == "one_view" else tf.ones_like(second)
+    return base.Corrupted(
+        tf.ensure_shape(rotated, images.shape),
+        answers={"label": turns, "counts": counts})         # [b], bool [b]
+
+  def head(self) -> nn.Module:
+    hidden = (self.hidden_dim,) if self.hidden_dim else ()
+    return heads.TokenHead(self.token, hidden, 4, name="head_rotation")
+
+  def loss(
+      self, predicted: jax.Array, answers: Mapping[str, jax.Array]
+  ) -> tuple[jax.Array, base.Metrics]:
+    logits = predicted.astype(jnp.float32)                  # [b, 4]
+    each = optax.losses.softmax_cross_entropy_with_integer_labels(
+        logits, answers["label"])                           # [b]
+    right = logits.argmax(-1) == answers["label"]           # [b]
+    mean = lambda x: jnp.mean(x, where=answers["counts"])
+    loss = mean(each)
+    return loss, {
+        "accuracy": mean(right), "skill": 1 - loss / self.trivial_loss}
+
+  def panels(
+      self, image: np.ndarray, queries: Mapping[str, np.ndarray],
+      answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
+  ) -> list[base.Panel]:
+    label = int(answers["label"])
+    panels = [base.Panel(f"rotated by {90 * label}", image)]
+    if predicted is not None:
+      guess = int(predicted.argmax())
+      panels.append(base.Panel(
+          f"turned back by the predicted {90 * guess}",
+          np.rot90(image, -guess)))
+    return panels + [base.Panel("truth", np.rot90(image, -label))]

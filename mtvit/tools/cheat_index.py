@@ -1,0 +1,48 @@
+"""Measures how much of the position tasks a model answers without looking.
+
+  python -m mtvit.tools.cheat_index --workdir=runs/quickstart
+
+For relative position and jigsaw: accuracy on views of the test split, as they
+are, with all contents blank, with all position embeddings blank, and with both;
+with the trained head and with one refitted on such views. The cheat index is
+accuracy minus chance. Writes report/cheat_index.json too.
+"""
+
+import pathlib
+
+from absl import flags
+
+from mtvit import build
+from mtvit import entry
+from mtvit import errors
+from mtvit.evals import cheat
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
+_FIT = flags.DEFINE_integer(
+    "fit_steps", 300, "Steps to refit a head.", lower_bound=1)
+_TEST = flags.DEFINE_integer(
+    "test_batches", 40, "Batches to evaluate on.", lower_bound=1)
+
+
+def main() -> None:
+  """Prints the table and writes it as JSON."""
+  if not _WORKDIR.value:
+    raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
+  workdir = pathlib.Path(_WORKDIR.value)
+  run = build.trained(workdir)
+  train, test = build.sources(run.config.data)
+  batches = lambda source, steps: build.global_batches(
+      run.config, run.tasks, source, 0, steps)
+  rows = cheat.index(
+      run.model, run.params, lambda: batches(train, _FIT.value),
+      lambda: batches(test, _TEST.value))
+  if not rows:
+    raise errors.ConfigError(
+        f"{workdir}: no position task trained in this run",
+        "train relative_position or jigsaw")
+  print(cheat.table(rows))
+  build.save_json(workdir / "report" / "cheat_index.json", rows)
+
+
+if __name__ == "__main__":
+  entry.run(main)

@@ -1,0 +1,80 @@
+"""A small world in which every task is soon learnt, and training in it.
+
+Red grows downwards, green to the right, and blue tells the images apart; so
+place, direction, colour and identity can all be read from a patch.
+"""
+
+import itertools
+
+import jax
+import numpy as np
+
+from configs import quickstart
+from mtvit import build
+from mtvit import config as config_lib
+from mtvit import optimizer
+from mtvit import sharding
+from mtvit import tasks as tasks_lib
+from mtvit import train_state
+from mtvit import train_step
+from mtvit.data import datasets
+from mtvit.models import pretrainer
+from tests import test_train_step
+
+
+def ramps(count, seed, size=24):
+  rng = np.random.default_rng(seed)
+  row, column = np.mgrid[:size, :size] / (size - 1)
+  blue = rng.uniform(0, 255, (count, 1, 1))
+  images = np.stack(np.broadcast_arrays(
+      30 + 200 * row, 30 + 200 * column, blue), -1)
+  images = images + rng.normal(0, 3, images.shape)
+  return datasets.Source(
+      name="ramps", num_examples=count, classes=("0", "1"), fingerprint="",
+      images=images.clip(0, 255).astype(np.uint8),
+      labels=(blue.ravel() > 127).astype(np.int32))
+
+
+def config(**changes):
+  """Views without augmentation on a 6x6 grid; no task yet trains."""
+  result = quickstart.get_config("strategy=patch_level")
+  result.model.image_size, result.model.variant = 24, "pico/4"
+  result.model.unroll = 1
+  result.batch_size = 32
+  result.augment.update(
+      crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, gray=0.0)
+  result.tasks.relative_position.update(
+      num_pairs=2, position="keep", jitter=0.0, gray=0.0)
+  result.tasks.jigsaw.num_pieces = 6
+  result.tasks.colorize.num_patches = 6
+  result.tasks.inpaint.num_patches = 6
+  result.tasks.clustering.num_prototypes = 8
+  result.knn.readout = "gap"
+  result.update_from_flattened_dict(changes)
+  return result
+
+
+def train(raw, steps):
+  """Trains on ramps; returns (config, objective, state, last metrics)."""
+  parsed = config_lib.parse(raw)
+  source = ramps(256, seed=0)
+  tasks = build.tasks(parsed)
+  tasks = tasks_lib.with_statistics(
+      tasks, build.measure(parsed, tasks, source, num_batches=2))
+  objective = train_step.Objective(
+      pretrainer.Pretrainer(parsed.model, tasks), parsed.weighting)
+  batches = build.global_batches(parsed, tasks, source, 0, steps)
+  batch = next(batches)
+  tx = optimizer.create(parsed.optimizer, parsed.batch_size, steps)
+  mesh = test_train_step.one_device()
+  shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype),
+      train_step.model_inputs(batch))
+  with jax.set_mesh(mesh):
+    state = train_state.create(train_state.initializer(
+        objective.model, tx, shapes, parsed.weighting), 0, mesh)
+    step = train_step.create(
+        objective, tx, lambda step: 0.0, steps, state, mesh)
+    for each in itertools.chain([batch], batches):
+      state, metrics = step(state, sharding.global_batch(each, mesh))
+  return parsed, objective, state, jax.device_get(metrics)
