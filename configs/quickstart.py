@@ -21,10 +21,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           name="photo_crops", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
       augment=dict(
-          crop_scale=(0.3, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.5,
+          crop_scale=(0.5, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.5,
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
-          variant="pico/8", image_size=32, dtype="float32", remat="none",
+          variant="pico/8", image_size=48, dtype="float32", remat="none",
           unroll=0, freeze_patch_embed=False,
           position_init="sincos"),
       tasks=dict(
@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
               hidden_dim=256, num_hidden=2, out_dim=128, momentum=0.99,
               queue_size=2048),
           rotation=dict(
-              mode="train", weight=1.0, views="both_views", hidden_dim=256),
+              mode="train", weight=1.0, views="shared", hidden_dim=256),
           clustering=dict(
               mode="train", weight=1.0, num_prototypes=32, temperature=0.1,
               epsilon=0.05, iterations=3, hidden_dim=256, num_hidden=2,
@@ -43,20 +43,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
               position="drop", crop=1.15, jitter=0.8, jitter_strength=0.2,
               gray=0.2, hidden_dim=256),
           jigsaw=dict(
-              mode="train", weight=1.0, kind="patch", num_pieces=2,
+              mode="train", weight=1.0, kind="patch", num_pieces=6,
               num_groups=1, num_permutations=100, position="keep",
               hidden_dim=256),
           inpaint=dict(
-              mode="train", weight=1.0, num_patches=2, region="whole",
+              mode="train", weight=1.0, num_patches=4, region="whole",
               fill="mask", shape="random", target="normalised",
               error="squared", scope="missing", hidden_dim=256),
           colorize=dict(
-              mode="train", weight=1.0, num_patches=4, target="pixel",
+              mode="train", weight=1.0, num_patches=6, target="pixel",
               hidden_dim=256),
           supervised=dict(mode="off", weight=1.0, num_classes=8)),
       weighting=dict(kind="fixed", dwa_window=50, dwa_temperature=2.0),
       optimizer=dict(
-          base_lr=6e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
+          base_lr=3e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
           b1=0.9, b2=0.99, clip_norm=1.0),
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(

@@ -214,25 +214,22 @@ class Config:
   def __post_init__(self):
     errors.check_choices(
         input=(self.input, INPUTS), forward=(self.forward, FORWARDS))
-    if self.diagnose_every < 0:
-      raise ValueError(
-          f"diagnose_every={self.diagnose_every} must not be negative")
+    for name, least in (
+        ("total_steps", 0), ("total_epochs", 0), ("batch_size", 2),
+        ("log_every", 1), ("diagnose_every", 0), ("checkpoint_every", 1),
+        ("keep_checkpoints", 1)):
+      if getattr(self, name) < least:
+        raise ValueError(
+            f"{name}={getattr(self, name)} must be at least {least}")
     if (self.total_steps > 0) == (self.total_epochs > 0):
       raise ValueError(
           f"set either total_steps (now {self.total_steps}) or total_epochs "
           f"(now {self.total_epochs}) above 0, and the other to 0")
-    if min(self.total_steps, self.total_epochs) < 0:
-      raise ValueError("total_steps and total_epochs must not be negative")
-    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
     first, last = self.profile_steps
     if self.profile_steps != (0, 0) and not 1 <= first <= last:
       raise ValueError(
           f"profile_steps={self.profile_steps} must be (first, last) with "
           f"1 <= first <= last, or (0, 0)")
-    if self.batch_size < 2:
-      raise ValueError(f"batch_size={self.batch_size} must be at least 2")
 
 
 def parse(config: Mapping[str, Any]) -> Config:

@@ -70,6 +70,8 @@ class Objective:
       loss, found = task.loss(predicted[task.name], answers)
       losses[task.name] = loss / task.trivial_loss
       found = {"loss": loss} | found
+      if task.slot_bound is not None:
+        found["slot_bound"] = jnp.float32(task.slot_bound)
       metrics |= {f"{task.name}/{key}": value for key, value in found.items()}
       if task.token:
         views = features[pretrainer.pass_of(task.name, features)]

@@ -6,6 +6,7 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # Runs that compile the same program compile it once, in whatever process.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
@@ -35,18 +36,35 @@ def image_folder(tmp_path_factory):
 
 @pytest.fixture
 def tiny(image_folder, tmp_path):
-  """The quickstart on few images, for four steps."""
-  config = quickstart.get_config()
+  """The report's tasks on few images of a 4x4 grid, for four steps."""
+  config = quickstart.get_config("strategy=report")
   config.total_steps = 4
   config.batch_size = 8
   config.data.name = f"folder:{image_folder}"
   config.data.cache_dir = str(tmp_path / "cache")
-  config.model.unroll = 1
+  config.model.unroll, config.model.image_size = 1, 32
+  config.tasks.relative_position.num_pairs = 1
+  config.diagnose_every = 0
   config.tasks.colorize.num_patches = 3
   config.knn.every_steps = 0
   config.log_every = 1
   config.checkpoint_every = 2
   return config
+
+
+@pytest.fixture
+def everything(tiny):
+  """`tiny` with every pretext task, a teacher, a queue and a loss history."""
+  for task in tiny.tasks.values():
+    task.mode = "train"
+  tiny.tasks.supervised.update(mode="off", num_classes=4)
+  tiny.tasks.contrastive.update(kind="moco", queue_size=64)
+  tiny.tasks.colorize.target = "bins"
+  tiny.tasks.colorize.num_patches = tiny.tasks.inpaint.num_patches = 2
+  tiny.tasks.jigsaw.num_pieces = 3
+  tiny.weighting.update(kind="dwa", dwa_window=2)
+  tiny.diagnose_every = 2
+  return tiny
 
 
 @pytest.fixture

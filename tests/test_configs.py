@@ -112,9 +112,11 @@ def test_state_is_sharded_on_purpose(name, arg):
       config, mesh=config_lib.Mesh(data=-1, fsdp=4, tensor=1))
   mesh = sharding.create_mesh(config.mesh)
   build.check_batch(config, mesh)
-  tasks = build.tasks(config)
-  model = pretrainer.Pretrainer(config.model, tasks)
   source = cost.noise(dataclasses.replace(config, batch_size=2))
+  tasks = build.tasks(config)
+  tasks = tasks_lib.with_statistics(
+      tasks, build.measure(config, tasks, source, num_batches=1))
+  model = pretrainer.Pretrainer(config.model, tasks)
   spec = pipeline.train_batches(
       source, build.pipeline_spec(config, tasks), 0, 1).element_spec
   tx = optimizer.create(config.optimizer, config.batch_size, 100)

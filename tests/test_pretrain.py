@@ -98,16 +98,18 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys):
       k: v for k, v in result.items() if k != "seconds"}
 
 
-@pytest.mark.parametrize("stop_at", [1, 3])
+@pytest.mark.parametrize("stop_at, fixture", [
+    (1, "tiny"), (3, "tiny"), (3, "everything")])
 def test_stopping_and_starting_again_changes_nothing(
-    stop_at, tiny, tmp_path, stop_after, monkeypatch, capsys):
-  train(tiny, tmp_path / "whole")
+    stop_at, fixture, request, tmp_path, stop_after, monkeypatch, capsys):
+  config = request.getfixturevalue(fixture)
+  train(config, tmp_path / "whole")
   stop_after(stop_at)
   with pytest.raises(errors.Preempted, match=f"saved step {stop_at} of 4"):
-    train(tiny, tmp_path / "halves")
+    train(config, tmp_path / "halves")
   monkeypatch.undo()
   capsys.readouterr()
-  train(tiny, tmp_path / "halves")
+  train(config, tmp_path / "halves")
   assert f"resuming from step {stop_at} of 4" in capsys.readouterr().out
   assert_same_state(tmp_path / "whole", tmp_path / "halves")
   numbers = [
@@ -118,11 +120,32 @@ def test_stopping_and_starting_again_changes_nothing(
   assert numbers[0] == numbers[1]
 
 
+def test_a_run_of_all_tasks_leaves_pictures_and_diagnostics(
+    everything, tmp_path):
+  result = train(everything, tmp_path / "run")
+  tasks = [name for name, task in everything.tasks.items()
+           if task.mode == "train"]
+  assert len(tasks) == 7
+  for name in tasks:
+    assert np.isfinite(result[f"{name}/skill"]), name
+    # What dwa weighs a task with.
+    assert result[f"{name}/weight"] > 0, name
+    assert (tmp_path / "run" / "report" / f"{name}.png").exists(), name
+  assert (tmp_path / "run" / "report" / "gradients.png").exists()
+  lines = metrics.read(tmp_path / "run")
+  looked = [x for x in lines if "gradients/all/cosine/jigsaw/colorize" in x]
+  assert [x["step"] for x in looked] == [2, 4]
+  _, state = leaves(tmp_path / "run")
+  groups = {key.split("'")[1] for key in state}
+  assert {"teacher", "task_state", "weighting"} <= groups
+  assert any("queue" in key for key in state)
+
+
 def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
   train(tiny, tmp_path / "run")
   tiny.optimizer.base_lr = 0.5
   with pytest.raises(
-      errors.ConfigError, match=r"optimizer.base_lr \(0.006 -> 0.5\)"):
+      errors.ConfigError, match=r"optimizer.base_lr \(0.003 -> 0.5\)"):
     train(tiny, tmp_path / "run")
   train(tiny, tmp_path / "run", allow_config_change=True)
 
@@ -204,6 +227,20 @@ def test_the_readout_must_exist(tiny, tmp_path):
   tiny.knn.readout = "gap"
   result = train(tiny, tmp_path / "run")
   assert "knn/ct" not in result and result["knn/accuracy"] == result["knn/gap"]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"relative_position.position": "drop", "jigsaw.position": "mask_token"},
+     "either dropped or masked"),
+    ({"contrastive.kind": "moco", "relative_position.num_pairs": 2},
+     "need 2 blocks of 3x3 patches; the 4x4 grid has 1"),
+    ({"inpaint.num_patches": 5}, "need 19 patches; the 4x4 grid has 16")])
+def test_impossible_combinations_are_refused_before_data(
+    changes, message, everything, tmp_path):
+  everything.tasks.update_from_flattened_dict(changes)
+  everything.data.name = "folder:/nowhere"
+  with pytest.raises(errors.ConfigError, match=message):
+    train(everything, tmp_path / "run")
 
 
 def test_too_few_images_are_a_data_error(tiny, tmp_path):

@@ -106,9 +106,8 @@ class Task:
   @classmethod
   def config_fields(cls) -> tuple[str, ...]:
     """Names of the config keys."""
-    bound = ("geometry", "statistics")
-    return tuple(
-        f.name for f in dataclasses.fields(cls) if f.name not in bound)
+    names = [f.name for f in dataclasses.fields(cls)]
+    return tuple(n for n in names if n not in ("geometry", "statistics"))
 
   @property
   def trains(self) -> bool:
@@ -173,9 +172,8 @@ class Task:
     del layout, draw
     return None
 
-  def corrupt(
-      self, patches: Any, ids: Any, layout: Any, draw: Any
-  ) -> Corrupted:
+  def corrupt(self, patches: Any, ids: Any, layout: Any, draw: Any
+              ) -> Corrupted:
     """Corrupts the claimed patches of a batch.
 
     Args:
@@ -212,9 +210,7 @@ class Task:
     """Arrays that the task carries from step to step, such as a queue."""
     return {}
 
-  def update_state(
-      self, answers: Mapping[str, jax.Array]
-  ) -> dict[str, jax.Array]:
+  def update_state(self, answers: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The next state, from the same answers that `loss` saw."""
     return answers["state"]
 
@@ -262,10 +258,8 @@ class Task:
       limit: rows at most.
     """
     row = lambda tree, i: jax.tree.map(lambda x: np.asarray(x[i]), tree)
-    rows = [
-        self.panels(images[i], row(queries, i), row(answers, i),
-                    row(predicted, i))
-        for i in range(min(limit, len(images)))]
+    rows = [self.panels(images[i], *(row(tree, i) for tree in (
+        queries, answers, predicted))) for i in range(len(images))[:limit]]
     return [panels for panels in rows if panels]
 
 
@@ -287,9 +281,8 @@ def classification(
   }
 
 
-def paste(
-    image: np.ndarray, ids: np.ndarray, patches: np.ndarray
-) -> np.ndarray:
+def paste(image: np.ndarray, ids: np.ndarray, patches: np.ndarray
+          ) -> np.ndarray:
   """Returns a copy of a view with some patches replaced.
 
   Args:

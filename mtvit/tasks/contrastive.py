@@ -23,6 +23,7 @@ from mtvit.models import heads
 from mtvit.models import vit
 from mtvit.tasks import base
 
+SHOWN = 4        # Similar views in a picture.
 LOSSES = ("infonce", "moco", "byol")
 
 
@@ -179,6 +180,28 @@ class Contrastive(base.Task):
     else:
       loss, accuracy = ntxent(predicted, self.temperature)
     return loss, {"accuracy": accuracy, "skill": 1 - loss / self.trivial_loss}
+
+  def rows(
+      self, images: np.ndarray, queries: Mapping[str, np.ndarray],
+      answers: Mapping[str, np.ndarray], predicted: Any, limit: int
+  ) -> list[list[base.Panel]]:
+    """Views, the other view of each, and those the model finds most similar."""
+    if predicted is None:
+      return []
+    z = predicted["projection"] if self.kind == "byol" else predicted
+    z = np.asarray(normalise(z))                            # [b, c]
+    similar = z @ z.T                                       # [b, b]
+    rows = []
+    for view in range(0, len(z), 2)[:limit]:
+      order = np.argsort(-similar[view], kind="stable")
+      order = order[order != view]
+      rank = 1 + int(np.flatnonzero(order == view + 1)[0])
+      rows.append([
+          base.Panel("a view", images[view]),
+          base.Panel(f"its other view · rank {rank}", images[view + 1])] + [
+              base.Panel(f"similar · {similar[view, i]:.2f}", images[i])
+              for i in order[:SHOWN]])
+    return rows
 
   def init_state(self) -> dict[str, jax.Array]:
     """The queue, filled with random directions as in MoCo."""

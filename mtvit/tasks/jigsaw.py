@@ -22,7 +22,6 @@ from typing import Any, Mapping
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epy
 
@@ -139,6 +138,12 @@ class Jigsaw(base.Task):
     return 1 / self.num_classes
 
   @property
+  def slot_bound(self) -> float | None:
+    if self.kind == "patch" and self.position in ("drop", "mask_token"):
+      return 1 / self.num_pieces
+    return None
+
+  @property
   def trivial_loss(self) -> float:
     return math.log(self.num_classes)
 
@@ -179,10 +184,7 @@ class Jigsaw(base.Task):
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]
   ) -> tuple[jax.Array, base.Metrics]:
-    loss, metrics = base.classification(predicted, answers["label"])
-    if self.kind == "patch" and self.position in ("drop", "mask_token"):
-      metrics["slot_bound"] = jnp.float32(1 / self.num_pieces)
-    return loss, metrics
+    return base.classification(predicted, answers["label"])
 
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],

@@ -27,7 +27,6 @@ from typing import Any, Mapping
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epy
 
@@ -187,6 +186,14 @@ class RelativePosition(base.Task):
     return float(self.label_shares.max())
 
   @property
+  def slot_bound(self) -> float | None:
+    if self.position not in ("drop", "mask_token"):
+      return None
+    if self.pairs == "block":
+      return block_slot_bound(self.num_pairs)
+    return any_slot_bound(self.num_pairs, self.geometry.grid)
+
+  @property
   def trivial_loss(self) -> float:
     shares = self.label_shares
     return float(-np.sum(shares * np.log(shares)))
@@ -265,10 +272,6 @@ class RelativePosition(base.Task):
   ) -> tuple[jax.Array, base.Metrics]:
     loss, metrics = base.classification(predicted, answers["label"])
     metrics["skill"] = 1 - loss / self.trivial_loss
-    if self.position in ("drop", "mask_token"):
-      bound = block_slot_bound(self.num_pairs) if self.pairs == "block" else (
-          any_slot_bound(self.num_pairs, self.geometry.grid))
-      metrics["slot_bound"] = jnp.float32(bound)
     return loss, metrics
 
   def panels(

@@ -10,17 +10,15 @@ from mtvit.tasks import base
 from mtvit.tasks import colorize
 from tests.tasks import helpers
 
-STATISTICS = {
-    "mean": {"mean": [3.0, -5.0], "deviation": [10.0, 20.0]},
-    "pixel": {"mean": [2.0, 4.0], "deviation": [12.0, 25.0]}}
+STATISTICS = {"mean": [2.0, 4.0], "deviation": [12.0, 25.0]}
 
 
 def make(size=48, patch=8, **changes):
   fields = dict(
-      mode="train", weight=1.0, num_patches=5, target="pixel", hidden_dim=8)
-  return colorize.Colorize(
-      **(fields | changes), geometry=base.Geometry(size, patch, 6),
+      mode="train", weight=1.0, num_patches=5, target="pixel", hidden_dim=8,
       statistics=STATISTICS)
+  return colorize.Colorize(
+      **(fields | changes), geometry=base.Geometry(size, patch, 6))
 
 
 @pytest.mark.parametrize("seed, size, patch, k", [
@@ -57,8 +55,7 @@ def test_pixel_color_with_the_kept_lightness_undoes_it():
   batch = helpers.corrupt(images, [task], 8)
   pixels = batch["answers"]["colorize"]["pixels"]
   ab = skimage.color.rgb2lab(pixels)[..., 1:].reshape(6, 5, -1, 2)
-  perfect = (ab - STATISTICS["pixel"]["mean"]) / STATISTICS[
-      "pixel"]["deviation"]
+  perfect = (ab - STATISTICS["mean"]) / STATISTICS["deviation"]
   for view in range(6):
     panels = task.panels(
         batch["image"][view], jax.tree.map(
@@ -89,7 +86,7 @@ def test_loss_by_hand(target):
   gray = np.array([False, True, False])
   shape = (3, 2, 2 if target == "mean" else 128)
   predicted = np.random.default_rng(2).standard_normal(shape, np.float32)
-  found = STATISTICS[target]
+  found = STATISTICS
   ab = skimage.color.rgb2lab(pixels)[..., 1:].reshape(3, 2, 64, 2)
   if target == "mean":
     ab = ab.mean(2, keepdims=True)
@@ -141,16 +138,19 @@ def test_neighbours_are_those_that_nobody_claimed():
   assert answers["around_found"].all()
 
 
-def test_measure_is_the_mean_and_deviation_of_colored_views():
+@pytest.mark.parametrize("target", ["mean", "pixel"])
+def test_measure_is_the_mean_and_deviation_of_colored_views(target):
   images = helpers.views(5, b=4, size=16)
   gray = np.array([False, True, False, False])
-  got = make(16, 8).measure([{"image": images, "gray_view": gray}])
+  got = make(16, 8, target=target, statistics={}).measure(
+      [{"image": images, "gray_view": gray}])
   ab = skimage.color.rgb2lab(helpers.cut(images[~gray], 8))[..., 1:]
+  if target == "mean":
+    ab = ab.mean((2, 3))
+  ab = ab.reshape(-1, 2)
+  np.testing.assert_allclose(got["mean"], ab.mean(0), atol=1e-2)
   np.testing.assert_allclose(
-      got["pixel"]["mean"], ab.reshape(-1, 2).mean(0), atol=1e-2)
-  means = ab.mean((2, 3)).reshape(-1, 2)
-  np.testing.assert_allclose(
-      got["mean"]["deviation"], np.maximum(means.std(0), 1), rtol=1e-3)
+      got["deviation"], np.maximum(ab.std(0), 1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("changes", [

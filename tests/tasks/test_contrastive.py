@@ -135,3 +135,18 @@ def test_only_the_momentum_kinds_ask_for_a_teacher():
 def test_bad_fields_are_refused(changes):
   with pytest.raises(ValueError):
     make(**changes)
+
+
+@pytest.mark.parametrize("kind", ["infonce", "byol"])
+def test_picture_ranks_views_by_similarity(kind):
+  # View 3 is most like view 0, then its own other view, 1; view 2 is opposite.
+  z = np.array([[1, 0], [0.8, 0.6], [-1, 0], [0.9, 0.1]], np.float32)
+  predicted = {"projection": z, "prediction": -z} if kind == "byol" else z
+  images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * np.ones(
+      (4, 8, 8, 3), np.uint8)
+  task = make(kind=kind)
+  rows = task.rows(images, {}, {}, predicted, limit=1)
+  assert [int(p.image[0, 0, 0]) for p in rows[0]] == [0, 1, 3, 1, 2]
+  assert rows[0][1].title == "its other view · rank 2"
+  assert len(task.rows(images, {}, {}, predicted, limit=5)) == 2
+  assert task.rows(images, {}, {}, None, limit=5) == []
