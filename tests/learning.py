@@ -37,7 +37,7 @@ def ramps(count, seed, size=24):
 
 def config(**changes):
   """Views without augmentation on a 6x6 grid; no task yet trains."""
-  result = quickstart.get_config("strategy=patch_level")
+  result = quickstart.get_config()
   result.model.image_size, result.model.variant = 24, "pico/4"
   result.model.unroll = 1
   result.batch_size = 32
@@ -45,6 +45,9 @@ def config(**changes):
       crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, gray=0.0)
   result.tasks.relative_position.update(
       num_pairs=2, position="keep", jitter=0.0, gray=0.0)
+  for task in result.tasks.values():
+    task.weight = 1.0
+  result.optimizer.update(base_lr=6e-3, warmup=0.1, b2=0.99)
   result.tasks.jigsaw.num_pieces = 6
   result.tasks.colorize.num_patches = 6
   result.tasks.inpaint.num_patches = 6

@@ -20,6 +20,7 @@ def create(size=48, patch=8, **changes):
   config = quickstart.get_config("strategy=report").tasks.to_dict()
   config["relative_position"].update(num_pairs=2, position="keep")
   config["colorize"]["num_patches"] = 9
+  config["jigsaw"]["num_pieces"] = config["inpaint"]["num_patches"] = 2
   for key, value in changes.items():
     name, _, field = key.partition("__")
     config[name][field] = value
