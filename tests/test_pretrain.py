@@ -145,7 +145,7 @@ def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
   train(tiny, tmp_path / "run")
   tiny.optimizer.base_lr = 0.5
   with pytest.raises(
-      errors.ConfigError, match=r"optimizer.base_lr \(0.004 -> 0.5\)"):
+      errors.ConfigError, match=r"optimizer.base_lr \(0.003 -> 0.5\)"):
     train(tiny, tmp_path / "run")
   train(tiny, tmp_path / "run", allow_config_change=True)
 

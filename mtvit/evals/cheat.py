@@ -2,10 +2,13 @@
 
 Accuracy minus chance on views whose contents are all blank, or whose position
 embeddings are; with the trained head, which has never seen such features and so
-understates, and with a head that is refitted on them.
+understates, and with a head that is refitted on them. A third kind blanks only
+the patches that the task asks about: what is left to read then is what their
+surroundings and the other tasks' patches give away.
 """
 
 import dataclasses
+import math
 from typing import Any, Callable, Iterable, Mapping
 
 import jax
@@ -16,25 +19,36 @@ from scipy import stats
 
 from mtvit.models import pretrainer
 
-BLANKS = ("nothing", "contents", "positions", "both")
+BLANKS = ("nothing", "queried", "contents", "positions", "both")
 GRAY = 128
 LEARNING_RATE = 3e-3
 
 
 def blank(
-    views: Mapping[str, jax.Array], what: str
+    views: Mapping[str, jax.Array], what: str, ids: jax.Array
 ) -> dict[str, jax.Array]:
-  """Takes the contents or the position embeddings from views.
+  """Takes contents or position embeddings from views.
 
   Args:
     views: `image` uint8 [b, h, w, 3] and `hide_position` bool [b, n].
-    what: one of `BLANKS`.
+    what: one of `BLANKS`: "queried" are the contents of `ids`, "contents" those
+      of all patches, "positions" all embeddings, "both" the last two.
+    ids: int32 [b, ...], the patches that the task asks about.
   """
   views = dict(views)
+  image, hide = views["image"], views["hide_position"]
+  (b, h, w, _), n = image.shape, hide.shape[1]
+  if what == "queried":
+    side = math.isqrt(h * w // n)                           # of a patch
+    mask = jnp.zeros((b, n), bool).at[
+        jnp.arange(b)[:, None], ids.reshape(b, -1)].set(True)
+    mask = mask.reshape(b, h // side, w // side)
+    mask = mask.repeat(side, axis=1).repeat(side, axis=2)   # [b, h, w]
+    views["image"] = jnp.where(mask[..., None], GRAY, image).astype(jnp.uint8)
   if what in ("contents", "both"):
-    views["image"] = jnp.full_like(views["image"], GRAY)
+    views["image"] = jnp.full_like(image, GRAY)
   if what in ("positions", "both"):
-    views["hide_position"] = jnp.ones_like(views["hide_position"])
+    views["hide_position"] = jnp.ones_like(hide)
   return views
 
 
@@ -64,7 +78,7 @@ def measure(
   Args:
     model: of the run.
     params: of the model; the encoder stays as it is.
-    task: a task whose answers hold `label`.
+    task: whose queries hold `ids` and whose answers hold `label`.
     what: one of `BLANKS`.
     fit: batches to refit the head on, one Adam step each.
     test: other batches, to count right answers on.
@@ -75,7 +89,7 @@ def measure(
   @jax.jit
   def encode(batch):
     views = batch["passes"][pretrainer.pass_of(task.name, batch["passes"])]
-    views = blank(views, what)
+    views = blank(views, what, batch["queries"][task.name]["ids"])
     return encoder.apply(
         {"params": params["encoder"]}, views["image"], views["hide_position"])
 

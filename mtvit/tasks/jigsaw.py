@@ -24,6 +24,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from etils import epy
+from scipy import optimize
 
 from mtvit.models import heads
 from mtvit.tasks import base
@@ -205,26 +206,21 @@ class Jigsaw(base.Task):
   ) -> base.Panel:
     """The contents where the prediction puts them, and which are right.
 
-    Of two contents for one place the more confident is shown; a place that
-    nobody claims is gray, and what would leave the shuffled places is dropped.
+    Patches fill the shuffled places in the likeliest way, one in each.
     """
-    guess = predicted.argmax(-1)                            # [k] or [g]
-    slots = ids.reshape(-1)
+    slots = ids.reshape(-1)                                 # [k] or [9g]
     if self.kind == "permutation":
-      order = max_hamming(self.num_permutations)[guess]     # [g, 9]
-      guess = np.take_along_axis(ids, order, axis=-1).reshape(-1)
-      confidence = np.zeros(len(slots))                     # No conflicts.
+      order = max_hamming(self.num_permutations)[predicted.argmax(-1)]
+      guess = np.take_along_axis(ids, order, axis=-1).reshape(-1)  # [9g]
     else:
-      confidence = np.asarray(jax.nn.softmax(predicted).max(-1))  # [k]
-    ranked = np.argsort(confidence, kind="stable")          # The last one wins.
-    ranked = ranked[np.isin(guess[ranked], slots)]
-    contents = self._contents(image, slots)
-    image = base.paste(image, slots, np.full_like(contents, 128))
-    image = base.paste(image, guess[ranked], contents[ranked])
-    right = {int(guess[i]): guess[i] == home[i] for i in ranked}
+      scores = np.asarray(jax.nn.log_softmax(predicted))[:, slots]  # [k, k]
+      _, chosen = optimize.linear_sum_assignment(scores, maximize=True)
+      guess = slots[chosen]                                 # [k]
+    right = dict(zip(guess.tolist(), guess == home))
     return base.Panel(
-        "re-assembled by the prediction", image, tuple(
-            (int(i), "lime" if right.get(int(i)) else "red") for i in slots))
+        "re-assembled by the prediction",
+        base.paste(image, guess, self._contents(image, slots)), tuple(
+            (int(i), "lime" if right[int(i)] else "red") for i in slots))
 
   def _contents(self, image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """The patches `ids` [k] of a view: uint8 [k, p, p, 3]."""

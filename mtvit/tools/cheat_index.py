@@ -3,9 +3,10 @@
   python -m mtvit.tools.cheat_index --workdir=runs/quickstart
 
 For relative position and jigsaw: accuracy on views of the test split, as they
-are, with all contents blank, with all position embeddings blank, and with both;
-with the trained head and with one refitted on such views. The cheat index is
-accuracy minus chance. Writes report/cheat_index.json too.
+are, with the queried patches blank, with all contents blank, with all position
+embeddings blank, and with the last two; with the trained head and with one
+refitted on such views. The cheat index is accuracy minus chance. Writes
+report/cheat_index.json too.
 """
 
 import pathlib

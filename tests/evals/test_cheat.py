@@ -9,6 +9,7 @@ from configs import common
 from mtvit import build
 from mtvit.evals import cheat
 from tests import learning
+from tests.tasks import helpers
 
 
 def measured(position, what, steps=120):
@@ -45,10 +46,25 @@ def test_swap_can_not_be_answered_without_looking():
     ("nothing", 7, False), ("contents", 128, False), ("positions", 7, True),
     ("both", 128, True)])
 def test_blank(what, image, hidden):
-  views = cheat.blank({"image": np.full((1, 8, 8, 3), 7, np.uint8),
-                       "hide_position": np.zeros((1, 4), bool)}, what)
+  views = cheat.blank(
+      {"image": np.full((1, 8, 8, 3), 7, np.uint8),
+       "hide_position": np.zeros((1, 4), bool)}, what, np.array([[2]]))
   assert (np.asarray(views["image"]) == image).all()
   assert (np.asarray(views["hide_position"]) == hidden).all()
+
+
+def test_blank_only_what_is_queried():
+  images = np.random.default_rng(0).integers(0, 127, (2, 12, 12, 3), np.uint8)
+  ids = np.array([[[0, 5]], [[7, 8]]])                      # [b, m, 2]
+  views = cheat.blank(
+      {"image": images, "hide_position": np.zeros((2, 9), bool)}, "queried",
+      ids)
+  changed = helpers.changed(images, np.asarray(views["image"]), 4)
+  for row, chosen in zip(changed, ids):
+    assert set(np.flatnonzero(row)) == set(chosen.ravel())
+  after = helpers.cut(np.asarray(views["image"]), 4)
+  assert (after[0, [0, 5]] == 128).all()
+  assert not np.asarray(views["hide_position"]).any()
 
 
 def test_table_shows_accuracy_minus_chance():
@@ -59,7 +75,7 @@ def test_table_shows_accuracy_minus_chance():
   text = cheat.table([row | dataclasses.asdict(r) for r in results])
   assert "position=drop, 100 answers; chance 0.125" in text
   assert "slots alone 0.500" in text
-  assert text.count("+0.125") == 4 and text.count("+0.375") == 4
+  assert text.count("+0.125") == 5 and text.count("+0.375") == 5
 
 
 def test_binomial_interval():

@@ -249,32 +249,34 @@ def test_a_right_prediction_restores_the_view(kind, classes):
   assert [p.title for p in panels] == ["shuffled patches", "true order"]
 
 
-def test_the_more_confident_wins_and_the_rest_is_gray():
+def test_each_place_gets_one_patch_in_the_likeliest_way():
   images = helpers.views(0)
 
   def predict(answers):
-    # Contents 0 and 1 claim the home of 1; 2 is right; 3 and 4 go elsewhere.
+    # Contents 0 and 1 both want the home of 1, and 0 wants it more; but 1 would
+    # hardly go anywhere else. 2 is sure. 3 and 4 want each other's.
     home = answers["label"]
     other = next(i for i in range(36) if i not in home)
     predicted = np.zeros((5, 36), np.float32)
-    for content, (place, logit) in enumerate([
-        (home[1], 3), (home[1], 4), (home[2], 1), (other, 9), (other, 8)]):
-      predicted[content, place] = logit
-    # Higher logits, but no more confidence.
-    predicted[0] += 10
+    predicted[:, other] = 20                    # Not among the places.
+    for content, place, logit in (
+        (0, 1, 6), (0, 0, 5), (1, 1, 5), (2, 2, 9), (3, 4, 3), (4, 3, 3)):
+      predicted[content, home[place]] = logit
     return predicted
 
-  panels, slots, answers, _ = show(make(), images, predict)
+  panels, slots, answers, batch = show(make(), images, predict)
   home = answers["label"][0]
-  truth = helpers.cut(images, 8)[0]
+  truth, before = (helpers.cut(x[:1], 8)[0] for x in (images, batch["image"]))
   got = helpers.cut(panels[1].image[None], 8)[0]
-  for content in range(36):
-    if content not in home or content in home[1:3]:
-      np.testing.assert_array_equal(got[content], truth[content])
-    else:
-      assert (got[content] == 128).all()
+  for place in range(36):
+    want = truth[place]
+    if place in home[3:]:
+      # The content that belongs to the other of the two.
+      want = truth[home[3] + home[4] - place]
+    np.testing.assert_array_equal(got[place], want)
+  assert {tuple(x.ravel()) for x in got} == {tuple(x.ravel()) for x in before}
   colors = dict(panels[1].boxes)
-  assert {i for i in slots if colors[i] == "lime"} == set(home[1:3])
+  assert {i for i in slots if colors[i] == "lime"} == set(home[:3])
 
 
 def test_a_wrong_permutation_misplaces_the_contents():
