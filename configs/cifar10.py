@@ -14,13 +14,14 @@ Hardware: 2 CPU cores. Expect: see the tables in README.md.
 import ml_collections
 
 from configs import common
+from mtvit.models import vit
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """32 px images; the argument is strategy=NAME,variant=NAME/PATCH."""
   options = common.parse(arg, strategy="report", variant="nano/8")
   variant = options["variant"]
-  patches = (32 // int(variant.partition("/")[2])) ** 2
+  patches = (32 // vit.parse_variant(variant)[1]) ** 2
   few = max(2, patches // 8)
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=600, total_epochs=0.0,
@@ -72,7 +73,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           final_num_test=0, k=20, temperature=0.07, readout="ct"),
       log_every=10, diagnose_every=100, checkpoint_every=100,
       keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
-  if options["strategy"] == "report":
+  if options["strategy"] in ("report", "report_control"):
     config.tasks.colorize.num_patches = patches // 4
   common.set_strategy(config, options["strategy"])
   return config

@@ -2,7 +2,8 @@
 
   --config=configs/cifar10.py:strategy=separate,variant=nano/4
 
-`variant=NAME/PATCH` picks the model, `strategy=` what is trained, and how:
+`variant=NAME/PATCH` picks the model, `strategy=` what is trained, and how.
+Counts of patches follow from both, so give them here and not as overrides.
 
   report       the report's three typical tasks in one forward pass
   patch_level  all seven tasks in one forward pass, on disjoint patches
@@ -11,12 +12,15 @@
   harmonised   patch_level on gray inputs (Doersch & Zisserman 2017)
   sit          contrastive, rotation, and reconstruction of blocks of patches
                (SiT, Atito et al. 2021, arXiv:2104.03602)
-  control      contrastive alone, under all the patch corruptions
+  control      contrastive alone, under the patch corruptions of patch_level
+  report_control  the same, under those of report
   supervised   labels, from scratch
   NAME         a task alone: contrastive, rotation, clustering, ...
 """
 
 import ml_collections
+
+from mtvit.models import vit
 
 REPORT = ("contrastive", "relative_position", "colorize")
 PATCH_TASKS = ("relative_position", "jigsaw", "inpaint", "colorize")
@@ -24,7 +28,8 @@ TASKS = ("contrastive", "rotation", "clustering") + PATCH_TASKS
 # Strategy -> the tasks that train.
 STRATEGIES = {
     "report": REPORT, "patch_level": TASKS, "separate": TASKS,
-    "matched": TASKS, "harmonised": TASKS, "control": ("contrastive",),
+    "matched": TASKS, "harmonised": TASKS,
+    "control": ("contrastive",), "report_control": ("contrastive",),
     "sit": ("contrastive", "rotation", "inpaint"),
 } | {name: (name,) for name in TASKS + ("supervised",)}
 
@@ -58,8 +63,7 @@ def set_strategy(config: ml_collections.ConfigDict, strategy: str) -> None:
   tasks, trained = config.tasks, STRATEGIES[strategy]
   for name in tasks:
     tasks[name].mode = "train" if name in trained else "off"
-  patch = int(config.model.variant.partition("/")[2])
-  side = config.model.image_size // patch
+  side = config.model.image_size // vit.parse_variant(config.model.variant)[1]
   if strategy in ("separate", "matched"):
     config.forward = "separate"
   if strategy == "separate":
@@ -69,8 +73,8 @@ def set_strategy(config: ml_collections.ConfigDict, strategy: str) -> None:
     tasks.inpaint.num_patches = side**2 * 3 // 4
   if strategy == "harmonised":
     config.input = "gray"
-  if strategy == "control":
-    for name in PATCH_TASKS:
+  if strategy in ("control", "report_control"):
+    for name in PATCH_TASKS if strategy == "control" else REPORT[1:]:
       tasks[name].mode = "corrupt"
   if strategy == "sit":
     # Half of the patches, in blocks, become noise or another image's; all

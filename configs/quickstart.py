@@ -22,8 +22,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           name="photo_crops", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
       augment=dict(
-          crop_scale=(0.5, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.5,
-          gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
+          crop_scale=(0.5, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.25,
+          gray=0.1, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
           variant="pico/8", image_size=48, dtype="float32", remat="none",
           unroll=0, freeze_patch_embed=False,

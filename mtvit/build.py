@@ -43,12 +43,12 @@ def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
   created = tasks_lib.create(config.tasks, geometry(config))
   for pass_tasks in passes(config, created).values():
     tasks_lib.check_capacity(pass_tasks, geometry(config).grid)
-  hidden = {t.position_policy: t.name for t in created}
-  if "drop" in hidden and "mask_token" in hidden:
+  corrupting = [t.name for t in created if not t.trains]
+  if config.forward == "separate" and corrupting:
     raise errors.ConfigError(
-        f"{hidden['drop']}.position=drop and {hidden['mask_token']}.position="
-        "mask_token: a hidden embedding is either dropped or masked",
-        "use the same for both")
+        f"mode=corrupt of {' and '.join(corrupting)} with forward=separate: a "
+        "task without a loss has no forward pass", "use off, or forward=shared")
+  _check_positions(created)
   momenta = {t.teacher_momentum for t in created if t.trains} - {None}
   if len(momenta) > 1:
     raise errors.ConfigError(
@@ -60,6 +60,22 @@ def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
         f"knn.readout={config.knn.readout}: the tasks that train give no such "
         f"readout", f"choose one of {', '.join(sorted(readouts))}")
   return created
+
+
+def _check_positions(tasks: Sequence[base.Task]) -> None:
+  """Raises ConfigError if one encoder can't follow all position policies."""
+  policies = {t.position_policy: t.name for t in tasks if t.position_policy}
+  both = lambda a, b: (
+      f"{policies[a]}.position={a} and {policies[b]}.position={b}: ")
+  if "drop" in policies and "mask_token" in policies:
+    raise errors.ConfigError(
+        both("drop", "mask_token") + "a hidden embedding is either dropped or "
+        "masked", "use the same for both")
+  others = policies.keys() - {"drop_all"}
+  if "drop_all" in policies and others:
+    raise errors.ConfigError(
+        both("drop_all", min(others)) + "the model has no embeddings at all",
+        "use drop_all for both")
 
 
 def passes(
@@ -74,14 +90,17 @@ def passes(
 def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
   """Raises ConfigError unless the views divide among devices and hosts."""
   shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  hosts = jax.process_count()
+  # Tasks that mix images take them in pairs, so each of several hosts has an
+  # even number.
   unit = int(np.lcm(
-      shards // np.gcd(shards, VIEWS), jax.process_count()))
+      shards // np.gcd(shards, VIEWS), 2 * hosts if hosts > 1 else 1))
   if config.batch_size % unit:
     below = config.batch_size // unit * unit
     sizes = [str(s) for s in (below, below + unit) if s]
     raise errors.ConfigError(
         f"batch_size={config.batch_size} images can't be divided among "
-        f"{shards} devices and {jax.process_count()} hosts",
+        f"{shards} devices and {hosts} hosts",
         f"--config.batch_size={' or '.join(sizes)}")
 
 

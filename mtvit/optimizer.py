@@ -26,10 +26,16 @@ def schedule(
 
 
 def decay_mask(params: Any, pattern: str) -> Any:
-  """True for the parameters that the regular expression finds in the path."""
-  return jax.tree_util.tree_map_with_path(
-      lambda path, _: bool(re.search(pattern, sharding.path_name(path))),
-      params)
+  """True for the parameters that the regular expression finds in the path.
+
+  Never for the learned weights of the losses, which would drift to 1.
+  """
+  def decayed(path, _):
+    name = sharding.path_name(path)
+    return bool(re.search(pattern, name)) and not name.startswith(
+        f"{weighting.LOG_VARIANCE}/")
+
+  return jax.tree_util.tree_map_with_path(decayed, params)
 
 
 def clamp(

@@ -46,6 +46,7 @@ def tiny(image_folder, tmp_path):
   config.tasks.relative_position.num_pairs = 1
   config.diagnose_every = 0
   config.tasks.colorize.num_patches = 3
+  config.tasks.inpaint.num_patches = config.tasks.jigsaw.num_pieces = 2
   config.knn.every_steps = 0
   config.log_every = 1
   config.checkpoint_every = 2
@@ -60,8 +61,6 @@ def everything(tiny):
   tiny.tasks.supervised.update(mode="off", num_classes=4)
   tiny.tasks.contrastive.update(kind="moco", queue_size=64)
   tiny.tasks.colorize.target = "bins"
-  tiny.tasks.colorize.num_patches = tiny.tasks.inpaint.num_patches = 2
-  tiny.tasks.jigsaw.num_pieces = 3
   tiny.weighting.update(kind="dwa", dwa_window=2)
   tiny.diagnose_every = 2
   return tiny

@@ -85,6 +85,12 @@ def test_strategies_are_what_the_method_says():
   assert {n: (t.num_blocks, t.num_patches) for n, t in tasks.items()} == {
       n: few[n] for n in tasks}
   assert set(tasks) == {"contrastive", *common.PATCH_TASKS}
+  _, tasks, _ = shape("report")
+  few = {n: (t.num_blocks, t.num_patches) for n, t in tasks.items()}
+  _, tasks, _ = shape("report_control")
+  assert few == {
+      n: (t.num_blocks, t.num_patches) for n, t in tasks.items()}
+  assert [n for n, t in tasks.items() if t.trains] == ["contrastive"]
   sit, tasks, _ = shape("sit")
   assert sit.weighting.kind == "uncertainty"
   assert (tasks["inpaint"].shape, tasks["inpaint"].scope) == ("blocks", "all")
@@ -95,6 +101,8 @@ def test_strategies_are_what_the_method_says():
 @pytest.mark.parametrize("arg, message", [
     ("strategy=everything", "strategy=everything is none of report"),
     ("variants=nano/4", "no option 'variants=nano/4'; there are strategy="),
+    ("variant=nano", "must be NAME/PATCH"),
+    ("variant=nano/0", "must be NAME/PATCH"),
     ("nano/4", "no option")])
 def test_wrong_arguments_are_named(arg, message):
   with pytest.raises(ValueError, match=message):

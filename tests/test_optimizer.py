@@ -25,6 +25,10 @@ def test_decay_mask_and_clipping():
   params = {"a": {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}}
   assert optimizer.decay_mask(params, "kernel$") == {
       "a": {"kernel": True, "bias": False}}
+  # The weights of the losses never decay.
+  params_and_weights = params | {"log_variance": {"a": jnp.zeros(())}}
+  assert optimizer.decay_mask(params_and_weights, ".") == {
+      "a": {"kernel": True, "bias": True}, "log_variance": {"a": False}}
   config = config_lib.Optimizer(
       **(vars(CONFIG) | dict(warmup=0.0, clip_norm=1e-9)))
   tx = optimizer.create(config, 256, 1000)

@@ -232,6 +232,7 @@ def test_the_readout_must_exist(tiny, tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"relative_position.position": "drop", "jigsaw.position": "mask_token"},
      "either dropped or masked"),
+    ({"relative_position.position": "drop_all"}, "no embeddings at all"),
     ({"contrastive.kind": "moco", "relative_position.num_pairs": 2},
      "need 2 blocks of 3x3 patches; the 4x4 grid has 1"),
     ({"inpaint.num_patches": 5}, "need 19 patches; the 4x4 grid has 16")])
@@ -241,6 +242,13 @@ def test_impossible_combinations_are_refused_before_data(
   everything.data.name = "folder:/nowhere"
   with pytest.raises(errors.ConfigError, match=message):
     train(everything, tmp_path / "run")
+
+
+def test_a_corruption_without_loss_has_no_pass_of_its_own(tiny, tmp_path):
+  tiny.forward = "separate"
+  tiny.tasks.colorize.mode = "corrupt"
+  with pytest.raises(errors.ConfigError, match="mode=corrupt of colorize"):
+    train(tiny, tmp_path / "run")
 
 
 def test_too_few_images_are_a_data_error(tiny, tmp_path):

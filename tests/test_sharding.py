@@ -54,3 +54,13 @@ def test_a_batch_that_does_not_divide_gets_the_nearest_sizes(tiny):
     build.check_batch(config_lib.parse(tiny), mesh)
   tiny.batch_size = 12
   build.check_batch(config_lib.parse(tiny), mesh)
+
+
+def test_each_of_several_hosts_has_an_even_number_of_images(
+    tiny, monkeypatch):
+  mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
+  tiny.batch_size = 12
+  build.check_batch(config_lib.parse(tiny), mesh)
+  monkeypatch.setattr(jax, "process_count", lambda: 4)     # 3 images each.
+  with pytest.raises(errors.ConfigError, match="8 or 16"):
+    build.check_batch(config_lib.parse(tiny), mesh)

@@ -21,8 +21,8 @@ class Layout:
     grid: patches per column and per row.
     blocks: int32 [b, m, 9], the shared partition into 3x3 blocks.
     taken: bool [b, n], patches that a task has claimed.
-    originals: uint8 [b, n, p, p, 3], the patches before any corruption, in
-      colour also where the model's input is gray.
+    originals: uint8 [b, n, p, p, 3], the patches before any corruption.
+    inputs: the same as the model would see them: gray if its input is.
     gray_view: bool [b], views that the augmentation made gray.
     label: int32 [b], classes, for supervised runs.
   """
@@ -30,6 +30,7 @@ class Layout:
   blocks: Any
   taken: Any
   originals: Any
+  inputs: Any
   gray_view: Any
   label: Any
 
@@ -51,17 +52,18 @@ class Layout:
     """The layout once `ids` [b, k] are taken."""
     return dataclasses.replace(self, taken=patch_ops.mark(self.taken, ids))
 
-  def clean_neighbours(self, ids: Any) -> tuple[Any, Any]:
+  def clean_neighbours(self, patches: Any, ids: Any) -> tuple[Any, Any]:
     """Mean colour of the unclaimed ones among the eight neighbours of patches.
 
     Args:
+      patches: `originals` or `inputs`.
       ids: int32 [b, k].
 
     Returns:
       float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
     """
     gh, gw = self.grid
-    means = tf.reduce_mean(tf.cast(self.originals, tf.float32), axis=(2, 3))
+    means = tf.reduce_mean(tf.cast(patches, tf.float32), axis=(2, 3))
     clean = tf.cast(~self.taken, tf.float32)[..., None]     # [b, n, 1]
     x = tf.concat([means * clean, clean], axis=-1)          # [b, n, 4]
     x = tf.reshape(x, [-1, gh, gw, 4])
@@ -122,18 +124,19 @@ def corrupt(
     queries[task.name] |= result.queries
     answers[task.name] |= result.answers
   originals = patch_ops.patchify(images, patch_size)        # [b, n, p, p, 3]
+  gray = patch_ops.luminance if gray_input else lambda x: x
+  inputs = gray(originals)
   nothing = tf.zeros(tf.shape(originals)[:2], tf.bool)
   nothing = tf.ensure_shape(nothing, originals.shape[:2])   # [b, n]
   layout = Layout(
       grid, block_partition(grid, draw.fold("layout")), nothing, originals,
-      gray_view, label)
+      inputs, gray_view, label)
   claims = {}
   for task in tasks:
     ids = task.claim(layout, draw.fold(f"{task.name}/claim"))
     claims[task.name] = ids
     layout = layout if ids is None else layout.claimed(ids)
-  gray = patch_ops.luminance if gray_input else lambda x: x
-  patches, hide = gray(originals), nothing
+  patches, hide = inputs, nothing
   for task in tasks:
     result = task.corrupt(
         patches, claims[task.name], layout, draw.fold(task.name))

@@ -191,7 +191,8 @@ def _finish(spec, step, x, rows, columns, ids, label):
   repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), spec.views)
   batch = {"index": repeat(ids), "label": repeat(label)}
   if not spec.passes:
-    return batch | {"image": x, "gray_view": gray}
+    inputs = patch_ops.luminance(x) if spec.gray_input else x
+    return batch | {"image": x, "input": inputs, "gray_view": gray}
   batch |= {"passes": {}, "queries": {}, "answers": {}}
   for name, tasks in spec.passes.items():
     result = corruption.corrupt(

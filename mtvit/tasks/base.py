@@ -96,12 +96,18 @@ class Task:
 
   def __post_init__(self):
     self.check_choice("mode", MODES)
-    if not 0 <= self.weight < float("inf"):
-      raise ValueError(f"weight={self.weight} must be finite and >= 0")
+    self.check_least(weight=0)
 
   def check_choice(self, field: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the field holds one of `choices`."""
     errors.check_choices(**{field: (getattr(self, field), choices)})
+
+  def check_least(self, **least: float) -> None:
+    """Raises ValueError unless each field is finite and at least so much."""
+    for field, low in least.items():
+      if not low <= getattr(self, field) < float("inf"):
+        raise ValueError(
+            f"{field}={getattr(self, field)} must be at least {low}")
 
   @classmethod
   def config_fields(cls) -> tuple[str, ...]:
@@ -221,6 +227,7 @@ class Task:
 
     Args:
       batches: of augmented, uncorrupted views: `image` uint8 [b, h, w, 3],
+        `input`, the same as the model sees them (gray if its input is),
         `gray_view` bool [b], the views that lost their colour, and `label`
         int32 [b].
     """
@@ -250,12 +257,7 @@ class Task:
   ) -> list[list[Panel]]:
     """The task's picture of a batch: at most `limit` rows, one for each view.
 
-    Args:
-      images: uint8 [b, h, w, 3], the corrupted views.
-      queries: field -> [b, ...].
-      answers: likewise.
-      predicted: the head's output for the batch, or None.
-      limit: rows at most.
+    The arguments are those of `panels`, with a batch axis.
     """
     row = lambda tree, i: jax.tree.map(lambda x: np.asarray(x[i]), tree)
     rows = [self.panels(images[i], *(row(tree, i) for tree in (

@@ -68,8 +68,10 @@ class PrototypeHead(nn.Module):
     prototypes = self.param(
         "prototypes", nn.initializers.normal(1.0),
         (self.out, self.num_prototypes))                    # [c, k]
-    unit = lambda x, axis: x / jnp.maximum(
-        jnp.linalg.norm(x, axis=axis, keepdims=True), 1e-12)
+    def unit(x, axis):           # As contrastive's; safe to differentiate at 0.
+      square = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
+      return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+
     return unit(z.astype(jnp.float32), 1) @ unit(prototypes, 0)
 
 
@@ -99,13 +101,9 @@ class Clustering(base.Task):
 
   def __post_init__(self):
     super().__post_init__()
-    for field in ("temperature", "epsilon"):
-      if not 0 < getattr(self, field) < float("inf"):
-        raise ValueError(f"{field}={getattr(self, field)} must be above 0")
-    for field, least in (("num_prototypes", 2), ("iterations", 1)):
-      if getattr(self, field) < least:
-        raise ValueError(
-            f"{field}={getattr(self, field)} must be at least {least}")
+    self.check_least(
+        temperature=1e-3, epsilon=1e-3, num_prototypes=2, iterations=1,
+        hidden_dim=1, num_hidden=0, out_dim=1)
 
   @property
   def trivial_loss(self) -> float:

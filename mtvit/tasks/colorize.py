@@ -50,8 +50,7 @@ class Colorize(base.Task):
   def __post_init__(self):
     super().__post_init__()
     self.check_choice("target", TARGETS)
-    if self.num_patches < 1:
-      raise ValueError(f"num_patches={self.num_patches} must be at least 1")
+    self.check_least(num_patches=1, hidden_dim=1)
 
   @property
   def trivial_loss(self) -> float:
@@ -64,7 +63,8 @@ class Colorize(base.Task):
       self, patches: Any, ids: Any, layout: Any, draw: Any
   ) -> base.Corrupted:
     pixels = tf.gather(layout.originals, ids, batch_dims=1)  # [b, k, p, p, 3]
-    around, found = layout.clean_neighbours(ids)            # [b, k, 3], [b, k]
+    around, found = layout.clean_neighbours(                # [b, k, 3], [b, k]
+        layout.originals, ids)
     return base.Corrupted(
         pixels=patch_ops.scatter(patches, ids, patch_ops.luminance(pixels)),
         queries={"ids": ids},

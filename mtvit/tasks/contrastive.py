@@ -28,9 +28,10 @@ LOSSES = ("infonce", "moco", "byol")
 
 
 def normalise(z: jax.Array) -> jax.Array:
-  """Rows of length 1 in float32; zero rows stay zero."""
+  """Rows of length 1 in float32; zero rows stay zero, with finite gradients."""
   z = z.astype(jnp.float32)
-  return z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
+  square = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+  return z * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
 def partners(x: jax.Array) -> jax.Array:
@@ -135,8 +136,7 @@ class Contrastive(base.Task):
   def __post_init__(self):
     super().__post_init__()
     self.check_choice("kind", LOSSES)
-    if not self.temperature > 0:
-      raise ValueError(f"temperature={self.temperature} must be above 0")
+    self.check_least(temperature=1e-3, hidden_dim=1, num_hidden=0, out_dim=1)
     if not 0 <= self.momentum < 1:
       raise ValueError(f"momentum={self.momentum} must lie in 0 .. 1")
     views = self.geometry.num_views if self.geometry else 1

@@ -100,8 +100,8 @@ def _partners(rows: Any) -> Any:
   """The row of another image, in the same view: int32 [rows].
 
   Image i takes from image i ^ 1, the last of an odd count from the one before.
-  So a batch is the same for any number of hosts that have an even number of
-  images each.
+  The same for any number of hosts, since several have an even number of images
+  each (`build.check_batch`).
   """
   row = tf.range(rows)
   image = row // VIEWS
@@ -164,8 +164,7 @@ class Inpaint(base.Task):
     super().__post_init__()
     for field, choices in _CHOICES.items():
       self.check_choice(field, choices)
-    if self.num_patches < 1:
-      raise ValueError(f"num_patches={self.num_patches} must be at least 1")
+    self.check_least(num_patches=1, hidden_dim=1)
     if self.fill in ("other", "mixed") and self.geometry and (
         self.geometry.num_views < 2 * VIEWS):
       raise ValueError(f"fill={self.fill!r} needs two images in a batch")
@@ -194,10 +193,11 @@ class Inpaint(base.Task):
     if self.scope == "all":
       nothing = tf.zeros_like(patches[..., 0], tf.bool)     # [b, n, p, p]
       missing = patch_ops.scatter(nothing, ids, missing)
-      truth = layout.originals                              # [b, n, p, p, 3]
+      truth = layout.inputs                                 # [b, n, p, p, 3]
       order = tf.range(truth.shape[1])
       ids = tf.zeros_like(layout.taken, tf.int32) + order   # [b, n]
-    around, found = layout.clean_neighbours(ids)            # [b, q, 3], [b, q]
+    around, found = layout.clean_neighbours(                # [b, q, 3], [b, q]
+        layout.inputs, ids)
     return base.Corrupted(corrupted, queries={"ids": ids}, answers={
         "pixels": truth, "missing": missing, "around": around,
         "around_found": found})
@@ -210,7 +210,7 @@ class Inpaint(base.Task):
     if self.fill == "noise":
       return noise()
     rows = _partners(tf.shape(ids)[0])[:, None] + tf.zeros_like(ids)  # [b, k]
-    other = tf.gather_nd(layout.originals, tf.stack([rows, ids], axis=-1))
+    other = tf.gather_nd(layout.inputs, tf.stack([rows, ids], axis=-1))
     if self.fill == "other":
       return other
     noisy = draw.uniform("mixed", (ids.shape[1], 1, 1, 1)) < 0.5
@@ -250,7 +250,7 @@ class Inpaint(base.Task):
     """Mean and deviation of each channel in 0 .. 1, mean absolute targets."""
     # How often each level occurs tells all about single pixels, in one pass.
     counts, absolute = np.zeros((3, 256)), 0.0
-    for image in (batch["image"] for batch in batches):     # [b, h, w, 3]
+    for image in (batch["input"] for batch in batches):     # [b, h, w, 3]
       counts += [
           np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)]
       absolute += float(_absolute_sum(image, self.geometry.patch_size))

@@ -12,17 +12,17 @@ cheat"). `position` says what is done about it:
 
 - "keep" allows it, as the report does.
 - "drop" takes the embeddings of the pairs' patches away, "mask_token" puts one
-  learned vector in their place. Which slots lack one still tells something;
-  the metric `slot_bound` says how much.
+  learned vector in their place. Which slots lack one still tells something.
 - "drop_all" is a model without embeddings.
 - "swap" keeps embeddings with the slots and moves contents: those of each pair
   go, in order, to the slots of another pair. The label is the direction
-  between the places that the contents came from.
+  between the places that the contents came from. A pair's own slots say
+  nothing; those of the other pairs do, if the model sees that they are pairs.
+
+How much an ideal reader of slots could know is the metric `slot_bound`.
 """
 
 import dataclasses
-import functools
-import math
 from typing import Any, Mapping
 
 import flax.linen as nn
@@ -33,6 +33,7 @@ from etils import epy
 from mtvit import errors
 from mtvit.models import heads
 from mtvit.tasks import base
+from mtvit.tasks import directions
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -40,84 +41,6 @@ with epy.lazy_imports():
   from mtvit.data import patch_ops
 
 PAIRS = ("block", "any")
-# Places of the eight neighbours within a 3x3 block; the centre is place 4.
-NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)
-# Rows and columns from the centre to each of them.
-OFFSETS = tuple((place // 3 - 1, place % 3 - 1) for place in NEIGHBOURS)
-
-
-def direction_table(grid: tuple[int, int]) -> np.ndarray:
-  """The nearest of the eight directions for each offset between two patches.
-
-  tan(22.5 degrees) is irrational, so no offset lies between two directions.
-
-  Args:
-    grid: patches per column and per row, gh and gw.
-
-  Returns:
-    int32 [2 gh - 1, 2 gw - 1], 0 to 7 in reading order, the offset (dy, dx) at
-    (dy + gh - 1, dx + gw - 1). The offset (0, 0) has -1.
-  """
-  gh, gw = grid
-  dy, dx = np.mgrid[1 - gh:gh, 1 - gw:gw]
-  least = np.tan(np.pi / 8)
-  row = np.sign(dy) * (np.abs(dy) > least * np.abs(dx))     # -1, 0 or 1
-  column = np.sign(dx) * (np.abs(dx) > least * np.abs(dy))
-  place = 3 * (row + 1) + column + 1                        # In a 3x3 block.
-  label = np.where(place == 4, -1, place - (place > 4))
-  return label.astype(np.int32)                             # [2gh-1, 2gw-1]
-
-
-def direction_shares(grid: tuple[int, int]) -> np.ndarray:
-  """How often each direction occurs among all ordered pairs of patches: [8]."""
-  (gh, gw), table = grid, direction_table(grid)
-  # An offset fits into the grid as often as its rectangle does.
-  times = np.outer(
-      gh - np.abs(np.arange(1 - gh, gh)), gw - np.abs(np.arange(1 - gw, gw)))
-  counts = np.bincount(table[table >= 0], times[table >= 0], minlength=8)
-  return counts / counts.sum()
-
-
-@functools.cache
-def block_slot_bound(num_pairs: int) -> float:
-  """Accuracy of an ideal reader of which slots lack an embedding.
-
-  The slots of m pairs in known blocks tell each pair's axis but neither its
-  order nor which pair is asked for, so the best guess is the commonest of the
-  four axes, and one of its two directions: E[max count of m in 4] / (2 m).
-  """
-  m, expected = num_pairs, 0.0
-  for a in range(m + 1):
-    for b in range(m - a + 1):
-      for c in range(m - a - b + 1):
-        counts = (a, b, c, m - a - b - c)
-        ways = math.factorial(m) / math.prod(map(math.factorial, counts))
-        expected += max(counts) * ways / 4 ** m
-  return expected / (2 * m)
-
-
-@functools.cache
-def any_slot_bound(num_pairs: int, grid: tuple[int, int]) -> float:
-  """The same reader's accuracy if any two patches may form a pair.
-
-  It knows the set of 2m slots. Each ordered pair of them is equally likely to
-  be asked for, so the best guess is the commonest direction among them:
-  E[max count of directions] / (2m (2m - 1)), estimated from 20,000 sets.
-  """
-  (gh, gw), k = grid, 2 * num_pairs
-  table, rng = direction_table(grid), np.random.default_rng(0)
-  # Both orders of a pair lie on one axis and add one to either direction.
-  first, second = np.triu_indices(k, 1)
-  rounds, sets, total = 200, 100, 0
-  for _ in range(rounds):
-    order = rng.random((sets, gh * gw)).argpartition(k - 1, axis=1)
-    y, x = np.divmod(order[:, :k], gw)                      # [sets, k]
-    label = table[y[:, second] - y[:, first] + gh - 1,
-                  x[:, second] - x[:, first] + gw - 1]
-    axis = np.minimum(label, 7 - label)                     # 0, 1, 2 or 3
-    counts = [np.count_nonzero(axis == a, axis=1) for a in range(4)]
-    total += np.max(counts, axis=0).sum()
-  return float(total / (rounds * sets * k * (k - 1)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,14 +73,15 @@ class RelativePosition(base.Task):
     super().__post_init__()
     self.check_choice("pairs", PAIRS)
     self.check_choice("position", base.POSITION_POLICIES)
-    if self.num_pairs < 1:
-      raise ValueError(f"num_pairs={self.num_pairs} must be at least 1")
+    self.check_least(num_pairs=1, hidden_dim=1)
     if self.position == "swap" and self.num_pairs < 2:
       raise ValueError(
           f"position='swap' with num_pairs={self.num_pairs}: contents move "
           "from pair to pair, so it takes at least 2")
-    if not self.crop >= 1:
-      raise ValueError(f"crop={self.crop} must be at least 1")
+    if not 1 <= self.crop < 2 * (
+        self.geometry.patch_size if self.geometry else float("inf")):
+      raise ValueError(
+          f"crop={self.crop} must be at least 1 and leave a pixel of a patch")
     errors.check_ranges(
         jitter=(self.jitter, 0, 1), gray=(self.gray, 0, 1),
         jitter_strength=(self.jitter_strength, 0, 1))
@@ -179,7 +103,7 @@ class RelativePosition(base.Task):
     """Of the directions: [8]. "any": as if the whole grid were free."""
     if self.pairs == "block":
       return np.full(8, 1 / 8)
-    return direction_shares(self.geometry.grid)
+    return directions.direction_shares(self.geometry.grid)
 
   @property
   def chance(self) -> float:
@@ -187,11 +111,13 @@ class RelativePosition(base.Task):
 
   @property
   def slot_bound(self) -> float | None:
-    if self.position not in ("drop", "mask_token"):
+    if self.position not in ("drop", "mask_token", "swap"):
       return None
+    # Swapped contents come from one of the other pairs' slots.
+    pairs = self.num_pairs - (self.position == "swap")
     if self.pairs == "block":
-      return block_slot_bound(self.num_pairs)
-    return any_slot_bound(self.num_pairs, self.geometry.grid)
+      return directions.block_slot_bound(pairs)
+    return directions.any_slot_bound(pairs, self.geometry.grid)
 
   @property
   def trivial_loss(self) -> float:
@@ -212,6 +138,10 @@ class RelativePosition(base.Task):
       home, label = self._any_two(ids, layout.grid)
     # Pairs come in random order, so a roll is a random cycle of them.
     slots = tf.roll(home, 1, axis=1) if self.position == "swap" else home
+    # In the order of the slots, which tells nothing of where contents go.
+    order = tf.argsort(slots[:, :, 0], axis=1)              # [b, m]
+    slots, home, label = (
+        tf.gather(x, order, batch_dims=1) for x in (slots, home, label))
     flat = lambda pairs: tf.reshape(pairs, [-1, 2 * self.num_pairs])
     pixels = tf.gather(patches, flat(home), batch_dims=1)   # [b,2m,p,p,3]
     pixels = self._augment(pixels, draw)
@@ -229,7 +159,7 @@ class RelativePosition(base.Task):
     reverse = draw.uniform("order", (m,)) < 0.5             # [b, m]
     blocks = tf.reshape(ids, [-1, m, 9])                    # [b, m, 9]
     neighbour = tf.gather(
-        blocks, tf.gather(NEIGHBOURS, direction), batch_dims=2)
+        blocks, tf.gather(directions.NEIGHBOURS, direction), batch_dims=2)
     pairs = tf.stack([blocks[:, :, 4], neighbour], axis=-1)  # [b, m, 2]
     pairs = tf.where(reverse[..., None], pairs[..., ::-1], pairs)
     # Opposite directions are i and 7 - i in reading order.
@@ -242,7 +172,7 @@ class RelativePosition(base.Task):
     place = tf.stack([pairs // gw, pairs % gw], axis=-1)    # [b, m, 2, 2]
     offset = place[:, :, 1] - place[:, :, 0]                # [b, m, 2]
     return pairs, tf.gather_nd(
-        direction_table(grid), offset + [gh - 1, gw - 1])
+        directions.direction_table(grid), offset + [gh - 1, gw - 1])
 
   def _augment(self, pixels: Any, draw: Any) -> Any:
     """Crops and jitters each of uint8 [b, 2m, p, p, 3] on its own."""
@@ -284,7 +214,7 @@ class RelativePosition(base.Task):
     def panel(title, answer, colors):
       return base.Panel(
           title, image, boxes, tuple(
-              (int(first), OFFSETS[i], color)
+              (int(first), directions.OFFSETS[i], color)
               for first, i, color in zip(pairs[:, 0], answer, colors)),
           tuple((int(first), color, str(i))
                 for first, i, color in zip(pairs[:, 0], answer, colors)))

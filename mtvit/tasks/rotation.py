@@ -47,8 +47,7 @@ class Rotation(base.Task):
   def __post_init__(self):
     super().__post_init__()
     self.check_choice("views", VIEWS)
-    if self.hidden_dim < 0:
-      raise ValueError(f"hidden_dim={self.hidden_dim} must not be negative")
+    self.check_least(hidden_dim=0)
 
   @property
   def trivial_loss(self) -> float:

@@ -29,8 +29,7 @@ class Supervised(base.Task):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.num_classes < 2:
-      raise ValueError(f"num_classes={self.num_classes} must be at least 2")
+    self.check_least(num_classes=2)
 
   @property
   def trivial_loss(self) -> float:

@@ -131,10 +131,16 @@ def test_only_the_momentum_kinds_ask_for_a_teacher():
 @pytest.mark.parametrize("changes", [
     dict(temperature=0.0), dict(temperature=float("nan")), dict(mode="on"),
     dict(weight=-1.0), dict(weight=float("nan")), dict(kind="simclr"),
-    dict(momentum=1.0), dict(kind="moco", queue_size=24)])
+    dict(temperature=float("inf")), dict(out_dim=0), dict(hidden_dim=0),
+    dict(num_hidden=-1), dict(momentum=1.0), dict(kind="moco", queue_size=24)])
 def test_bad_fields_are_refused(changes):
   with pytest.raises(ValueError):
     make(**changes)
+
+
+def test_gradients_of_zero_embeddings_are_finite():
+  grad = jax.grad(lambda z: contrastive.ntxent(z, 0.2)[0])(jnp.zeros((4, 3)))
+  assert np.isfinite(grad).all()
 
 
 @pytest.mark.parametrize("kind", ["infonce", "byol"])

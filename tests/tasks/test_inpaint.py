@@ -224,12 +224,24 @@ def test_scope_all_asks_for_the_whole_view():
       answers["missing"].any((2, 3)), helpers.changed(images, image, 8))
 
 
+@pytest.mark.parametrize("scope", ["missing", "all"])
+def test_pixels_to_predict_are_gray_where_the_input_is(scope):
+  images = helpers.views(3)
+  batch = helpers.corrupt(
+      images, [make(scope=scope, fill="other")], 8, gray_input=True)
+  answers = batch["answers"]["inpaint"]
+  assert (batch["image"] == batch["image"][..., :1]).all()
+  assert (answers["pixels"] == answers["pixels"][..., :1]).all()
+  np.testing.assert_allclose(
+      answers["around"], np.repeat(answers["around"][..., :1], 3, -1))
+
+
 def test_trivial_loss_is_that_of_the_mean_on_the_training_views():
   images = helpers.views(4, b=8)
   for target, error in itertools.product(
       ("normalised", "pixels"), ("squared", "absolute")):
     task = make(target=target, error=error, scope="all", statistics={})
-    found = task.measure([{"image": images[:4]}, {"image": images[4:]}])
+    found = task.measure([{"input": images[:4]}, {"input": images[4:]}])
     task = make(target=target, error=error, scope="all", statistics=found)
     _, ids, answers = run(images, task)
     loss, metrics = task.loss(

@@ -49,6 +49,8 @@ def test_patches(seed, size, patch, k, position, in_dataset):
       seed=seed, in_dataset=in_dataset)
   home = answers["label"]
   assert slots.shape == home.shape == (6, k)
+  # In the order of the slots: the rows don't tell what moved where.
+  assert (np.diff(slots, axis=1) > 0).all()
   for row, places in zip(slots, home):
     # One cycle through all of them: k moves lead back, and no fewer.
     move = dict(zip(row.tolist(), places.tolist()))

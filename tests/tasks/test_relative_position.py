@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 
 from mtvit.tasks import base
+from mtvit.tasks import directions as directions_lib
 from mtvit.tasks import relative_position
 from tests.tasks import helpers
 
@@ -87,8 +88,11 @@ def test_policies_differ_in_what_is_hidden_and_swap_in_pixels(pairs):
     np.testing.assert_array_equal(runs[policy][1], ids)
     np.testing.assert_array_equal(runs[policy][2]["home"], ids)
     np.testing.assert_array_equal(runs[policy][2]["label"], answers["label"])
-  np.testing.assert_array_equal(runs["swap"][2]["home"], ids)
-  assert (runs["swap"][1] != ids).all()
+  # Rows are in the order of the slots, so they don't tell what moved where.
+  for _, got, _ in runs.values():
+    np.testing.assert_array_equal(got, ids)
+  assert (np.diff(ids[:, :, 0]) > 0).all()
+  assert (runs["swap"][2]["home"] != ids).all()
 
 
 @pytest.mark.parametrize("seed, m", [(0, 2), (1, 3), (2, 4)])
@@ -125,6 +129,21 @@ def test_swapped_labels_do_not_depend_on_the_slots(pairs):
   assert (slots == answers["label"]).mean() == pytest.approx(1 / 8, abs=0.02)
 
 
+def test_a_reader_of_the_other_pairs_slots_reaches_the_bound_of_swap():
+  images = np.zeros((768, 24, 24, 3), np.uint8)
+  task = make(24, 4, num_pairs=3, position="swap", **PLAIN)
+  _, ids, answers = run(images, task, 4)
+  axis = lambda label: np.minimum(label, 7 - label)
+  slots, asked = axis(directions(ids, 6)), axis(answers["label"])  # [b, 3]
+  right = []
+  for pair in range(3):
+    others = np.delete(slots, pair, axis=1)
+    guess = [np.bincount(row, minlength=4).argmax() for row in others]
+    right.append(np.array(guess) == asked[:, pair])
+  # Either order of the pair is as likely.
+  assert np.mean(right) / 2 == pytest.approx(task.slot_bound, abs=0.02)
+
+
 @pytest.mark.parametrize("pairs", KINDS)
 def test_without_augmentation_the_patches_keep_their_pixels(pairs):
   images = helpers.views(0)
@@ -152,7 +171,7 @@ def test_shares_of_any_are_those_of_all_ordered_pairs(side):
   labels = directions(all_pairs(side), side)
   want = np.bincount(labels, minlength=8) / len(labels)
   np.testing.assert_allclose(
-      relative_position.direction_shares((side, side)), want, rtol=1e-12)
+      directions_lib.direction_shares((side, side)), want, rtol=1e-12)
   task = make(side * 4, 4, pairs="any")
   assert task.chance == pytest.approx(want.max())
   assert task.trivial_loss == pytest.approx(-(want * np.log(want)).sum())
@@ -163,7 +182,7 @@ def test_shares_of_a_grid_that_is_not_square():
   # As patches of a grid with 7 columns.
   labels = [direction(a[0] * 7 + a[1], b[0] * 7 + b[1], 7) for a, b in pairs]
   np.testing.assert_allclose(
-      relative_position.direction_shares((2, 7)),
+      directions_lib.direction_shares((2, 7)),
       np.bincount(labels, minlength=8) / len(labels))
 
 
@@ -197,7 +216,7 @@ def test_each_patch_is_augmented_on_its_own():
 
 @pytest.mark.parametrize("m, bound", [(1, 0.50), (4, 0.27), (16, 0.19)])
 def test_slot_bound_of_blocks(m, bound):
-  got = relative_position.block_slot_bound(m)
+  got = directions_lib.block_slot_bound(m)
   assert got == pytest.approx(bound, abs=0.005)
   # Against the ideal reader itself, by simulation.
   rng = np.random.default_rng(0)
@@ -219,12 +238,12 @@ def exact_any_bound(side, m):
 
 @pytest.mark.parametrize("side, m", [(2, 2), (3, 2), (3, 3), (4, 2)])
 def test_slot_bound_of_any_two_patches(side, m):
-  assert relative_position.any_slot_bound(m, (side, side)) == pytest.approx(
+  assert directions_lib.any_slot_bound(m, (side, side)) == pytest.approx(
       exact_any_bound(side, m), abs=0.002)
 
 
 def test_slot_bound_of_one_pair_is_a_half():
-  assert relative_position.any_slot_bound(1, (5, 5)) == 0.5
+  assert directions_lib.any_slot_bound(1, (5, 5)) == 0.5
 
 
 def test_loss_by_hand():
@@ -253,12 +272,14 @@ def test_slot_bound_where_slots_tell(position):
     task = make(12, 4, num_pairs=2, pairs=pairs, position=position)
     if position in ("drop", "mask_token"):
       assert task.slot_bound == pytest.approx(bound, abs=0.002)
+    elif position == "swap":
+      assert task.slot_bound == 0.5     # The other pair's slots tell the axis.
     else:
       assert task.slot_bound is None
 
 
 @pytest.mark.parametrize("changes", [
-    dict(position="hide"), dict(num_pairs=0), dict(crop=0.9),
+    dict(position="hide"), dict(num_pairs=0), dict(crop=0.9), dict(crop=16.0),
     dict(jitter=1.5), dict(gray=float("nan")), dict(pairs="all"),
     dict(position="swap", num_pairs=1)])
 def test_bad_fields_are_refused(changes):
