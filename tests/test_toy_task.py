@@ -57,8 +57,8 @@ def test_a_task_from_outside_trains(tiny, tmp_path, monkeypatch):
   tiny.tasks.negative = dict(mode="train", weight=1.0, num_patches=3)
   for name in ("relative_position", "colorize"):
     tiny.tasks[name].mode = "off"
-  tiny.batch_size, tiny.total_steps = 40, 60
-  tiny.checkpoint_every, tiny.log_every = 60, 10
+  tiny.batch_size, tiny.total_steps = 40, 40
+  tiny.checkpoint_every, tiny.log_every = 40, 10
   result = pretrain.pretrain(config_lib.to_plain(tiny), tmp_path / "run")
   assert result["negative/accuracy"] > 0.7 and result["negative/skill"] > 0.1
   assert (tmp_path / "run" / "report" / "negative.png").stat().st_size > 5000
