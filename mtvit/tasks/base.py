@@ -134,9 +134,9 @@ class Task:
 
   @property
   def slot_bound(self) -> float | None:
-    """Accuracy of an ideal reader of which slots lack an embedding.
+    """Accuracy of an ideal reader of which slots are asked about.
 
-    None if no slot lacks one.
+    None if that tells nothing, or if the embeddings tell more.
     """
     return None
 
