@@ -16,6 +16,13 @@ from mtvit.models import vit
 Queries = Mapping[str, jax.Array]
 
 
+def normalise(z: jax.Array) -> jax.Array:
+  """Rows of length 1 in float32; zero rows stay zero, with finite gradients."""
+  z = z.astype(jnp.float32)
+  square = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+  return z * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+
+
 class Mlp(nn.Module):
   """Dense layers with LayerNorm and GELU between.
 

@@ -68,11 +68,7 @@ class PrototypeHead(nn.Module):
     prototypes = self.param(
         "prototypes", nn.initializers.normal(1.0),
         (self.out, self.num_prototypes))                    # [c, k]
-    def unit(x, axis):           # As contrastive's; safe to differentiate at 0.
-      square = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
-      return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
-
-    return unit(z.astype(jnp.float32), 1) @ unit(prototypes, 0)
+    return heads.normalise(z) @ heads.normalise(prototypes.T).T
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

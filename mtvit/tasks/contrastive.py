@@ -27,13 +27,6 @@ SHOWN = 4        # Similar views in a picture.
 LOSSES = ("infonce", "moco", "byol")
 
 
-def normalise(z: jax.Array) -> jax.Array:
-  """Rows of length 1 in float32; zero rows stay zero, with finite gradients."""
-  z = z.astype(jnp.float32)
-  square = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
-  return z * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
-
-
 def partners(x: jax.Array) -> jax.Array:
   """Swaps the rows of the two views of each image: [b, ...] -> [b, ...]."""
   return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
@@ -50,7 +43,7 @@ def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
     The scalar loss in float32, and the share of views whose positive is the
     most similar of all b - 1 other views.
   """
-  z = normalise(z)
+  z = heads.normalise(z)
   b = z.shape[0]
   logits = jnp.matmul(
       z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature  # [b, b]
@@ -75,7 +68,7 @@ def queue_loss(
     The scalar loss in float32, and the share of views whose key is more similar
     than all of the queue.
   """
-  q, k = normalise(q), normalise(k)
+  q, k = heads.normalise(q), heads.normalise(k)
   positives = jnp.sum(q * k, axis=-1, keepdims=True)        # [b, 1]
   negatives = jnp.matmul(
       q, queue.T, precision=jax.lax.Precision.HIGHEST)      # [b, m]
@@ -168,9 +161,9 @@ class Contrastive(base.Task):
   ) -> tuple[jax.Array, base.Metrics]:
     # Which views belong together is told by their order.
     if self.kind == "byol":
-      cosine = jnp.sum(
-          normalise(predicted["prediction"])
-          * partners(normalise(answers["teacher"]["projection"])), axis=-1)
+      online, target = map(heads.normalise, (
+          predicted["prediction"], answers["teacher"]["projection"]))
+      cosine = jnp.sum(online * partners(target), axis=-1)
       loss = jnp.mean(2 - 2 * cosine)
       return loss, {"skill": 1 - loss / self.trivial_loss}
     if self.kind == "moco":
@@ -189,7 +182,7 @@ class Contrastive(base.Task):
     if predicted is None:
       return []
     z = predicted["projection"] if self.kind == "byol" else predicted
-    z = np.asarray(normalise(z))                            # [b, c]
+    z = np.asarray(heads.normalise(z))                            # [b, c]
     similar = z @ z.T                                       # [b, b]
     rows = []
     for view in range(0, len(z), 2)[:limit]:
@@ -207,13 +200,13 @@ class Contrastive(base.Task):
     """The queue, filled with random directions as in MoCo."""
     if self.kind != "moco":
       return {}
-    return {"queue": normalise(jax.random.normal(
+    return {"queue": heads.normalise(jax.random.normal(
         jax.random.key(0), (self.queue_size, self.out_dim)))}
 
   def update_state(
       self, answers: Mapping[str, Any]
   ) -> dict[str, jax.Array]:
     """Drops the oldest keys of the queue and appends this step's."""
-    keys = normalise(answers["teacher"])                    # [b, c]
+    keys = heads.normalise(answers["teacher"])                    # [b, c]
     queue = answers["state"]["queue"]                       # [m, c]
     return {"queue": jnp.concatenate([queue[keys.shape[0]:], keys])}
