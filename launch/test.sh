@@ -2,6 +2,7 @@
 # Installs what the tests need into .venv and runs them.
 #
 #   bash launch/test.sh                       # all fast tests
+#   bash launch/test.sh tests -m slow         # the others
 #   bash launch/test.sh tests/tasks -k color  # any pytest arguments
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -9,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 install requirements "$ROOT/requirements.txt"
 install test_requirements "$ROOT/tests/requirements.txt"
 if [[ $# -eq 0 ]]; then
-  set -- "$ROOT/tests" -n 2
+  set -- "$ROOT/tests" -n 2 --dist worksteal -m "not slow"
 fi
 cd "$ROOT"
 exec "$VENV/bin/python" -m pytest --durations=15 "$@"

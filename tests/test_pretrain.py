@@ -100,7 +100,7 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
 
 
 @pytest.mark.parametrize("stop_at, fixture", [
-    (1, "tiny"), (3, "everything")])
+    (1, "tiny"), pytest.param(3, "everything", marks=pytest.mark.slow)])
 def test_stopping_and_starting_again_changes_nothing(
     stop_at, fixture, request, tmp_path, stop_after, monkeypatch, capsys):
   config = request.getfixturevalue(fixture)
@@ -206,7 +206,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
 @pytest.mark.parametrize("name, module, argument", [
     ("quickstart", quickstart, None),
     ("cifar10", cifar10, "variant=nano/8"),
-    ("imagenet", imagenet, "variant=Ti/16")])
+    pytest.param(
+        "imagenet", imagenet, "variant=Ti/16", marks=pytest.mark.slow)])
 def test_every_config_runs_two_steps(
     name, module, argument, image_folder, tmp_path):
   config = module.get_config(argument) if argument else module.get_config()

@@ -19,7 +19,7 @@ with epy.lazy_imports():
   from mtvit.data import pipeline
 
 PREDICTED_VIEWS = 256  # Pictures are made from so many views at most.
-EVAL_BATCH = 256      # Images; rounded up to a multiple of the devices.
+EVAL_BATCH = 256      # Images at most; a multiple of the devices.
 
 
 class Knn:
@@ -46,7 +46,8 @@ class Knn:
     self._extract = features_lib.extractor(model, mesh)
     self._should_stop = should_stop
     devices = mesh.size
-    self._batch = -(-EVAL_BATCH // devices) * devices
+    most = max(source.num_examples for source in self._sources)
+    self._batch = -(-min(EVAL_BATCH, most) // devices) * devices
 
   def during(self, state: Any) -> dict[str, float]:
     """On the limited number of images."""
