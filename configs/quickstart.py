@@ -2,7 +2,7 @@
 
   bash launch/local.sh
 
-`:strategy=NAME` trains others; see common.py. Hardware: 2 CPU cores, 5 minutes
+`:strategy=NAME` trains others; see common.py. Hardware: 2 CPU cores, 6 minutes
 (Intel Xeon). Expect: the table in README.md.
 """
 
