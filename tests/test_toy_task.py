@@ -1,4 +1,4 @@
-"""A task from outside the package, as README's "Adding a task" describes it."""
+"""A task from outside the package, as README's "Add a task" describes it."""
 
 import dataclasses
 

@@ -3,8 +3,9 @@
 Accuracy minus chance on views whose contents are all blank, or whose position
 embeddings are; with the trained head, which has never seen such features and so
 understates, and with a head that is refitted on them. A third kind blanks only
-the patches that the task asks about: what is left to read then is what their
-surroundings and the other tasks' patches give away.
+the patches that the task asks about: what is left to read then are their slots
+and their surroundings. It bounds from above what those give away, since blank
+patches can be told from the rest.
 """
 
 import dataclasses

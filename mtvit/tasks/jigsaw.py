@@ -10,7 +10,7 @@ Position embeddings stay with the slots, so "keep" gives little away. If all
 contents were blank, an ideal reader of the embeddings would know that a
 content's home is not its slot and no more: an accuracy of 1 / (n - 1). Patches
 that other tasks have visibly changed are no homes either, so on a crowded grid
-the rest is found more easily; `tools.cheat_index` measures it. Under "drop" and
+the rest is found more easily; `tools.cheat_index` bounds it. Under "drop" and
 "mask_token" the slots without an embedding are the possible homes, which is the
 metric `slot_bound`, 1 / k. A permutation can't be read off slots. "swap" is
 refused: contents move anyway.
