@@ -29,7 +29,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       input="rgb", forward="shared",
       data=dict(
           name="cifar10", train_split="train", test_split="test",
-          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
+          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048,
+          max_pixels=100_000_000),
       augment=dict(
           crop_scale=(0.2, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.5,
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
@@ -72,7 +73,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           every_steps=200, num_train=5000, num_test=1000, final_num_train=0,
           final_num_test=0, k=20, temperature=0.07, readout="ct"),
       log_every=10, diagnose_every=100, checkpoint_every=100,
-      keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
+      keep_checkpoints=2, init_from="", profile_steps=(0, 0),
+      max_skipped_steps=10, watchdog_seconds=1800))
   if options["strategy"] in ("report", "report_control"):
     config.tasks.colorize.num_patches = patches // 4
   common.set_strategy(config, options["strategy"])

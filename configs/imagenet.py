@@ -27,7 +27,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       data=dict(
           name="imagenet2012", train_split="train",
           test_split="validation",
-          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
+          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048,
+          max_pixels=100_000_000),
       augment=dict(
           crop_scale=(0.08, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.5,
           gray=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)),
@@ -72,6 +73,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           final_num_train=0, final_num_test=0, k=20, temperature=0.07,
           readout="ct"),
       log_every=100, diagnose_every=10_000, checkpoint_every=2000,
-      keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
+      keep_checkpoints=2, init_from="", profile_steps=(0, 0),
+      max_skipped_steps=10, watchdog_seconds=1800))
   common.set_strategy(config, options["strategy"])
   return config

@@ -20,7 +20,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       input="rgb", forward="shared",
       data=dict(
           name="photo_crops", train_split="train", test_split="test",
-          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048),
+          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048,
+          max_pixels=100_000_000),
       augment=dict(
           crop_scale=(0.5, 1.0), flip=0.5, jitter=0.8, jitter_strength=0.25,
           gray=0.1, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
@@ -65,6 +66,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           every_steps=200, num_train=2000, num_test=400, final_num_train=0,
           final_num_test=0, k=20, temperature=0.07, readout="ct"),
       log_every=20, diagnose_every=200, checkpoint_every=200,
-      keep_checkpoints=2, init_from="", profile_steps=(0, 0)))
+      keep_checkpoints=2, init_from="", profile_steps=(0, 0),
+      max_skipped_steps=10, watchdog_seconds=1800))
   common.set_strategy(config, options["strategy"])
   return config

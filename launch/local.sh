@@ -12,4 +12,6 @@ if [[ $# -eq 0 ]]; then
   set -- mtvit.pretrain --config="$ROOT/configs/quickstart.py" \
     --workdir="$ROOT/runs/quickstart"
 fi
+# What a stopped run prints as the command that continues it.
+export MTVIT_LAUNCHER="$0"
 exec "$VENV/bin/python" -m "$@"

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from clu import parameter_overview
 import jax
@@ -12,6 +12,7 @@ from etils import epy
 
 from mtvit import checkpoint
 from mtvit import config as config_lib
+from mtvit import distributed
 from mtvit import errors
 from mtvit import tasks as tasks_lib
 from mtvit.models import pretrainer
@@ -108,11 +109,7 @@ def check_same(
     saved: Mapping[str, Any], config: Mapping[str, Any]
 ) -> None:
   """Raises ConfigError naming the keys that differ from a checkpoint's."""
-  saved, config = config_lib.flatten(saved), config_lib.flatten(config)
-  changed = [
-      f"{key} ({saved.get(key)} -> {config.get(key)})"
-      for key in sorted(saved.keys() | config.keys())
-      if saved.get(key) != config.get(key)]
+  changed = config_lib.changes(saved, config)
   if changed:
     raise errors.ConfigError(
         "the run in this workdir has another config: " + ", ".join(changed),
@@ -144,14 +141,32 @@ def pipeline_spec(
 
 
 def sources(
-    config: config_lib.Data
+    config: config_lib.Config, poll: Callable[[], None] = lambda: None,
+    train_names: Sequence[str] | None = None
 ) -> tuple["datasets.Source", "datasets.Source"]:
-  """The training and the test split."""
-  return tuple(
+  """The training and the test split.
+
+  Args:
+    config: of the run.
+    poll: called regularly; may raise to stop.
+    train_names: the files that the run began with; None takes those there are.
+
+  Raises:
+    ConfigError: no such data set, folder or split.
+    DataError: not prepared, no images, or other classes in the two splits.
+  """
+  data = config.data
+  train, test = (
       datasets.open_source(
-          config.name, split, data_dir=config.data_dir,
-          cache_dir=config.cache_dir, memory_mb=config.memory_mb)
-      for split in (config.train_split, config.test_split))
+          data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
+          memory_mb=data.memory_mb, max_pixels=data.max_pixels,
+          min_side=config.model.image_size // config.model.patch_size,
+          poll=poll, names=names)
+      for split, names in (
+          (data.train_split, train_names), (data.test_split, None)))
+  # A label is a place among the sorted class names of its own split.
+  datasets.check_same_classes(train, test)
+  return train, test
 
 
 def global_batches(
@@ -161,7 +176,7 @@ def global_batches(
   """Global batches of a run's steps, in numpy, however many hosts there are."""
   spec = dataclasses.replace(
       pipeline_spec(config, tasks), process_index=0, process_count=1)
-  return pipeline.train_batches(source, spec, start, stop).as_numpy_iterator()
+  return iter(pipeline.Batches(source, spec, start, stop))
 
 
 def sample(
@@ -174,11 +189,18 @@ def sample(
 
 def measure(
     config: config_lib.Config, tasks: Sequence[base.Task],
-    source: "datasets.Source", num_batches: int = STATISTICS_BATCHES
+    source: "datasets.Source", num_batches: int = STATISTICS_BATCHES,
+    poll: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-  """What the tasks need to know of the training views, by task name."""
+  """What the tasks need to know of the training views, by task name.
+
+  `poll` is called for each batch; it may raise.
+  """
   config = dataclasses.replace(config, batch_size=STATISTICS_BATCH)
-  batches = list(global_batches(config, (), source, 0, num_batches))
+  batches = []
+  for batch in global_batches(config, (), source, 0, num_batches):
+    poll()
+    batches.append(batch)
   return {task.name: task.measure(batches) for task in tasks}
 
 
@@ -211,7 +233,7 @@ def trained(workdir: pathlib.Path) -> Trained:
       tasks(config), loaded.meta["statistics"])
   return Trained(
       config, created, pretrainer.Pretrainer(config.model, created),
-      loaded.params, loaded.step)
+      loaded.state, loaded.step)
 
 
 def input_shapes(element_spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +250,9 @@ def batch_shapes(element_spec: Mapping[str, Any], rows: int) -> Any:
 
 
 def save_json(file: pathlib.Path, value: Any) -> None:
-  """Writes JSON for people to read."""
+  """Writes JSON for people to read, on the first process."""
+  if not distributed.is_main():
+    return
   file.parent.mkdir(parents=True, exist_ok=True)
   file.write_text(json.dumps(value, indent=2) + "\n")
 
@@ -237,8 +261,10 @@ def overview(
     workdir: pathlib.Path, train: "datasets.Source", params: Any
 ) -> str:
   """Writes the parameter table to `parameters.txt`; one line for the log."""
-  (workdir / "parameters.txt").write_text(
-      parameter_overview.get_parameter_overview(params, include_stats=False))
+  if distributed.is_main():
+    (workdir / "parameters.txt").write_text(
+        parameter_overview.get_parameter_overview(
+            params, include_stats=False))
   return (
       f"{workdir}: {train.name}, {train.num_examples} images ({train.kind}), "
       f"{len(train.classes)} classes; "

@@ -1,18 +1,42 @@
-"""Checkpoints: the train state, and as JSON what rebuilds the run around it."""
+"""Checkpoints: the train state, and as JSON what rebuilds the run around it.
 
+A step holds `state`, written by Orbax, and `meta`, JSON: the config, what was
+measured of the data, and what `checkpoint_checks` needs to verify both before
+they are used. Nothing that is read is ever executed, and sizes are checked
+before memory is taken for them.
+"""
+
+import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from absl import logging
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from mtvit import checkpoint_checks as checks
+from mtvit import distributed
 from mtvit import errors
 from mtvit import sharding
 from mtvit import train_state
 
-FORMAT_VERSION = 2
+_READ_ONLY = ocp.CheckpointManagerOptions(
+    read_only=True, create=False, save_interval_steps=0)
+
+
+class Restored(NamedTuple):
+  """A checkpoint.
+
+  Attributes:
+    step: of it.
+    meta: the JSON saved with it.
+    state: the state, or what was asked for of it.
+  """
+  step: int
+  meta: dict[str, Any]
+  state: Any = None
 
 
 class Checkpointer:
@@ -20,86 +44,225 @@ class Checkpointer:
 
   def __init__(self, workdir: pathlib.Path, keep: int):
     """Opens `workdir`/checkpoints, of which the newest `keep` are kept."""
+    self._directory = workdir.absolute() / "checkpoints"
+    self._aside = workdir.absolute() / "damaged_checkpoints"
+    self._keep = keep
+    self._saving: int | None = None
+    self._open()
+
+  def _open(self) -> None:
+    # Removes what a killed or failed save has left.
     self._manager = ocp.CheckpointManager(
-        workdir.absolute() / "checkpoints",
+        self._directory, item_handlers={
+            "state": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler()},
         options=ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.LatestN(keep),
+            preservation_policy=preservation_policy.LatestN(self._keep),
             cleanup_tmp_directories=True))
 
-  def latest_step(self) -> int | None:
-    """The newest step that is there."""
-    return self._manager.latest_step()
+  def newest(self) -> Restored | None:
+    """The newest step with sound metadata, without its state; None if new.
+
+    Raises:
+      CheckpointError: it is of another format, or all steps were damaged.
+    """
+    found = self._newest_sound(lambda step: Restored(
+        step, checks.read_meta(self._manager, self._directory, step)))
+    if found is None and self._aside.is_dir():
+      raise errors.CheckpointError(
+          f"no sound checkpoint is left in {self._directory}; the damaged ones "
+          f"are in {self._aside}",
+          "restore one from a copy, or remove that folder to start afresh")
+    return found
+
+  def restore(self, shapes: train_state.TrainState) -> Restored:
+    """The newest sound step, in these shapes, dtypes and shardings.
+
+    Raises:
+      CheckpointError: the state is another one, or all steps were damaged.
+    """
+    def read(step):
+      meta = checks.read_meta(self._manager, self._directory, step)
+      checks.check_fits(meta["leaves"], shapes)
+      checks.check_layout(self._manager, step, meta["leaves"])
+      state = self._manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(shapes))).state
+      checks.check_content(meta["leaves"], state)
+      return Restored(step, meta, state)
+
+    found = self._newest_sound(read)
+    if found is None:
+      raise errors.CheckpointError(
+          f"no sound checkpoint in {self._directory}",
+          f"the damaged ones are in {self._aside}")
+    return found
+
+  def _newest_sound(
+      self, read: Callable[[int], Restored]
+  ) -> Restored | None:
+    """Reads the newest step that can be; sets the damaged ones aside."""
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      found, why = None, "another process can't read it"
+      try:
+        found = read(step)
+      except errors.UserError:
+        raise
+      except Exception as e:        # Orbax raises whatever it stumbled upon.
+        why = " ".join(str(e).split())[:200]
+        if "PERMISSION_DENIED" in why or "RESOURCE_EXHAUSTED" in why:
+          raise errors.CheckpointError(
+              f"checkpoint {self._directory}/{step} can't be read: {why}"
+          ) from e
+      if distributed.all_agree(found is not None):
+        return found
+      self._set_aside(step, why)
+    return None
+
+  def _set_aside(self, step: int, why: str) -> None:
+    logging.warning(
+        "checkpoint %d is damaged (%s); it is set aside in %s", step, why,
+        self._aside)
+    if distributed.is_main():
+      self._aside.mkdir(exist_ok=True)
+      target, count = self._aside / str(step), 1
+      while target.exists():
+        target, count = self._aside / f"{step}.{count}", count + 1
+      os.rename(self._directory / str(step), target)
+    distributed.wait_for_all(f"set aside {step}")
+    self._manager.reload()
 
   def save(
       self, step: int, state: train_state.TrainState, meta: dict[str, Any]
   ) -> None:
-    """Starts to save a state. `meta` is JSON: the config and the statistics."""
-    if step == self._manager.latest_step():
+    """Starts to save a state; if that fails, warns, and training goes on.
+
+    Args:
+      step: of the state.
+      state: may be donated as soon as this returns.
+      meta: JSON: the config and the statistics.
+    """
+    if step == self._manager.latest_step() or step == self._saving:
       return
-    self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        meta=ocp.args.JsonSave({"format_version": FORMAT_VERSION} | meta)),
-        force=True)
-
-  def meta(self, step: int) -> dict[str, Any]:
-    """The JSON that was saved with a step."""
-    restored = self._manager.restore(
-        step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-    if restored.meta["format_version"] != FORMAT_VERSION:
-      raise errors.CheckpointError(
-          f"checkpoint {self._manager.directory}/{step} has format "
-          f"{restored.meta['format_version']}; this is for {FORMAT_VERSION}")
-    return restored.meta
-
-  def restore(
-      self, step: int, state: train_state.TrainState
-  ) -> train_state.TrainState:
-    """Restores a step into the shapes and shardings of `state`."""
+    meta = checks.seal(meta, state)
+    self._finish()
+    self._saving = step
     try:
-      return self._manager.restore(step, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(train_state.abstract(state)))).state
-    except (ValueError, KeyError, OSError) as e:
-      raise errors.CheckpointError(
-          f"checkpoint {self._manager.directory}/{step} can't be restored: "
-          f"{str(e)[:200]}",
-          "use another --workdir, or remove that step") from e
+      self._manager.save(step, args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
+          force=True)
+    except (OSError, ValueError, RuntimeError) as e:
+      self._failed(e)
 
-  def close(self) -> None:
-    """Waits for what is being saved."""
-    self._manager.wait_until_finished()
+  def _finish(self) -> None:
+    """Waits for what is being saved, and warns if it failed."""
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError, RuntimeError) as e:
+      self._failed(e)
+    self._saving = None
+
+  def _failed(self, error: Exception) -> None:
+    logging.warning(
+        "the checkpoint of step %s could not be written: %s; training goes on, "
+        "the newest is %s", self._saving, " ".join(str(error).split())[:300],
+        self._manager.latest_step())
+    self._saving = None
+    # A manager that has failed may hand the error out again.
+    try:
+      self._manager.close()
+    except (OSError, ValueError, RuntimeError):
+      pass
+    self._open()
+
+  def close(self, last: int) -> None:
+    """Waits for what is being saved, and ends.
+
+    Args:
+      last: a step that must be there.
+
+    Raises:
+      CheckpointError: it could not be saved.
+    """
+    self._finish()
+    newest = self._manager.latest_step()
     self._manager.close()
+    if last and newest != last:
+      raise errors.CheckpointError(
+          f"step {last} could not be saved in {self._directory}; the newest "
+          f"checkpoint is {newest}",
+          "make room on the disk and run the same command again")
 
 
-class Loaded(NamedTuple):
-  """What a run's newest checkpoint holds.
-
-  Attributes:
-    step: of the checkpoint.
-    params: the parameters, as numpy arrays.
-    meta: the config, the statistics and the format version.
-  """
-  step: int
-  params: dict[str, Any]
-  meta: dict[str, Any]
-
-
-def load(workdir: str) -> Loaded:
-  """Reads a run's newest checkpoint, whatever devices wrote it.
+def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The config of a run, as its newest sound checkpoint has it.
 
   Raises:
-    CheckpointError: there is none.
+    ConfigError: there is none.
+  """
+  directory = workdir.absolute() / "checkpoints"
+  if directory.is_dir():
+    with ocp.CheckpointManager(directory, options=_READ_ONLY) as manager:
+      for step in sorted(manager.all_steps(), reverse=True):
+        try:
+          return checks.read_meta(manager, directory, step)["config"]
+        except errors.UserError:
+          raise
+        except Exception:      # Damaged; whoever continues the run will say so.
+          continue
+  raise errors.ConfigError(
+      f"--config is missing, and {directory} holds no checkpoint",
+      "--config=configs/quickstart.py")
+
+
+def load(workdir: str) -> Restored:
+  """The parameters of a run's newest checkpoint, whatever devices wrote it.
+
+  Raises:
+    CheckpointError: there is none, or the newest is damaged.
   """
   directory = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
   if not directory.is_dir():
     raise errors.CheckpointError(
         f"{directory} does not exist", "give the --workdir of a run")
-  with ocp.CheckpointManager(directory) as manager:
+  handlers = {"state": ocp.PyTreeCheckpointHandler(),
+              "meta": ocp.JsonCheckpointHandler()}
+  with ocp.CheckpointManager(
+      directory, item_handlers=handlers,
+      options=_READ_ONLY) as manager:
     step = manager.latest_step()
     if step is None:
       raise errors.CheckpointError(f"no checkpoint in {directory}")
-    tree = manager.restore(step, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()))
-  return Loaded(step, tree.state["params"], tree.meta)
+    try:
+      meta = checks.read_meta(manager, directory, step)
+      checks.check_layout(manager, step, meta["leaves"])
+      wanted = _parameters(meta["leaves"])
+      state = manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.PyTreeRestore(
+              wanted, partial_restore=True, restore_args=jax.tree.map(
+                  lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+                  wanted)))).state
+      checks.check_content(meta["leaves"], state)
+    except errors.UserError:
+      raise
+    except Exception as e:          # Orbax raises whatever it stumbled upon.
+      raise errors.CheckpointError(
+          f"checkpoint {directory}/{step} is damaged: "
+          f"{' '.join(str(e).split())[:200]}",
+          "resume that run to set it aside, or remove that step") from e
+  return Restored(step, meta, state["params"])
+
+
+def _parameters(leaves: dict[str, Any]) -> dict[str, Any]:
+  """The tree of the parameters' shapes."""
+  tree: dict[str, Any] = {}
+  for name, (shape, dtype, _) in leaves.items():
+    *folders, last = name.split("/")
+    if folders and folders[0] == "params":
+      place = tree
+      for folder in folders:
+        place = place.setdefault(folder, {})
+      place[last] = jax.ShapeDtypeStruct(shape, dtype)
+  return tree
 
 
 def transfer(params: Any, loaded: dict[str, Any]) -> Any:

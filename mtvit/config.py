@@ -31,8 +31,9 @@ class Data:
     train_split: a TFDS split, or a folder below PATH.
     test_split: likewise.
     data_dir: where TFDS keeps its data; "" for its default.
-    cache_dir: where decoded small sets are kept.
+    cache_dir: where decoded small sets and lists of files are kept.
     memory_mb: sets of one image size that decode to at most this are held.
+    max_pixels: files of a folder with more, width times height, are refused.
   """
   name: str
   train_split: str
@@ -40,6 +41,11 @@ class Data:
   data_dir: str
   cache_dir: str
   memory_mb: int
+  max_pixels: int
+
+  def __post_init__(self):
+    if self.max_pixels < 1:
+      raise ValueError(f"max_pixels={self.max_pixels} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +195,10 @@ class Config:
     keep_checkpoints: how many are kept.
     init_from: work directory whose parameters to start from, or "".
     profile_steps: first and last step of a jax.profiler trace; (0, 0) for none.
+    max_skipped_steps: steps in a row whose loss or gradient may be not finite;
+      they change nothing, and one more ends the run.
+    watchdog_seconds: a process that makes no step for so long dumps the stacks
+      of its threads and exits; longer than compiling takes. 0 for never.
   """
   seed: int
   total_steps: int
@@ -210,6 +220,8 @@ class Config:
   keep_checkpoints: int
   init_from: str
   profile_steps: tuple[int, int]
+  max_skipped_steps: int
+  watchdog_seconds: int
 
   def __post_init__(self):
     errors.check_choices(
@@ -217,7 +229,8 @@ class Config:
     for name, least in (
         ("total_steps", 0), ("total_epochs", 0), ("batch_size", 2),
         ("log_every", 1), ("diagnose_every", 0), ("checkpoint_every", 1),
-        ("keep_checkpoints", 1)):
+        ("keep_checkpoints", 1), ("max_skipped_steps", 0),
+        ("watchdog_seconds", 0)):
       if getattr(self, name) < least:
         raise ValueError(
             f"{name}={getattr(self, name)} must be at least {least}")
@@ -290,6 +303,14 @@ def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
   return json.loads(json.dumps(config))
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """"key (old -> new)" for every key in which two plain configs differ."""
+  old, new = flatten(old), flatten(new)
+  return [f"{key} ({old.get(key)} -> {new.get(key)})"
+          for key in sorted(old.keys() | new.keys())
+          if old.get(key) != new.get(key)]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

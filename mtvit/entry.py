@@ -1,7 +1,9 @@
 """Starting a program: flags, clear errors, exit codes (see `errors`)."""
 
+import errno
 import os
 import pathlib
+import shlex
 import sys
 import traceback
 from typing import Any, Callable
@@ -9,6 +11,7 @@ from typing import Any, Callable
 from absl import app
 from absl import flags
 from absl import logging
+import jax
 import ml_collections
 from ml_collections import config_flags
 
@@ -20,13 +23,20 @@ _TRACEBACK = flags.DEFINE_bool(
 
 
 def run(main: Callable[[], None]) -> None:
-  """Parses the flags, calls `main`, and exits with the code of its error."""
+  """Parses the flags, calls `main`, and exits with the code of its error.
+
+  Of a run of several processes, one that fails alone does not wait for the
+  others.
+  """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   # Else TensorFlow speaks on CPUs that it finds oneDNN faster on, whatever the
   # log level; the input pipeline has no use for it.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
+  # Orbax logs tracebacks of what `checkpoint` catches and says in a line.
+  logging.get_absl_logger().addFilter(
+      lambda record: "/orbax/" not in record.pathname)
 
   def guarded(argv: list[str]) -> None:
     try:
@@ -36,6 +46,18 @@ def run(main: Callable[[], None]) -> None:
       main()
     except errors.UserError as e:
       _fail(e)
+    except OSError as e:
+      if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise
+      _fail(errors.UserError(
+          f"{e.filename or 'a file'}: {e.strerror}",
+          "make room on the disk and run the same command again"))
+    except jax.errors.JaxRuntimeError as e:
+      if jax.process_count() == 1:
+        raise
+      _fail(errors.LostProcess(
+          "a computation that all processes share has failed: "
+          + _one_line(e)[:200], "if another process died, start all again"))
 
   try:
     app.run(guarded, flags_parser=_parse_flags)
@@ -84,12 +106,29 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _one_line(error: Exception) -> str:
   """The message of an error; that of a KeyError without its quotes."""
-  return " ".join(str(error.args[0] if error.args else error).split())
+  text = str(error.args[0] if error.args else error)
+  # ml_collections raises KeyErrors of the text of KeyErrors.
+  text = text.replace("\\n", " ").replace("\\'", "'")
+  return " ".join(text.split()).strip("'")
 
 
 def _fail(error: errors.UserError) -> None:
   if flags.FLAGS.is_parsed() and _TRACEBACK.value:
     traceback.print_exception(error)
-  word = "stopped" if isinstance(error, errors.Preempted) else "error"
-  print(f"{word}: {error}", file=sys.stderr, flush=True)
+  if isinstance(error, errors.Preempted):
+    text = f"stopped: {error}\n  to continue: {command()}"
+  else:
+    text = f"error: {error}"
+  print(text, file=sys.stderr, flush=True)
+  if isinstance(error, errors.LostProcess):
+    os._exit(error.exit_code)        # Nobody is there to part from.
   sys.exit(error.exit_code)
+
+
+def command() -> str:
+  """The command that started this program, for a shell."""
+  words = list(sys.orig_argv)
+  launcher = os.environ.get("MTVIT_LAUNCHER")
+  if launcher and "-m" in words:
+    words = ["bash", launcher, *words[words.index("-m") + 1:]]
+  return shlex.join(words)

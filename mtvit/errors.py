@@ -36,6 +36,11 @@ class CheckpointError(UserError):
   exit_code = 5
 
 
+class LostProcess(UserError):
+  """Another process of the run died."""
+  exit_code = 1
+
+
 class Preempted(UserError):
   """The run was asked to stop; it has saved and can be continued."""
   exit_code = 75

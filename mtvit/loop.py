@@ -2,8 +2,6 @@
 
 import dataclasses
 import pathlib
-import signal
-import sys
 import time
 from typing import Any, Callable, Iterator, Mapping
 
@@ -15,35 +13,12 @@ from mtvit import checkpoint
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import metrics as metrics_lib
+from mtvit import nonfinite
 from mtvit import sharding
+from mtvit import stop as stop_lib
 
 # Token features whose directions spread less than this have collapsed.
 COLLAPSE_SPREAD = 0.02
-
-
-class StopSignal:
-  """Turns SIGTERM and the first Ctrl-C into a flag; the second Ctrl-C ends."""
-
-  def __init__(self):
-    self.name = ""
-
-  def __enter__(self) -> "StopSignal":
-    self._before = {
-        s: signal.signal(s, self._handle)
-        for s in (signal.SIGTERM, signal.SIGINT)}
-    return self
-
-  def __exit__(self, *unused: Any) -> None:
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _handle(self, number: int, unused_frame: Any) -> None:
-    if number == signal.SIGINT and self.name == "SIGINT":
-      sys.exit(130)
-    self.name = signal.Signals(number).name
-
-  def __bool__(self) -> bool:
-    return bool(self.name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,19 +53,31 @@ class Loop:
   mesh: jax.sharding.Mesh
   workdir: pathlib.Path
   total_steps: int
-  stop: StopSignal
+  stop: stop_lib.Stop
 
   def run(
-      self, state: Any, start: int, batches: Iterator[Mapping[str, np.ndarray]]
+      self, state: Any, start: int, evaluated: bool,
+      batches: Iterator[Mapping[str, np.ndarray]]
   ) -> Any:
     """Trains from step `start` to the last and returns the final state.
 
+    Args:
+      state: after step `start`.
+      start: 0 for a new run.
+      evaluated: False if a signal cut the evaluation of step `start` short.
+      batches: of the steps after `start`.
+
     Raises:
       Preempted: a signal came; the state has been saved.
-      NonFiniteError: the loss is not a number.
+      NonFiniteError: the loss is not finite, again and again.
     """
+    if not evaluated:
+      evaluated = self._evaluate(start, state)
     pending, waited, since = [], 0.0, time.perf_counter()
     for step in range(start + 1, self.total_steps + 1):
+      if self.stop.poll():
+        self._report(step - 1, pending, waited, since)
+        self._leave(step - 1, state, evaluated)
       self._start_profile(step, start)
       before = time.perf_counter()
       batch = next(batches)
@@ -98,29 +85,44 @@ class Loop:
       batch = sharding.global_batch(batch, self.mesh)
       since += self._diagnose(step, state, batch)
       state, metrics = self.step_fn(state, batch)
-      pending.append(metrics)
+      pending.append((metrics, batch["index"]))
       self._stop_profile(step, metrics)
       last = step == self.total_steps
-      save = step % self.config.checkpoint_every == 0 or last or self.stop
+      save = step % self.config.checkpoint_every == 0 or last
       if step % self.config.log_every == 0 or save:
         self._report(step, pending, waited, since)
         pending, waited, since = [], 0.0, time.perf_counter()
-      if save:            # After the report, which refuses what is not finite.
-        self.checkpointer.save(step, state, self.meta)
-      if self.stop and not last:
-        self.checkpointer.close()
-        raise errors.Preempted(
-            f"{self.stop.name}: saved step {step} of {self.total_steps}",
-            "run the same command again to continue")
-      if (self.evaluate_every and step % self.evaluate_every == 0
-          and not last):
-        before = time.perf_counter()
-        scalars = self.evaluate(state)
-        self.writer.write(step, scalars)
-        self.progress.note(f"step {step} · " + " · ".join(
-            f"{key} {value:.3f}" for key, value in scalars.items()))
-        since += time.perf_counter() - before
+      before = time.perf_counter()
+      evaluated = last or self._evaluate(step, state)
+      since += time.perf_counter() - before
+      if save:            # After the report, which may end the run.
+        self._save(step, state, evaluated)
     return state
+
+  def _save(self, step: int, state: Any, evaluated: bool) -> None:
+    self.checkpointer.save(step, state, self.meta | {"evaluated": evaluated})
+
+  def _leave(self, step: int, state: Any, evaluated: bool) -> None:
+    """Saves the state after a step, if there was one, and ends the run."""
+    if step:
+      self._save(step, state, evaluated)
+    self.checkpointer.close(step)
+    raise errors.Preempted(
+        f"{self.stop.name}: saved step {step} of {self.total_steps}" if step
+        else f"{self.stop.name}: before the first step; nothing is lost")
+
+  def _evaluate(self, step: int, state: Any) -> bool:
+    """Evaluates if it is time to; False if a signal cut it short."""
+    if not self.evaluate_every or step % self.evaluate_every:
+      return True
+    scalars = self.evaluate(state)
+    if self.stop:
+      return False
+    if scalars:
+      self.writer.write(step, scalars)
+      self.progress.note(f"step {step} · " + " · ".join(
+          f"{key} {value:.3f}" for key, value in scalars.items()))
+    return True
 
   def _diagnose(self, step: int, state: Any, batch: Any) -> float:
     """Looks at the gradients of a step before it is made; seconds it took."""
@@ -135,18 +137,20 @@ class Loop:
     return seconds
 
   def _report(
-      self, step: int, pending: list[Mapping[str, jax.Array]], waited: float,
+      self, step: int, pending: list[tuple[Any, jax.Array]], waited: float,
       since: float
   ) -> None:
     """Averages, checks, writes and shows the metrics since the last report."""
-    scalars = metrics_lib.mean(pending)          # Waits for the device.
+    if not pending:
+      return
+    steps, indices = zip(*pending)
+    steps = jax.device_get(steps)                # Waits for the device.
     seconds = time.perf_counter() - since
     per_step = seconds / len(pending)
-    if not np.isfinite(scalars["train/loss"]):
-      bad = [key for key, value in scalars.items() if not np.isfinite(value)]
-      raise errors.NonFiniteError(
-          f"not finite by step {step}: {', '.join(bad)}",
-          "lower optimizer.base_lr or raise optimizer.warmup")
+    nonfinite.check(
+        step - len(steps) + 1, steps, indices, self.config.max_skipped_steps,
+        self.workdir)
+    scalars = metrics_lib.mean(steps)
     scalars["train/images_per_second"] = self.config.batch_size / per_step
     scalars["train/data_wait"] = waited / seconds
     self.writer.write(step, scalars)

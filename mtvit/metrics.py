@@ -4,14 +4,17 @@ import json
 import pathlib
 import sys
 import time
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
-import jax
-import numpy as np
+from absl import logging
 from etils import epy
+import numpy as np
+
+from mtvit import distributed
 
 with epy.lazy_imports():
   from clu import metric_writers
+  import tensorflow as tf
 
 
 class Writer:
@@ -19,7 +22,8 @@ class Writer:
 
   def __init__(self, workdir: pathlib.Path, start_step: int):
     """Drops the lines after `start_step`, which will be written again."""
-    self._active = jax.process_index() == 0
+    self._active = distributed.is_main()
+    self._torn = False
     if not self._active:
       return
     self._file = workdir / "metrics.jsonl"
@@ -31,25 +35,38 @@ class Writer:
     """Writes one report."""
     if not self._active:
       return
-    with open(self._file, "a") as f:
-      f.write(json.dumps({"step": step} | dict(scalars)) + "\n")
-    self._tensorboard.write_scalars(step, scalars)
+    line = json.dumps({"step": step} | dict(scalars)) + "\n"
+    try:
+      with open(self._file, "a") as f:
+        f.write("\n" * self._torn + line)
+      self._torn = False
+    except OSError as e:         # A full disk; the next line may be there.
+      logging.warning("step %d is missing in %s: %s", step, self._file,
+                      e.strerror)
+      self._torn = True
+    try:
+      self._tensorboard.write_scalars(step, scalars)
+    except tf.errors.OpError as e:
+      logging.warning("TensorBoard lacks step %d: %s", step, e.message)
 
   def close(self) -> None:
     if self._active:
-      self._tensorboard.close()
+      try:
+        self._tensorboard.close()
+      except tf.errors.OpError as e:
+        logging.warning("TensorBoard lacks the last steps: %s", e.message)
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The lines of a run's metrics.jsonl; a torn last line is left out."""
+  """The lines of a run's metrics.jsonl; torn ones are left out."""
   file = workdir / "metrics.jsonl"
   lines = []
   if file.exists():
-    for line in file.read_text().splitlines():
+    for line in filter(None, file.read_text().splitlines()):
       try:
         lines.append(json.loads(line))
-      except json.JSONDecodeError:
-        break
+      except json.JSONDecodeError:     # A kill or a full disk cut it short.
+        continue
   return lines
 
 
@@ -61,10 +78,19 @@ def last_report(workdir: pathlib.Path) -> dict[str, float]:
   return {}
 
 
-def mean(steps: list[Mapping[str, jax.Array]]) -> dict[str, float]:
-  """Averages the metrics of several steps; waits for the device."""
-  steps = jax.device_get(steps)
-  return {key: float(np.mean([s[key] for s in steps])) for key in steps[-1]}
+def mean(steps: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+  """Averages the metrics of the steps that were made; counters are the last's.
+
+  `train/finite` is the share of steps that were; of none of them, the others
+  are left out, since JSON has no nan.
+  """
+  made = [s for s in steps if s["train/finite"]]
+  result = {key: float(np.mean([s[key] for s in made]))
+            for key in steps[-1] if made}
+  return result | {
+      "train/finite": len(made) / len(steps),
+      "train/skipped": float(steps[-1]["train/skipped"]),
+      "train/skipped_in_a_row": float(steps[-1]["train/skipped_in_a_row"])}
 
 
 class Progress:
@@ -74,7 +100,7 @@ class Progress:
     self._total = total_steps
     self._batch_size = batch_size
     self._tasks = tasks
-    self._active = jax.process_index() == 0
+    self._active = distributed.is_main()
     self._live = sys.stdout.isatty()
 
   def show(
@@ -87,7 +113,8 @@ class Progress:
     left = (self._total - step) * seconds_per_step
     eta = time.strftime("%H:%M:%S", time.gmtime(left))
     losses = " · ".join(
-        f"{name} {scalars[f'{name}/loss']:.3f}" for name in self._tasks)
+        f"{name} {scalars.get(f'{name}/loss', np.nan):.3f}"
+        for name in self._tasks)
     line = (
         f"step {step}/{self._total} · ETA {eta} · "
         f"{self._batch_size / seconds_per_step:.0f} images/s · "

@@ -3,7 +3,8 @@
   python -m mtvit.pretrain --config=configs/quickstart.py \
       --config.tasks.colorize.mode=off --workdir=runs/my_run
 
-Running the same command again continues from the last checkpoint.
+Running the same command again continues from the last checkpoint; for that
+--workdir is enough.
 """
 
 import importlib.metadata
@@ -19,15 +20,19 @@ from ml_collections import config_flags
 from mtvit import build
 from mtvit import checkpoint
 from mtvit import config as config_lib
+from mtvit import distributed
 from mtvit import entry
 from mtvit import errors
 from mtvit import loop
 from mtvit import metrics
 from mtvit import optimizer
+from mtvit import run_data
 from mtvit import sharding
+from mtvit import stop as stop_lib
 from mtvit import tasks as tasks_lib
 from mtvit import train_state
 from mtvit import train_step
+from mtvit import workdir as workdir_lib
 from mtvit.evals import gradients
 from mtvit.evals import monitor
 from mtvit.models import pretrainer
@@ -45,20 +50,25 @@ _ALLOW_CHANGE = flags.DEFINE_bool(
 
 def main() -> None:
   """The command line."""
-  raw = entry.config_values(_CONFIG)
+  distributed.initialize()
+  raw = entry.config_values(_CONFIG) if _CONFIG.value else None
+  if raw is None and not _WORKDIR.value:
+    raise errors.ConfigError(
+        "--config is missing", "--config=configs/quickstart.py, or the "
+        "--workdir of a run to continue")
   workdir = _WORKDIR.value or entry.default_workdir(_CONFIG)
   pretrain(
       raw, pathlib.Path(workdir), allow_config_change=_ALLOW_CHANGE.value)
 
 
 def pretrain(
-    raw: Mapping[str, Any], workdir: pathlib.Path, *,
+    raw: Mapping[str, Any] | None, workdir: pathlib.Path, *,
     allow_config_change: bool = False
 ) -> dict[str, Any]:
   """One run, from a config to `result.json`; continues what it finds there.
 
   Args:
-    raw: the config as plain values.
+    raw: the config as plain values; None takes that of the newest checkpoint.
     workdir: where the run is kept.
     allow_config_change: continue a run that had another config.
 
@@ -68,26 +78,45 @@ def pretrain(
   Raises:
     UserError: see `errors` for the kinds.
   """
-  began = time.time()
   # ---- Configuration: all that can be wrong is found before data is touched
+  raw = checkpoint.saved_config(workdir) if raw is None else raw
   config = config_lib.parse(raw)
+  distributed.check_same(raw, "config")
   tasks = build.tasks(config)
   mesh = sharding.create_mesh(config.mesh)
   build.check_batch(config, mesh)
-  checkpointer = checkpoint.Checkpointer(workdir, config.keep_checkpoints)
-  start = checkpointer.latest_step() or 0
-  saved = checkpointer.meta(start) if start else None
-  if saved and not allow_config_change:
-    build.check_same(saved["config"], raw)
+  with (workdir_lib.claimed(workdir), jax.set_mesh(mesh),
+        stop_lib.Stop(mesh, config.watchdog_seconds) as stop):
+    checkpointer = checkpoint.Checkpointer(workdir, config.keep_checkpoints)
+    saved = checkpointer.newest()
+    if saved and not allow_config_change:
+      build.check_same(saved.meta["config"], raw)
+    return _run(
+        raw, config, tasks, mesh, workdir, checkpointer, saved, stop)
 
+
+def _run(
+    raw: Mapping[str, Any], config: config_lib.Config, tasks: Any,
+    mesh: jax.sharding.Mesh, workdir: pathlib.Path,
+    checkpointer: checkpoint.Checkpointer, saved: checkpoint.Restored | None,
+    stop: stop_lib.Stop
+) -> dict[str, Any]:
+  """The run, in a work directory that it has for itself."""
+  began = time.time()
   # ---- Data: two views of each image, disjoint patches of them corrupted
-  train, test = build.sources(config.data)
+  train, test = build.sources(config, stop.check, run_data.saved_names(
+      workdir, saved.meta if saved else None))
+  if saved:
+    run_data.resume(train, saved.meta)
+  else:
+    run_data.begin(workdir, train)
   total_steps = build.total_steps(config, train.num_examples)
-  statistics = (
-      saved["statistics"] if saved else build.measure(config, tasks, train))
+  statistics = saved.meta["statistics"] if saved else build.measure(
+      config, tasks, train, poll=stop.check)
   tasks = tasks_lib.with_statistics(tasks, statistics)
-  batches = pipeline.train_batches(
+  make_batches = lambda start: pipeline.Batches(
       train, build.pipeline_spec(config, tasks), start, total_steps)
+  batches = make_batches(saved.step if saved else 0)
 
   # ---- Model: one ViT, and one head for each task
   model = pretrainer.Pretrainer(config.model, tasks)
@@ -97,48 +126,54 @@ def pretrain(
       model, tx, build.input_shapes(batches.element_spec), config.weighting)
   progress = metrics.Progress(
       total_steps, config.batch_size, [t.name for t in tasks if t.trains])
-  with jax.set_mesh(mesh), loop.StopSignal() as stop:
+  shapes = train_state.shapes(init, mesh)
+  if saved:
+    restored = checkpointer.restore(shapes)
+    if restored.step != saved.step:              # That one was damaged.
+      batches = make_batches(restored.step)
+    start, state = restored.step, restored.state
+    progress.note(f"{workdir}: resuming from step {start} of {total_steps}")
+  else:
+    restored, start = None, 0
     state = train_state.create(init, config.seed, mesh)
-    if start:
-      state = checkpointer.restore(start, state)
-      progress.note(f"{workdir}: resuming from step {start} of {total_steps}")
-    else:
-      if config.init_from:
-        state = state.started_from(checkpoint.transfer(
-            state.params, checkpoint.load(config.init_from).params))
-      build.save_json(workdir / "config.json", raw)
-      progress.note(build.overview(workdir, train, state.params))
+    if config.init_from:
+      state = state.started_from(checkpoint.transfer(
+          state.params, checkpoint.load(config.init_from).state))
+    build.save_json(workdir / "config.json", raw)
+    progress.note(build.overview(workdir, train, state.params))
 
-    # ---- Training: one forward pass, all losses, one update
-    writer = metrics.Writer(workdir, start)
-    knn = monitor.Knn(config, model, mesh, train, test, lambda: bool(stop))
-    state = loop.Loop(
-        step_fn=train_step.create(
-            objective, tx, optimizer.schedule(
-                config.optimizer, config.batch_size, total_steps),
-            total_steps, state, mesh),
-        evaluate=knn.during, evaluate_every=config.knn.every_steps,
-        diagnose=gradients.create(objective, mesh),
-        checkpointer=checkpointer, writer=writer, progress=progress,
-        meta={"config": raw, "statistics": statistics}, config=config,
-        mesh=mesh, workdir=workdir, total_steps=total_steps, stop=stop,
-    ).run(state, start, batches.as_numpy_iterator())
-    checkpointer.close()
+  # ---- Training: one forward pass, all losses, one update
+  writer = metrics.Writer(workdir, start)
+  knn = monitor.Knn(config, model, mesh, train, test, stop.poll)
+  state = loop.Loop(
+      step_fn=train_step.create(
+          objective, tx, optimizer.schedule(
+              config.optimizer, config.batch_size, total_steps),
+          total_steps, shapes, mesh),
+      evaluate=knn.during, evaluate_every=config.knn.every_steps,
+      diagnose=gradients.create(objective, mesh),
+      checkpointer=checkpointer, writer=writer, progress=progress,
+      meta={"config": raw, "statistics": statistics,
+            "data": run_data.describe(train)},
+      config=config, mesh=mesh, workdir=workdir, total_steps=total_steps,
+      stop=stop,
+  ).run(state, start, restored is None or restored.meta["evaluated"],
+        batches.as_numpy_iterator())
+  checkpointer.close(total_steps)
 
-    # ---- Report: kNN beside the random-init encoder's, pictures, result.json
-    report = metrics.last_report(workdir)
-    scores = knn.final(state.params)
-    at_random = knn.final(train_state.create(init, config.seed, mesh).params)
-    scores |= {f"{key}_random_init": x for key, x in at_random.items()}
-    if stop:
-      raise errors.Preempted(
-          f"{stop.name}: training is done, the evaluation is not",
-          "run the same command again to evaluate")
-    writer.write(total_steps, scores)
-    writer.close()
-    pictures = monitor.save_report(
-        workdir, model, state.params, build.sample(config, tasks, train))
-  print(build.summary(tasks, report | scores, pictures))
+  # ---- Report: kNN beside the random-init encoder's, pictures, result.json
+  report = metrics.last_report(workdir)
+  scores = knn.final(state.params)
+  at_random = knn.final(train_state.create(init, config.seed, mesh).params)
+  scores |= {f"{key}_random_init": x for key, x in at_random.items()}
+  if stop:
+    raise errors.Preempted(
+        f"{stop.name}: training is done, the evaluation is not")
+  writer.write(total_steps, scores)
+  writer.close()
+  pictures = monitor.save_report(
+      workdir, model, state.params, build.sample(config, tasks, train), mesh)
+  progress.note(build.summary(tasks, report | scores, pictures))
   result = report | scores | {
       "steps": total_steps, "seconds": time.time() - began,
       "versions": {name: importlib.metadata.version(name) for name in (

@@ -39,7 +39,7 @@ RULES = (
     (r"log_variance/\w+$", P()),
     (r"^task_state/\w+/", P()),
     (r"^weighting/", P()),
-    (r"(^|/)(count|step|rng)$", P()),
+    (r"(^|/)(count|step|rng|skipped|skipped_in_a_row)$", P()),
 )
 
 

@@ -25,6 +25,9 @@ class TrainState:
       needs it.
     task_state: task name -> what the task carries, such as a queue.
     weighting: what the weighting of the losses carries.
+    skipped: int32, steps so far that changed nothing, since their loss or
+      gradient was not finite.
+    skipped_in_a_row: int32, the last so many steps were skipped.
   """
   step: jax.Array
   params: Any
@@ -33,6 +36,8 @@ class TrainState:
   teacher: Any
   task_state: Any
   weighting: Any
+  skipped: jax.Array
+  skipped_in_a_row: jax.Array
 
   def started_from(self, params: Any) -> "TrainState":
     """A first state with other parameters; the teacher starts as their copy."""
@@ -66,7 +71,9 @@ def initializer(
         opt_state=tx.init(params), rng=run_rng,
         teacher=jax.tree.map(jnp.copy, params) if needs_teacher else {},
         task_state={name: state for name, state in states.items() if state},
-        weighting=weighting_lib.init_state(weighting, tasks))
+        weighting=weighting_lib.init_state(weighting, tasks),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32))
   return init
 
 
@@ -75,13 +82,15 @@ def create(
     mesh: jax.sharding.Mesh
 ) -> TrainState:
   """Makes the first state directly where its arrays belong."""
-  rng = jax.random.key(seed)
-  shardings = sharding.state_sharding(jax.eval_shape(init, rng), mesh)
-  return jax.jit(init, out_shardings=shardings)(rng)
+  places = jax.tree.map(lambda x: x.sharding, shapes(init, mesh))
+  return jax.jit(init, out_shardings=places)(jax.random.key(seed))
 
 
-def abstract(state: TrainState) -> TrainState:
+def shapes(
+    init: Callable[[jax.Array], TrainState], mesh: jax.sharding.Mesh
+) -> TrainState:
   """Shapes, dtypes and shardings of a state, to restore into."""
+  state = jax.eval_shape(init, jax.random.key(0))
   return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-      state)
+      lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+      state, sharding.state_sharding(state, mesh))

@@ -1,4 +1,8 @@
-"""The train step: one forward pass, the weighted losses, one update."""
+"""The train step: one forward pass, the weighted losses, one update.
+
+A step whose loss, gradient or new parameters are not finite changes nothing
+but its counters.
+"""
 
 import dataclasses
 import math
@@ -138,19 +142,36 @@ def create(
         objective.total, has_aux=True)(state.params, state, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(
+        optax.global_norm(params))
+    skipped = state.skipped + ~finite
+    in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
     metrics |= {
         "train/loss": loss,
-        "train/grad_norm": optax.global_norm(grads),
-        "train/learning_rate": jnp.asarray(schedule(state.step)),
+        "train/grad_norm": grad_norm,
+        # The optimizer counts the steps that it made.
+        "train/learning_rate": jnp.asarray(
+            schedule(state.step - state.skipped)),
+        "train/finite": finite,
+        "train/skipped": skipped,
+        "train/skipped_in_a_row": in_a_row,
+        "data/replaced": jnp.mean(batch["replaced"]),
     }
     teacher = state.teacher
     if teacher:
       momentum = objective.teacher_momentum(state.step, total_steps)
       metrics["train/teacher_momentum"] = momentum
       teacher = optax.incremental_update(params, teacher, 1 - momentum)
+    made = dict(
+        opt_state=opt_state, params=params, teacher=teacher,
+        task_state=task_state, weighting=history)
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), made,
+        {name: getattr(state, name) for name in made})
     return state.replace(
-        step=state.step + 1, opt_state=opt_state, params=params,
-        teacher=teacher, task_state=task_state, weighting=history), metrics
+        step=state.step + 1, skipped=skipped, skipped_in_a_row=in_a_row,
+        **kept), metrics
 
   return jax.jit(
       step, donate_argnums=0,

@@ -1,13 +1,20 @@
 """What a run writes down."""
 
-import jax.numpy as jnp
+import numpy as np
 
 from mtvit import metrics
 
 
 def test_mean_of_steps():
-  got = metrics.mean([{"a": jnp.float32(1)}, {"a": jnp.float32(4)}])
-  assert got == {"a": 2.5}
+  step = lambda a, finite, skipped: {
+      "a": np.float32(a), "train/finite": np.bool_(finite),
+      "train/skipped": np.int32(skipped),
+      "train/skipped_in_a_row": np.int32(not finite)}
+  got = metrics.mean([step(1, True, 2), step(np.nan, False, 3),
+                      step(4, True, 3), step(np.inf, False, 4)])
+  assert got == {"a": 2.5, "train/finite": 0.5, "train/skipped": 4,
+                 "train/skipped_in_a_row": 1}
+  assert "a" not in metrics.mean([step(np.nan, False, 1)])
 
 
 def test_resuming_drops_later_lines_and_survives_a_torn_one(tmp_path):

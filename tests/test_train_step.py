@@ -22,7 +22,7 @@ def parts(parsed):
 
 def make_parts(config):
   tasks = build.tasks(config)
-  train, _ = build.sources(config.data)
+  train, _ = build.sources(config)
   statistics = build.measure(config, tasks, train, num_batches=1)
   tasks = tasks_lib.with_statistics(tasks, statistics)
   return config, train_step.Objective(
@@ -159,7 +159,8 @@ def test_the_model_never_gets_the_answers(parts):
   _, _, batch = parts
   inputs = train_step.model_inputs(batch)
   assert set(inputs) == {"passes", "queries"}
-  assert set(batch) - set(inputs) == {"answers", "index", "label"}
+  assert set(batch) - set(inputs) == {
+      "answers", "index", "label", "replaced"}
   for views in batch["passes"].values():
     assert set(views) == {"image", "hide_position"}
 

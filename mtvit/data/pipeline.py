@@ -16,6 +16,7 @@ from mtvit.data import datasets
 from mtvit.data import draw as draw_lib
 from mtvit.data import image_ops
 from mtvit.data import patch_ops
+from mtvit.data import replacing
 
 # Nothing mapped here branches on tensors, and converting it takes seconds.
 _plain = tf.autograph.experimental.do_not_convert
@@ -83,9 +84,13 @@ def train_batches(
 ) -> tf.data.Dataset:
   """Batches of the steps start_step .. num_steps - 1, prefetched.
 
+  An example that goes bad ends it with an error; `Batches` goes on.
+
   Each has `passes`, pass -> `image` and `hide_position`; `queries` and
   `answers` of all tasks (see `corruption.corrupt`); `index` and `label`, int32
-  [b]. b counts this host's views; the two views of an image are adjacent.
+  [b]; `replaced`, bool [b]. b counts this host's views; the two views of an
+  image are adjacent. `index` is the example that is seen, also where it is in
+  the place of a bad one (`replaced`).
   """
   steps = tf.data.Dataset.range(start_step, num_steps)
   local = spec.batch_size // spec.process_count
@@ -95,13 +100,13 @@ def train_batches(
 
     @_plain
     def crop_all(step):
-      ids = example_ids(spec, step, source.num_examples)
+      ids, replaced = _ids(source, spec, step)
       rows, columns = _crops(
           spec, step, source.images.shape[1], source.images.shape[2])
       x = tf.repeat(tf.gather(images, ids), spec.views, axis=0)
       x = tf.cast(x, tf.float32)
       return step, _finish(
-          spec, step, x, rows, columns, ids, tf.gather(labels, ids))
+          spec, step, x, rows, columns, ids, tf.gather(labels, ids), replaced)
 
     batches = steps.map(crop_all, num_parallel_calls=tf.data.AUTOTUNE)
   else:
@@ -112,7 +117,10 @@ def train_batches(
 
     @_plain
     def crop(record, u):
-      return _decode_crops(record[0], u, spec), record[1], record[2]
+      views = image_ops.cut_views(
+          source.decode(record[0], record[2]), u, spec.image_size,
+          spec.augment.crop_scale)
+      return views, record[1], record[2]
 
     examples = tf.data.Dataset.zip(records, chances).map(
         crop, num_parallel_calls=tf.data.AUTOTUNE)
@@ -122,7 +130,9 @@ def train_batches(
       views, label, ids = batch
       x = tf.cast(tf.reshape(views, [-1, *views.shape[2:]]), tf.float32)
       identity = tf.eye(spec.image_size, batch_shape=[local * spec.views])
-      return step, _finish(spec, step, x, identity, identity, ids, label)
+      _, replaced = _ids(source, spec, step)    # None of a stream.
+      return step, _finish(
+          spec, step, x, identity, identity, ids, label, replaced)
 
     batches = tf.data.Dataset.zip(
         steps, examples.batch(local, drop_remainder=True)
@@ -130,11 +140,53 @@ def train_batches(
   return batches.map(_plain(lambda step, batch: batch)).prefetch(2)
 
 
+class Batches:
+  """`train_batches` in numpy, with others in the place of bad examples.
+
+  Attributes:
+    element_spec: TensorSpecs of a batch.
+  """
+
+  def __init__(
+      self, source: datasets.Source, spec: Spec, start_step: int,
+      num_steps: int
+  ):
+    """See `train_batches`."""
+    self._source, self._spec = source, spec
+    self._steps = start_step, num_steps
+    self._known = len(source.bad)
+    self._first = train_batches(source, spec, start_step, num_steps)
+    self.element_spec = self._first.element_spec
+
+  def __iter__(self) -> Iterator[dict[str, Any]]:
+    return replacing.elements(self._source, self._make, self._ids)
+
+  def as_numpy_iterator(self) -> Iterator[dict[str, Any]]:
+    """The batches; DataError if too many examples are bad."""
+    return iter(self)
+
+  def _make(self, done: int) -> tf.data.Dataset:
+    if done == 0 and self._known == len(self._source.bad):
+      return self._first        # Tracing takes seconds.
+    start, stop = self._steps
+    return train_batches(self._source, self._spec, start + done, stop)
+
+  def _ids(self, done: int) -> Any:
+    step = tf.constant(self._steps[0] + done, tf.int64)
+    return example_ids(self._spec, step, self._source.num_examples)
+
+
+def _ids(source: datasets.Source, spec: Spec, step: Any) -> tuple[Any, Any]:
+  """Ids to read at a step, and which replace a bad one: [batch / hosts]."""
+  return replacing.replace(
+      source, example_ids(spec, step, source.num_examples))
+
+
 def _records(source, spec, steps, start_step):
   """This host's (encoded image, label, id), one by one, from a step on."""
   if source.kind == "indexed":
     return source.lookup(steps.map(_plain(
-        lambda step: example_ids(spec, step, source.num_examples))).unbatch())
+        lambda step: _ids(source, spec, step)[0])).unbatch())
   local = spec.batch_size // spec.process_count
   return source.stream(
       spec.seed, start_step * local, spec.process_index, spec.process_count)
@@ -149,23 +201,7 @@ def _crops(spec: Spec, step: Any, height: int, width: int) -> tuple[Any, Any]:
           image_ops.crop_matrices(left, w, width, spec.image_size))
 
 
-def _decode_crops(encoded: Any, u: Any, spec: Spec) -> Any:
-  """Decodes one image and cuts its views: uint8 [views, s, s, 3]."""
-  image = datasets.decode(encoded)
-  shape = tf.cast(tf.shape(image), tf.float32)
-  boxes = tf.stack(image_ops.crop_boxes(
-      u, shape[0], shape[1], spec.augment.crop_scale), axis=1)
-  views = []
-  for box in tf.unstack(tf.cast(boxes, tf.int32)):
-    top, left, h, w = tf.unstack(box)
-    view = tf.image.resize(
-        image[top:top + h, left:left + w], [spec.image_size] * 2,
-        antialias=True)
-    views.append(image_ops.to_uint8(view))
-  return tf.stack(views)
-
-
-def _finish(spec, step, x, rows, columns, ids, label):
+def _finish(spec, step, x, rows, columns, ids, label, replaced):
   """Flip, blur, colour and corrupt: float32 [b, h, w, 3] -> the batch."""
   draw = spec.draw(step)
   augment = spec.augment
@@ -189,7 +225,8 @@ def _finish(spec, step, x, rows, columns, ids, label):
         tf.clip_by_value(x, 0, 255), hits(4, augment.solarize))
   x = tf.ensure_shape(image_ops.to_uint8(x), [draw.count, size, size, 3])
   repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), spec.views)
-  batch = {"index": repeat(ids), "label": repeat(label)}
+  batch = {"index": repeat(ids), "label": repeat(label),
+           "replaced": tf.repeat(replaced, spec.views)}
   if not spec.passes:
     inputs = patch_ops.luminance(x) if spec.gray_input else x
     return batch | {"image": x, "input": inputs, "gray_view": gray}
@@ -229,38 +266,35 @@ def eval_batches(
   """
   n = source.num_examples
   ids = np.arange(n) if limit is None or limit >= n else (
-      np.arange(limit) * n // limit)
-  if source.images is not None:
-    images, labels = tf.constant(source.images), tf.constant(source.labels)
-    load = lambda i: (_centre(images[i], image_size), labels[i])
-    ds = tf.data.Dataset.from_tensor_slices(ids)
-  else:
-    load = lambda data, label, i: (
-        _centre(datasets.decode(data), image_size), label)
-    ds = source.lookup(tf.data.Dataset.from_tensor_slices(ids))
-  gray = patch_ops.luminance if gray_input else lambda image: image
-  ds = ds.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
-  ds = ds.map(
-      _plain(lambda image, label: (gray(image), label)),
-      num_parallel_calls=tf.data.AUTOTUNE)
-  for image, label in ds.batch(batch_size).prefetch(2).as_numpy_iterator():
+      np.arange(limit) * n // limit)                        # [n]
+  ids = ids.astype(np.int64)
+  make = lambda done: _eval_dataset(
+      source, ids[done * batch_size:], image_size, batch_size, gray_input)
+  of_batch = lambda done: ids[done * batch_size:(done + 1) * batch_size]
+  for image, label in replacing.elements(source, make, of_batch):
     yield {"image": _fill(image, batch_size),
            "label": _fill(label.astype(np.int32), batch_size),
            "valid": np.arange(batch_size) < len(label)}
 
 
+def _eval_dataset(
+    source: datasets.Source, ids: np.ndarray, image_size: int,
+    batch_size: int, gray_input: bool
+) -> tf.data.Dataset:
+  """(images, labels) in batches, of examples in the order of `ids`."""
+  ids = tf.data.Dataset.from_tensor_slices(replacing.replace(source, ids)[0])
+  gray = patch_ops.luminance if gray_input else lambda image: image
+  centre = lambda image: gray(image_ops.centre(image, image_size))
+  if source.images is not None:
+    images, labels = tf.constant(source.images), tf.constant(source.labels)
+    load = lambda i: (centre(images[i]), labels[i])
+  else:
+    load = lambda data, label, i: (centre(source.decode(data, i)), label)
+    ids = source.lookup(ids)
+  ds = ids.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
+  return ds.batch(batch_size).prefetch(2)
+
+
 def _fill(x: np.ndarray, rows: int) -> np.ndarray:
   """Appends rows of zeros."""
   return np.pad(x, [(0, rows - len(x))] + [(0, 0)] * (x.ndim - 1))
-
-
-def _centre(image: Any, size: int) -> Any:
-  """Resizes the shorter side to `size` and cuts out the centre square."""
-  if image.shape[0] == size and image.shape[1] == size:
-    return image
-  shape = tf.shape(image)
-  side = tf.minimum(shape[0], shape[1])
-  top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-  image = image[top:top + side, left:left + side]
-  image = tf.image.resize(image, [size, size], antialias=True)
-  return tf.ensure_shape(image_ops.to_uint8(image), [size, size, 3])

@@ -4,10 +4,12 @@ import pathlib
 from typing import Any, Callable
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 from etils import epy
 
 from mtvit import config as config_lib
+from mtvit import distributed
 from mtvit import metrics as metrics_lib
 from mtvit import train_step
 from mtvit.evals import features as features_lib
@@ -89,7 +91,7 @@ class Knn:
 
 def save_report(
     workdir: pathlib.Path, model: Any, params: Any,
-    batch: dict[str, Any], num_views: int = 8
+    batch: dict[str, Any], mesh: jax.sharding.Mesh, num_views: int = 8
 ) -> list[pathlib.Path]:
   """Draws loss curves and each task's predictions into `report/`.
 
@@ -98,13 +100,17 @@ def save_report(
     model: a `Pretrainer`.
     params: its parameters.
     batch: a corrupted batch, in numpy, from the training pipeline.
+    mesh: of the run.
     num_views: so many of its views are shown for each task.
   """
   folder = workdir / "report"
   rows = min(len(batch["index"]), PREDICTED_VIEWS)
   batch = jax.tree.map(lambda x: np.asarray(x[:rows]), batch)
-  _, predicted = jax.jit(model.apply)(
-      {"params": params}, train_step.model_inputs(batch))
+  _, predicted = jax.jit(
+      model.apply, out_shardings=NamedSharding(mesh, P()))(
+          {"params": params}, train_step.model_inputs(batch))
+  if not distributed.is_main():
+    return []
   lines = metrics_lib.read(workdir)
   pictures.save_curves(lines, folder / "curves.png")
   files = [folder / "curves.png"]

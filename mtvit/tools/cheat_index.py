@@ -31,7 +31,7 @@ def main() -> None:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
   workdir = pathlib.Path(_WORKDIR.value)
   run = build.trained(workdir)
-  train, test = build.sources(run.config.data)
+  train, test = build.sources(run.config)
   batches = lambda source, steps: build.global_batches(
       run.config, run.tasks, source, 0, steps)
   rows = cheat.index(

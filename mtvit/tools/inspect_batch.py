@@ -34,7 +34,7 @@ def main() -> None:
     raise errors.ConfigError(f"--output={output} must end in .png")
   config = config_lib.parse(entry.config_values(_CONFIG))
   tasks = build.tasks(config)
-  train, _ = build.sources(config.data)
+  train, _ = build.sources(config)
   build.total_steps(config, train.num_examples)     # Checks the batch size.
   views = min(build.VIEWS * _IMAGES.value, build.VIEWS * config.batch_size)
   clean = build.sample(config, (), train, _STEP.value)

@@ -1,20 +1,27 @@
 """Sources: folders, TFDS in both file formats, photo_crops, the cache."""
 
+import dataclasses
+
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from mtvit import build
+from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.data import datasets
 from mtvit.data import photo_crops
+from mtvit.data import pipeline
+from mtvit.data import replacing
 
 
-def open_source(name, split="train", tmp_path=None, memory_mb=100):
+def open_source(name, split="train", tmp_path=None, memory_mb=100, **changes):
   return datasets.open_source(
-      name, split, data_dir=str(tmp_path / "tfds"),
-      cache_dir=str(tmp_path / "cache"), memory_mb=memory_mb)
+      name, split, **dict(
+          data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path / "cache"),
+          memory_mb=memory_mb, max_pixels=10**8, min_side=4) | changes)
 
 
 def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):
@@ -55,25 +62,79 @@ def test_images_of_several_sizes_are_not_held(image_folder, tmp_path):
   assert source.kind == "indexed" and source.images is None
 
 
-@pytest.mark.parametrize("make, error, message", [
-    (lambda p: None, errors.ConfigError, "does not exist"),
-    (lambda p: (p / "train").mkdir(parents=True), errors.DataError,
-     "no images"),
-    (lambda p: (p / "train" / "a").mkdir(parents=True), errors.DataError,
-     "no images"),
+@pytest.mark.parametrize("damage", [
+    lambda file: file.write_bytes(b""),
+    lambda file: file.write_bytes(file.read_bytes()[:-300]),
+    lambda file: file.write_text("no archive"),
+    lambda file: np.savez(file, images=np.zeros((40, 8, 8, 3), np.uint8),
+                          labels=np.zeros(40, np.int32)),
+    lambda file: np.savez(file, images=np.array([{}] * 40)),
 ])
-def test_unusable_folders_are_named(make, error, message, tmp_path):
-  make(tmp_path / "data")
-  with pytest.raises(error, match=message):
-    open_source(f"folder:{tmp_path / 'data'}", tmp_path=tmp_path)
+def test_a_damaged_cache_is_made_anew(damage, image_folder, tmp_path, capsys):
+  name = f"folder:{image_folder}"
+  source = open_source(name, tmp_path=tmp_path)
+  cached, = (tmp_path / "cache").glob("*.npz")
+  damage(cached)
+  again = open_source(name, tmp_path=tmp_path)
+  np.testing.assert_array_equal(again.images, source.images)
+  assert "is damaged" in capsys.readouterr().err
+  open_source(name, tmp_path=tmp_path)
+  assert "is damaged" not in capsys.readouterr().err
 
 
-def test_a_damaged_image_is_a_data_error(tmp_path):
+def test_the_cache_depends_on_what_decides_the_pixels(
+    image_folder, tmp_path, monkeypatch):
   folder = tmp_path / "data" / "train" / "a"
   folder.mkdir(parents=True)
-  (folder / "0.png").write_bytes(b"not an image")
-  with pytest.raises(errors.DataError, match="can't be decoded"):
-    open_source(f"folder:{tmp_path / 'data'}", tmp_path=tmp_path)
+  for i, value in enumerate((10, 20)):
+    Image.new("RGB", (8, 8 + i), (value,) * 3).save(folder / f"{i}.png")
+  (tmp_path / "data" / "train" / "b").mkdir()
+  name = f"folder:{tmp_path / 'data'}"
+  small = open_source(name, tmp_path=tmp_path, max_pixels=64)
+  assert small.images.shape == (1, 8, 8, 3)
+  Image.new("RGB", (8, 8), (30,) * 3).save(folder / "1.png")
+  assert open_source(name, tmp_path=tmp_path).num_examples == 2
+  assert len(list((tmp_path / "cache").glob("*.npz"))) == 2
+  monkeypatch.setattr(datasets.held.images_lib, "VERSION", -1)
+  open_source(name, tmp_path=tmp_path)
+  assert len(list((tmp_path / "cache").glob("*.npz"))) == 3
+
+
+def test_decoding_into_memory_can_be_stopped(image_folder, tmp_path):
+  class Stop(Exception):
+    pass
+
+  def poll():
+    if (tmp_path / "cache" / "manifests").exists():     # It is checked.
+      raise Stop
+
+  with pytest.raises(Stop):
+    open_source(f"folder:{image_folder}", tmp_path=tmp_path, poll=poll)
+  assert not list((tmp_path / "cache").glob("*.*"))
+
+
+def test_splits_must_have_the_same_classes(tiny, tmp_path):
+  for split, names in (("train", "abc"), ("test", "acd")):
+    for name in names:
+      folder = tmp_path / "data" / split / name
+      folder.mkdir(parents=True)
+      Image.new("RGB", (8, 8)).save(folder / "0.png")
+  tiny.data.name = f"folder:{tmp_path / 'data'}"
+  config = config_lib.parse(tiny)
+  with pytest.raises(errors.DataError, match=(
+      r"only \S+/train has b; only \S+/test has d")):
+    build.sources(config)
+  (tmp_path / "data" / "train" / "d").mkdir()
+  (tmp_path / "data" / "test" / "b").mkdir()
+  train, test = build.sources(config)
+  assert train.classes == test.classes == ("a", "b", "c", "d")
+  assert test.labels.tolist() == [0, 2, 3]
+
+
+def test_max_pixels_must_be_positive(tiny):
+  tiny.data.max_pixels = 0
+  with pytest.raises(errors.ConfigError, match="data.max_pixels=0"):
+    config_lib.parse(tiny)
 
 
 def test_unknown_and_unprepared_tfds_sets(tmp_path):
@@ -114,11 +175,56 @@ def test_tfds_sets_that_are_prepared(file_format, kind, tmp_path):
   records = list(source.lookup(
       tf.data.Dataset.from_tensor_slices(np.array(ids))).as_numpy_iterator())
   assert [int(r[2]) for r in records] == ids
-  for encoded, label, _ in records:
-    value = datasets.decode(encoded).numpy().flat[0]
+  for encoded, label, i in records:
+    value = source.decode(encoded, i).numpy().flat[0]
     assert value % 3 == label
   with pytest.raises(errors.ConfigError, match="no split 'trian'"):
     open_source("numbers", "trian", tmp_path=tmp_path)
+
+
+class Records:
+  """Stands in for an ArrayRecord file, one record of which is damaged."""
+
+  def __init__(self, whole, bad):
+    self._whole, self._bad = whole, bad
+
+  def __getitem__(self, i):
+    if i == self._bad:
+      raise ValueError("checksum of the record differs")
+    return self._whole[i]
+
+
+def test_a_bad_record_is_replaced_or_an_error(tmp_path, monkeypatch):
+  Numbers(data_dir=tmp_path / "tfds", file_format="array_record"
+          ).download_and_prepare()
+  source = open_source("numbers", tmp_path=tmp_path)
+  values = [int(b["image"][0, 0, 0, 0])
+            for b in pipeline.eval_batches(source, 8, 1)]
+  bad = dataclasses.replace(source, data_source=Records(source.data_source, 7))
+  with pytest.raises(errors.DataError, match="1 of 50 .* record 7 .*checksum"):
+    list(pipeline.eval_batches(bad, 8, 10))
+  monkeypatch.setattr(replacing, "MOST", 0.1)
+  bad = dataclasses.replace(bad, bad=replacing.Bad())
+  got = [int(b["image"][0, 0, 0, 0])
+         for b in pipeline.eval_batches(bad, 8, 1)]
+  assert got == values[:7] + [values[8]] + values[8:]
+
+
+def test_a_bad_record_of_a_stream_is_an_error(tmp_path, monkeypatch):
+  Numbers(data_dir=tmp_path / "tfds", file_format="tfrecord"
+          ).download_and_prepare()
+  source = open_source("numbers", tmp_path=tmp_path)
+  monkeypatch.setattr(
+      type(source), "decode", lambda self, data, i: datasets.Source.decode(
+          self, tf.strings.substr(data, 0, 40), i))
+  with pytest.raises(errors.DataError, match="as ArrayRecord"):
+    next(pipeline.eval_batches(source, 8, 10))
+
+
+def position_of_value(source):
+  """Value of an image -> its place in the split, read one after the other."""
+  records = source.builder.as_dataset(split=source.split)
+  return {int(r["image"].numpy().flat[0]): i for i, r in enumerate(records)}
 
 
 def test_a_stream_resumes_where_it_was(tmp_path):
@@ -128,8 +234,11 @@ def test_a_stream_resumes_where_it_was(tmp_path):
 
   def values(skip, count, host=0, hosts=1):
     ds = source.stream(0, skip, host, hosts).take(count)
-    return [int(datasets.decode(r[0]).numpy().flat[0])
-            for r in ds.as_numpy_iterator()]
+    records = list(ds.as_numpy_iterator())
+    found = [int(source.decode(r[0], r[2]).numpy().flat[0]) for r in records]
+    whole_split = position_of_value(source)
+    assert [whole_split[v] for v in found] == [int(r[2]) for r in records]
+    return found
 
   whole = values(0, 100)
   assert whole[30:] == values(30, 70)

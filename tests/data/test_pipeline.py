@@ -15,9 +15,10 @@ from mtvit.data import pipeline
 
 @pytest.fixture(params=["held", "indexed"])
 def source(request, parsed):
-  config = parsed.data
+  config = parsed
   if request.param == "indexed":
-    config = dataclasses.replace(config, memory_mb=0)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, memory_mb=0))
   train, _ = build.sources(config)
   assert train.kind == request.param
   return train
@@ -28,8 +29,7 @@ def batches(parsed, source, start, stop, index=0, count=1, tasks=None):
       build.pipeline_spec(
           parsed, build.tasks(parsed) if tasks is None else tasks),
       process_index=index, process_count=count)
-  return list(pipeline.train_batches(
-      source, spec, start, stop).as_numpy_iterator())
+  return list(pipeline.Batches(source, spec, start, stop))
 
 
 def assert_equal(a, b):
@@ -93,7 +93,7 @@ def read_all(source):
     return source.images, source.labels
   records = list(source.lookup(
       tf.data.Dataset.range(source.num_examples)).as_numpy_iterator())
-  return (np.stack([datasets.decode(r[0]).numpy() for r in records]),
+  return (np.stack([source.decode(r[0], r[2]).numpy() for r in records]),
           np.array([r[1] for r in records]))
 
 

@@ -14,7 +14,7 @@ from mtvit.models import pretrainer
 def test_features_are_those_of_the_clean_images(parsed):
   tasks = build.tasks(parsed)
   model = pretrainer.Pretrainer(parsed.model, tasks)
-  train, _ = build.sources(parsed.data)
+  train, _ = build.sources(parsed)
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   encoder = parsed.model.encoder(model.token_names)
   images = np.concatenate(

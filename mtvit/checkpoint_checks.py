@@ -1,0 +1,116 @@
+"""What makes a checkpoint sound: its metadata, its layout, its content.
+
+`meta` is sealed: it holds its own SHA-256, the format version, and shape,
+dtype and fingerprint of every array of the state.
+"""
+
+import math
+import os
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from mtvit import errors
+from mtvit import fingerprint
+from mtvit import sharding
+
+FORMAT_VERSION = 3
+META_BYTES = 2**26        # A larger meta file is not ours.
+
+
+class DamagedError(Exception):
+  """A step can't be used; the message says why."""
+
+
+def seal(meta: dict[str, Any], state: Any) -> dict[str, Any]:
+  """Adds to a state's metadata what the other functions verify."""
+  values = fingerprint.of_arrays(state)
+  meta = meta | {"format_version": FORMAT_VERSION, "leaves": {
+      name: [*described, values[name]]
+      for name, described in _describe(state).items()}}
+  return meta | {"sha256": fingerprint.of_json(meta)}
+
+
+def _describe(state: Any) -> dict[str, list[Any]]:
+  """Path -> [shape, dtype] of every array, as JSON."""
+  return {sharding.path_name(path): [list(x.shape), str(x.dtype)]
+          for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def read_meta(
+    manager: ocp.CheckpointManager, directory: pathlib.Path, step: int
+) -> dict[str, Any]:
+  """The verified JSON of a step; raises DamagedError or CheckpointError."""
+  if (directory / str(step) / "meta" / "metadata").stat().st_size > META_BYTES:
+    raise DamagedError(f"its metadata have more than {META_BYTES} bytes")
+  meta = manager.restore(
+      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+  version = meta.get("format_version")
+  sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
+  if version != FORMAT_VERSION and (sound or version in (1, 2)):
+    raise errors.CheckpointError(
+        f"checkpoint {directory}/{step} has format {version}; this is for "
+        f"{FORMAT_VERSION}", "use the mtvit that wrote it, or another workdir")
+  if not sound:
+    raise DamagedError("its metadata have changed")
+  return meta
+
+
+def check_fits(leaves: dict[str, Any], shapes: Any) -> None:
+  """Raises CheckpointError naming arrays that another state has otherwise."""
+  saved = {name: leaf[:2] for name, leaf in leaves.items()}
+  here = _describe(shapes)
+  words = lambda leaf: "missing" if leaf is None else "{1}{0}".format(*leaf)
+  wrong = [
+      f"{name} is {words(saved.get(name))} there and {words(here.get(name))} "
+      "here" for name in sorted(saved.keys() | here.keys())
+      if saved.get(name) != here.get(name)]
+  if wrong:
+    more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    raise errors.CheckpointError(
+        f"the checkpoint is of another model: {'; '.join(wrong[:3])}{more}",
+        "use the config that it was written with, or another --workdir")
+
+
+def check_layout(
+    manager: ocp.CheckpointManager, step: int, leaves: dict[str, Any]
+) -> None:
+  """Raises DamagedError unless the files hold what `leaves` says.
+
+  Only headers are read, so nothing is allocated for a size that a damaged or
+  malicious file claims.
+  """
+  stored = manager.item_metadata(step).state
+  found = {
+      sharding.path_name(path): x for path, x in
+      jax.tree_util.tree_leaves_with_path(
+          getattr(stored, "tree", stored),
+          is_leaf=lambda x: hasattr(x, "shape"))}
+  if found.keys() != leaves.keys():
+    raise DamagedError("it holds other arrays than its metadata say")
+  total = 0
+  for name, x in found.items():
+    shape, dtype, _ = leaves[name]
+    # A key is stored as the few words that it consists of.
+    if tuple(shape) != tuple(x.shape) and not dtype.startswith("key<"):
+      raise DamagedError(f"{name} is {x.shape} in the files, {shape} in meta")
+    chunk = x.storage.chunk_shape if x.storage else None
+    size = max(math.prod(x.shape), math.prod(chunk or ()))
+    total += size * x.dtype.itemsize
+  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  if total > jax.process_count() * memory:
+    raise errors.CheckpointError(
+        f"checkpoint {step} claims {total / 2**30:,.0f} GiB of arrays; this "
+        f"machine has {memory / 2**30:,.0f} GiB", "use a machine that holds it")
+
+
+def check_content(leaves: dict[str, Any], state: Any) -> None:
+  """Raises DamagedError naming arrays whose content is not what was saved."""
+  wrong = [name for name, value in fingerprint.of_arrays(state).items()
+           if value != leaves[name][2]]
+  if wrong:
+    raise DamagedError(
+        f"the content of {', '.join(sorted(wrong)[:3])} has changed"
+        + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""))

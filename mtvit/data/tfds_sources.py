@@ -1,0 +1,137 @@
+"""TFDS data sets in both file formats, and photo_crops."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from typing import Any
+
+from etils import epath
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mtvit import errors
+from mtvit.data import photo_crops
+from mtvit.data import source as source_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArrayRecordSource(source_lib.Source):
+  """A TFDS data set prepared as ArrayRecord: random access."""
+  kind = "indexed"
+  data_source: Any
+
+  def lookup(self, ids: tf.data.Dataset) -> tf.data.Dataset:
+    def read(i):
+      example = self.data_source[int(i)]
+      return example["image"], np.int64(example.get("label", -1))
+
+    def wrapped(i):
+      data, label = tf.numpy_function(
+          read, [i], [tf.string, tf.int64], stateful=False)
+      return tf.ensure_shape(data, []), tf.ensure_shape(label, []), i
+
+    return ids.map(wrapped, **source_lib.PARALLEL)
+
+  def read(self, i: int) -> bytes:
+    return self.data_source[i]["image"]
+
+  def describe(self, i: int) -> str:
+    return f"record {i}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamedSource(source_lib.Source):
+  """A TFDS data set prepared as TFRecord: read in file order."""
+  kind = "streamed"
+  builder: Any
+  split: str
+
+  def _read(self, instruction: Any) -> tf.data.Dataset:
+    # Default order: files one after the other, the same on every read.
+    ds = self.builder.as_dataset(
+        split=instruction, shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(
+            interleave_cycle_length=1, add_tfds_id=False,
+            try_autocache=False))
+    return ds.map(lambda e: (e["image"], e.get("label", tf.constant(
+        -1, tf.int64))))
+
+  def lookup(self, ids: tf.data.Dataset) -> tf.data.Dataset:
+    wanted = np.zeros(self.num_examples, bool)
+    wanted[np.fromiter(ids.as_numpy_iterator(), np.int64)] = True
+    wanted = tf.constant(wanted)
+    ds = self._read(self.split).enumerate()
+    return ds.filter(lambda i, _: wanted[i]).map(
+        lambda i, record: (*record, i))
+
+  def stream(
+      self, seed: int, skip: int, process_index: int, process_count: int
+  ) -> tf.data.Dataset:
+    parts = tfds.even_splits(self.split, process_count)
+    # Ids count from the start of the split, wherever this host's part begins.
+    offset = sum(self.builder.info.splits[part].num_examples
+                 for part in parts[:process_index])
+    records = self._read(parts[process_index]).enumerate(offset)
+
+    def epoch(e):
+      return records.shuffle(
+          10_000, seed=seed + e, reshuffle_each_iteration=False)
+
+    ds = tf.data.Dataset.range(2**62).flat_map(epoch).skip(skip)
+    return ds.map(lambda i, record: (*record, i))
+
+
+def open_tfds(name: str, split: str, data_dir: str) -> source_lib.Source:
+  """Opens a split of photo_crops or of a TFDS set; see `datasets`."""
+  data_dir = data_dir or None
+  if name == "photo_crops":
+    builder = photo_crops.PhotoCrops(
+        data_dir=data_dir, file_format="array_record")
+    tfds.display_progress_bar(False)
+    # It makes its images; what TFDS prints of a download would mislead.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare()
+  else:
+    builder = _find_builder(name, data_dir)
+  info = builder.info
+  if split not in info.splits:
+    raise errors.ConfigError(
+        f"data set {name} has no split {split!r}" + errors.suggest(
+            split, info.splits))
+  if "image" not in info.features:
+    raise errors.ConfigError(
+        f"data set {name} has no feature 'image'",
+        f"choose an image data set; it has {', '.join(info.features)}")
+  label = info.features["label"] if "label" in info.features else None
+  fields = dict(
+      name=f"{info.full_name}[{split}]",
+      num_examples=info.splits[split].num_examples,
+      classes=tuple(label.names) if label is not None else (),
+      fingerprint=f"{info.full_name}:{split}:{info.dataset_size}")
+  if info.file_format == tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
+    return ArrayRecordSource(data_source=builder.as_data_source(
+        split, decoders={"image": tfds.decode.SkipDecoding()}), **fields)
+  return StreamedSource(builder=builder, split=split, **fields)
+
+
+def _find_builder(name: str, data_dir: str | None) -> Any:
+  """A prepared TFDS builder, whatever file format it was prepared in."""
+  root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+  try:
+    # What was prepared on disk; this needs no builder code and no network.
+    parsed, kwargs = tfds.core.naming.parse_builder_name_kwargs(
+        name, data_dir=root)
+    return tfds.core.read_only_builder.builder_from_files(
+        parsed.name, **kwargs)
+  except tfds.core.registered.DatasetNotFoundError as e:
+    if re.split("[/:]", name)[0] not in tfds.list_builders():
+      raise errors.ConfigError(
+          f"data.name={name}: no such data set",
+          "photo_crops, folder:PATH or a name of "
+          "https://www.tensorflow.org/datasets/catalog") from e
+    raise errors.DataError(
+        f"data set {name} is not prepared in {root}",
+        f"bash launch/prepare_tfds.sh {name} --data_dir={root}") from e

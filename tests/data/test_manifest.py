@@ -1,0 +1,277 @@
+"""Folders: what is taken, what is refused, and that it is checked once."""
+
+import json
+import os
+import pathlib
+import socket
+import time
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+from mtvit import errors
+from mtvit.data import datasets
+from mtvit.data import image_check
+from mtvit.data import manifest
+
+ODD_NAMES = [
+    b"a b.png", b"new\nline.png", b"tab\tquote\"'.png",
+    "Ünï 日本 🎉.png".encode(), b"not utf-8 \xff\xe9.png", b"no extension",
+    b"-rf *.png", b"x" * 251 + b".png", b"100%s{}$HOME.jpg.png"]
+
+
+def save(file, value=0, size=(8, 8)):
+  os.makedirs(os.path.dirname(file), exist_ok=True)
+  with open(file, "wb") as f:
+    Image.new("RGB", size, (value,) * 3).save(f, "PNG")
+
+
+@pytest.fixture
+def root(tmp_path):
+  """data/train/a/ with images 0 .. 4 of these values."""
+  for i in range(5):
+    save(tmp_path / "data" / "train" / "a" / f"{i}.png", i)
+  return tmp_path / "data" / "train"
+
+
+def open_folder(root, **changes):
+  return datasets.open_source(
+      f"folder:{root.parent}", "train", **dict(
+          data_dir="", cache_dir=str(root.parents[1] / "cache"), memory_mb=0,
+          max_pixels=10**6, min_side=4) | changes)
+
+
+def values(source):
+  """First value of each image, read as a run reads it."""
+  ds = source.lookup(tf.data.Dataset.range(source.num_examples)).map(
+      lambda data, label, i: source.decode(data, i))
+  return [int(x.flat[0]) for x in ds.as_numpy_iterator()]
+
+
+@pytest.fixture
+def count(monkeypatch):
+  """Names of the files that are checked."""
+  names = []
+  real = image_check.check
+
+  def check(path, *args):
+    names.append(os.path.basename(path))
+    return real(path, *args)
+
+  monkeypatch.setattr(image_check, "check", check)
+  return names
+
+
+def test_files_are_checked_once_and_again_when_they_change(root, count):
+  first = open_folder(root)
+  assert sorted(count) == [f"{i}.png" for i in range(5)]
+  count.clear()
+  again = open_folder(root)
+  assert count == [] and again.fingerprint == first.fingerprint
+  assert again.files == first.files
+  save(root / "a" / "2.png", 77, size=(9, 9))
+  (root / "a" / "3.png").unlink()
+  changed = open_folder(root)
+  assert count == ["2.png"] and values(changed) == [0, 1, 77, 4]
+  assert changed.fingerprint != first.fingerprint
+  # As large as before, but written later.
+  junk = root / "a" / "4.png"
+  junk.write_bytes(bytes(junk.stat().st_size))
+  count.clear()
+  assert open_folder(root).num_examples == 3 and count == ["4.png"]
+  save(junk, 4)
+  open_folder(root)
+  # Limits are no part of what is kept.
+  count.clear()
+  assert values(open_folder(root, min_side=9)) == [77]
+  assert values(open_folder(root, max_pixels=80)) == [0, 1, 4]
+  assert count == []
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: text[:len(text) // 2], lambda text: "", lambda text: "[]",
+    lambda text: '{"version": "old", "files": {}}',
+    lambda text: text.replace('"tensorflow"', "17"),
+    lambda text: text.replace("[\n", "[\n[],")])
+def test_a_damaged_manifest_is_made_anew(damage, root, count):
+  open_folder(root)
+  file, = (root.parents[1] / "cache" / "manifests").glob("*.json")
+  good = file.read_text()
+  file.write_text(damage(good))
+  count.clear()
+  assert open_folder(root).num_examples == 5 and len(count) == 5
+  assert file.read_text() == good
+
+
+def test_names_may_be_any_bytes(root, capsys):
+  for i, name in enumerate(ODD_NAMES):
+    save(os.fsencode(root) + b"/\xc3\xa4 \xfe\n/" + name, 100 + i)
+  empty = os.fsencode(root) + b"/a/bad\n\xff.png"
+  open(empty, "wb").close()
+  source = open_folder(root)
+  order = sorted(range(len(ODD_NAMES)), key=lambda i: os.fsdecode(ODD_NAMES[i]))
+  assert values(source) == [0, 1, 2, 3, 4] + [100 + i for i in order]
+  assert values(open_folder(root)) == values(source)      # From the manifest.
+  assert source.classes == ("a", os.fsdecode(b"\xc3\xa4 \xfe\n"))
+  assert all("\n" not in source.describe(i) for i in range(14))
+  # The one that is refused is listed on one line.
+  said = capsys.readouterr().err.splitlines()[0]
+  assert "1 of 15 files refused: 1 empty file; listed in " in said
+  line, = pathlib.Path(said.partition("listed in ")[2]).read_text().splitlines()
+  assert line == f"empty file\t{root}/a/bad\\n\\udcff.png"
+
+
+def test_what_is_no_regular_file_is_refused_unopened(root, capsys):
+  os.mkfifo(root / "a" / "fifo.png")
+  (root / "a" / "dangling.png").symlink_to(root / "nothing")
+  (root / "a" / "itself.png").symlink_to(root / "a" / "itself.png")
+  with socket.socket(socket.AF_UNIX) as s:
+    old = os.getcwd()
+    os.chdir(root / "a")      # Socket paths are short.
+    s.bind("socket.png")
+    os.chdir(old)
+  (root / "a" / "linked.png").symlink_to(root / "a" / "4.png")
+  (root / "a" / "loop").symlink_to(root)
+  (root / "a" / ".hidden.png").write_bytes(b"")
+  (root / ".hidden").mkdir()
+  save(root / "a" / "deep" / "er" / "9.png", 9)
+  source = open_folder(root)
+  # The link to the root shows each file once more, and no further.
+  assert sorted(values(source)) == [0, 1, 2, 3, 4, 4, 9]
+  said = capsys.readouterr().err
+  assert "2 broken link" in said and "2 not a regular file" in said
+
+
+def test_refused_files_are_counted_by_reason(root, capsys):
+  save(root / "a" / "big.png", size=(1001, 1000))
+  save(root / "a" / "small.png", size=(500, 3))
+  save(root / "a" / "fits.png", size=(4, 4))
+  (root / "a" / "readme.txt").write_text("about these images")
+  for i in range(2):
+    (root / "a" / f"empty{i}.jpg").touch()
+  source = open_folder(root)
+  assert source.num_examples == 6
+  said, *_ = capsys.readouterr().err.splitlines()
+  assert "5 of 11 files refused: 2 empty file, 1 too many pixels" in said
+  lines = pathlib.Path(said.partition("listed in ")[2]).read_text().splitlines()
+  assert (f"too many pixels: 1001x1000 pixels, more than data.max_pixels="
+          f"1000000\t{root}/a/big.png") in lines
+  assert (f"too small: 500x3 pixels for a 4x4 patch grid\t{root}/a/small.png"
+          ) in lines
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_what_may_not_be_read_is_asked_for_again(root):
+  (root / "a" / "0.png").chmod(0)
+  assert open_folder(root).num_examples == 4
+  (root / "a" / "0.png").chmod(0o600)
+  assert open_folder(root).num_examples == 5
+
+
+def test_an_error_of_the_disk_is_no_property_of_the_file(root, monkeypatch):
+  def fail(*args):
+    raise OSError(5, "Input/output error")
+
+  with monkeypatch.context() as m:
+    m.setattr(image_check, "_check", fail)
+    with pytest.raises(errors.DataError, match="5 can't be read"):
+      open_folder(root)
+  assert open_folder(root).num_examples == 5
+
+
+@pytest.mark.parametrize("make, kind, message", [
+    (lambda p: None, errors.ConfigError, "does not exist"),
+    (lambda p: p.mkdir(parents=True), errors.DataError, "no class folders\n"),
+    (lambda p: save(p / "0.png"), errors.DataError,
+     "no class folders; 1 files lie directly in it"),
+    (lambda p: (p / "a").mkdir(parents=True), errors.DataError, "no images"),
+    (lambda p: (save(p / "a" / "0.png", size=(2, 9)), save(
+        p / "b" / "0.png", size=(1, 9))), errors.DataError,
+     "no images .* 2 of 2 files refused: 2 too small; listed in"),
+])
+def test_unusable_folders_are_named(make, kind, message, tmp_path):
+  make(tmp_path / "data" / "train")
+  with pytest.raises(kind, match=message) as e:
+    open_folder(tmp_path / "data" / "train")
+  assert "fix:" in str(e.value) and len(str(e.value).splitlines()) <= 5
+
+
+def test_odd_classes_are_noted(root, capsys):
+  (root / "empty").mkdir()
+  save(root / "loose.png")
+  source = open_folder(root)
+  assert source.classes == ("a", "empty")
+  said = capsys.readouterr().err
+  assert "no images in 1 of 2 class folders: empty" in said
+  assert "one class only" in said
+  assert "1 files beside the class folders are not used" in said
+
+
+def test_a_stopped_check_keeps_what_it_has(root, count, monkeypatch):
+  monkeypatch.setattr(manifest, "_CHUNK", 2)
+  polls = []
+
+  def poll():
+    polls.append(0)
+    if len(count) >= 2:
+      raise errors.Preempted("stop")
+
+  with pytest.raises(errors.Preempted):
+    open_folder(root, poll=poll)
+  assert polls and len(count) == 2
+  folder = root.parents[1] / "cache" / "manifests"
+  assert not list(folder.glob("*.tmp"))
+  file, = folder.glob("*.json")
+  assert len(json.loads(file.read_text())["files"]) == 2
+  count.clear()
+  assert open_folder(root).num_examples == 5 and len(count) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_only_a_note(root, capsys):
+  (root.parents[1] / "cache").write_text("a file, not a folder")
+  assert open_folder(root, memory_mb=10).kind == "held"
+  assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_long_check_tells_how_far_it_is(root, monkeypatch, capsys):
+  monkeypatch.setattr(manifest, "_CHUNK", 1)
+  monkeypatch.setattr(manifest.notes.Progress, "FIRST", 0.0)
+  open_folder(root)
+  assert "1 of 5" in capsys.readouterr().err      # Then not for seconds.
+  monkeypatch.undo()
+  save(root / "a" / "new.png")
+  open_folder(root)
+  assert "checking" not in capsys.readouterr().err
+
+
+def test_what_killed_processes_left_is_removed(root):
+  folder = root.parents[1] / "cache" / "manifests"
+  folder.mkdir(parents=True)
+  old, new = folder / "x.json.h.1.2.tmp", folder / "y.json.h.3.4.tmp"
+  old.touch()
+  new.touch()
+  os.utime(old, (time.time() - 90_000,) * 2)
+  open_folder(root)
+  assert not old.exists() and new.exists()
+
+
+def test_files_are_decoded_by_who_decodes_them_right(root):
+  y, x = np.mgrid[:8, :8].astype(np.uint8)
+  gray = Image.fromarray((x + 8 * y).astype(np.uint16) * 1000)
+  gray.save(root / "a" / "16bit.png")
+  # Zero bytes at the end must arrive, too.
+  file = root / "a" / "blue.webp"
+  Image.new("RGB", (8, 8), (0, 0, 200)).save(file, lossless=True)
+  assert file.read_bytes().endswith(b"\0")
+  source = open_folder(root)
+  assert np.flatnonzero(source.by_pillow).tolist() == [2, 6]
+  ds = source.lookup(tf.data.Dataset.range(7)).map(
+      lambda data, label, i: source.decode(data, i))
+  got = list(ds.as_numpy_iterator())
+  for i, x in enumerate(got):
+    eager = source.decode(source.read(i), tf.constant(i, tf.int64))
+    np.testing.assert_array_equal(x, eager)
+  want = np.round((np.arange(64) * 1000).reshape(8, 8, 1) / 257).repeat(3, -1)
+  np.testing.assert_array_equal(got[2], want)

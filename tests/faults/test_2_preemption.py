@@ -1,0 +1,107 @@
+"""SIGTERM and Ctrl-C: saved, exit 75, and the next start continues."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests import states
+from tests.faults import harness
+
+
+@pytest.mark.parametrize("when", ["compile", "training", "evaluation", "save"])
+def test_sigterm(when, small, tmp_path, fault):
+  small.knn.every_steps = 10
+  small.knn.num_train = small.knn.num_test = 16
+  small.total_steps = 20
+  start = lambda name, **env: harness.Run(
+      small, tmp_path / name, FAULTS_MARK=1, **env)
+  start("whole").expect(0)
+  # An empty cache makes compiling long enough to hit.
+  cold = dict(JAX_COMPILATION_CACHE_DIR=tmp_path / "cold") if (
+      when == "compile") else {}
+  run = start("run", **cold)
+  if when == "compile":
+    run.wait_for("parameters; ")
+    time.sleep(0.5)
+    assert not any(line.startswith("step 1/") for line in run.lines)
+  elif when == "save":
+    run.wait_until(run.is_saving)
+  else:
+    run.wait_for({"training": "^step 6/", "evaluation": "mark: eval"}[when])
+  sent = time.monotonic()
+  run.send(signal.SIGTERM)
+  run.expect(75)
+  took = time.monotonic() - sent
+  said = run.wait_for("stopped: SIGTERM")
+  saved = states.steps(tmp_path / "run")[-1]
+  assert said == f"stopped: SIGTERM: saved step {saved} of 20"
+  if when == "evaluation":
+    assert saved == 10
+    assert not any(x.startswith("step 10 · knn") for x in run.lines)
+  again = start("run")
+  again.expect(0)
+  assert f"resuming from step {saved} of 20" in again.output
+  if when == "evaluation":
+    assert any(x.startswith("step 10 · knn") for x in again.lines)
+  states.assert_same(tmp_path / "whole", tmp_path / "run")
+  fault(f"SIGTERM during {when}",
+        f"exit 75 after {took:.1f} s, saved step {saved}; the next start "
+        f"ends with {states.digest(tmp_path / 'run')[1]} = uninterrupted run")
+
+
+def test_ctrl_c(small, tmp_path, fault):
+  small.total_steps = 2000
+  run = harness.Run(small, tmp_path / "run")
+  run.wait_for("^step 3/")
+  run.send(signal.SIGINT)
+  run.expect(75)
+  printed = run.wait_for("to continue: ").partition("to continue: ")[2]
+  saved = states.steps(tmp_path / "run")[-1]
+  # What it prints, typed into a shell.
+  words = shlex.split(printed) + ["--config.total_steps=2001"]
+  environment = {**os.environ, "PYTHONPATH": str(harness.ROOT)}
+  done = subprocess.run(
+      words, cwd=harness.ROOT, env=environment, capture_output=True, text=True,
+      timeout=harness.LIMIT)
+  assert done.returncode == 2 and "total_steps (2000 -> 2001)" in done.stderr
+  run = harness.Run(
+      None, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=tmp_path / "cold")
+  run.wait_for(f"resuming from step {saved} of 2000")
+  time.sleep(0.5)                      # It compiles; that takes seconds.
+  run.send(signal.SIGINT)
+  time.sleep(0.3)
+  sent = time.monotonic()
+  run.send(signal.SIGINT)
+  run.expect(130)
+  took = time.monotonic() - sent
+  assert took < 1 and not any(x.startswith("step ") for x in run.lines)
+  assert states.steps(tmp_path / "run")[-1] == saved
+  fault("Ctrl-C; then twice, while compiling",
+        f"exit 75, saved, and the command to continue; exit 130 after "
+        f"{took:.1f} s")
+
+
+def test_sigterm_to_one_of_two_processes(small, tmp_path, fault):
+  small.total_steps = 20
+  start = lambda name: harness.several(small, tmp_path / name)
+  for process in start("whole"):
+    process.expect(0)
+  saved = []
+  for victim in (0, 1):
+    processes = start("run")
+    processes[0].wait_for("^step ")
+    processes[victim].send(signal.SIGTERM)
+    for process in processes:
+      process.expect(75)
+      saved.append(process.wait_for("stopped: SIGTERM: saved step"))
+  assert saved[0] == saved[1] and saved[2] == saved[3] != saved[0]
+  for process in start("run"):
+    process.expect(0)
+  states.assert_same(tmp_path / "whole", tmp_path / "run")
+  fault("SIGTERM to one of two processes, each in turn",
+        "both save the same step and exit 75; the third start ends with "
+        f"{states.digest(tmp_path / 'run')[1]} = uninterrupted run")

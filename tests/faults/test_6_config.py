@@ -1,0 +1,94 @@
+"""Wrong configuration: exit 2 in seconds, at most five lines."""
+
+import concurrent.futures
+import pathlib
+
+import pytest
+
+from tests.faults import harness
+
+CASES = [
+    ("an unknown key", ["--config.batch_sise=8"], "did you mean"),
+    ("an unknown task's key", ["--config.tasks.colorize.num_patch=8"],
+     "did you mean"),
+    ("a wrong type", ["--config.batch_size=many"], "batch_size"),
+    ("nan", ["--config.optimizer.base_lr=nan"], "optimizer.base_lr is nan"),
+    ("infinity", ["--config.optimizer.base_lr=inf"], "base_lr=inf"),
+    ("a negative size", ["--config.batch_size=-8"], "batch_size=-8 must be"),
+    ("a negative image size", ["--config.model.image_size=-48"], "image_size"),
+    ("a stray positional", ["train"], "stray argument 'train'"),
+    ("a misspelt flag", ["--wrokdir=x"], "wrokdir"),
+    ("a batch that 8 devices don't divide", ["--config.batch_size=30"],
+     "--config.batch_size=28 or 32"),
+    ("a mesh that does not fit", ["--config.mesh.fsdp=3"], "8 devices"),
+    ("more patches than the grid has",
+     ["--config.tasks.colorize.num_patches=36"], "the 6x6 grid has 36"),
+    ("more 3x3 blocks than fit",
+     ["--config.tasks.relative_position.num_pairs=5"], "6x6 grid has 4"),
+    ("a patch that does not divide the image",
+     ["--config.model.image_size=50"], "50"),
+    ("an unknown data set", ["--config.data.name=cifar_ten"],
+     "no such data set"),
+    ("a missing folder", ["--config.data.name=folder:/nowhere"],
+     "does not exist"),
+    ("a missing config file", ["--config=configs/nothing.py"],
+     "configs/nothing.py"),
+    ("an unwritable work directory", ["--workdir=/proc/run"],
+     "can't be written"),
+    ("no config and no run", None, "holds no checkpoint"),
+    ("--process_id without --coordinator", ["--process_id=1"],
+     "--coordinator"),
+]
+
+
+def run(flags, workdir):
+  flags = [] if flags is None else [f"--config={harness.CONFIG}", *flags]
+  process = harness.Run(
+      None, workdir, devices=8, module="mtvit.pretrain",
+      arguments=[f"--workdir={workdir}", *flags])
+  return process, process.expect(2, limit=60)
+
+
+def test_configuration_errors(tmp_path, fault):
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    jobs = [pool.submit(run, flags, tmp_path / str(i))
+            for i, (_, flags, _) in enumerate(CASES)]
+  longest = 0
+  for (what, _, message), job in zip(CASES, jobs):
+    process, took = job.result()
+    longest = max(longest, took)
+    assert message.lower() in process.output.lower(), (what, process.output)
+    assert process.lines[0].startswith("error: "), process.output
+    assert len(process.lines) <= 5, process.output
+    assert took < 30
+  names = ", ".join(what for what, _, _ in CASES)
+  fault(f"configuration: {names}",
+        f"each exit 2 after at most {longest:.0f} s, at most five lines that "
+        "name the key and the fix")
+
+
+def test_a_changed_config(small, tmp_path, fault):
+  first = harness.Run(small, tmp_path / "run")
+  first.wait_for("^step 2/")
+  first.send(15)
+  first.expect(75)
+  small.optimizer.base_lr = 0.004
+  second = harness.Run(small, tmp_path / "run")
+  second.expect(2)
+  assert "optimizer.base_lr (0.003 -> 0.004)" in second.output
+  assert "--allow_config_change" in second.output
+  third = harness.Run(small, tmp_path / "run", "--allow_config_change")
+  third.expect(0)
+  assert "resuming from step" in third.output
+  fault("resuming with a changed config",
+        "exit 2, names the keys and both values; goes on with "
+        "`--allow_config_change`")
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help(flag, tmp_path):
+  process = harness.Run(None, tmp_path, module="mtvit.pretrain",
+                        arguments=[flag])
+  process.expect(1)                # absl's exit code for help.
+  assert "--workdir" in process.output
+  assert not list(pathlib.Path(tmp_path).iterdir())
