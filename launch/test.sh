@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need into .venv and runs them.
+# Installs what the tests need into .venv and runs them, two at a time.
 #
 #   bash launch/test.sh                       # all fast tests
 #   bash launch/test.sh tests -m slow         # the others
+#   bash launch/test.sh tests/faults          # kills, full disks, bad files
 #   bash launch/test.sh tests/tasks -k color  # any pytest arguments
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -10,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 install requirements "$ROOT/requirements.txt"
 install test_requirements "$ROOT/tests/requirements.txt"
 if [[ $# -eq 0 ]]; then
-  set -- "$ROOT/tests" -n 2 --dist worksteal -m "not slow"
+  set -- "$ROOT/tests" -m "not slow" --ignore="$ROOT/tests/faults"
 fi
 cd "$ROOT"
-exec "$VENV/bin/python" -m pytest --durations=15 "$@"
+exec "$VENV/bin/python" -m pytest -n 2 --dist worksteal --durations=15 "$@"

@@ -72,16 +72,12 @@ def is_main() -> bool:
   return jax.process_index() == 0
 
 
-def check_same(
-    values: Mapping[str, Any], what: str,
-    error: type[errors.UserError] = errors.ConfigError
-) -> None:
-  """Raises an error on all processes if one has other values than the first.
+def check_same(values: Mapping[str, Any], what: str) -> None:
+  """Raises ConfigError on all processes if one has other values than the first.
 
   Args:
-    values: of this process, JSON.
+    values: of this process, JSON; the error names the keys that differ.
     what: they are.
-    error: to raise; it names the keys.
   """
   if jax.process_count() == 1:
     return
@@ -94,7 +90,7 @@ def check_same(
   for i, other in enumerate(found):
     changed = config_lib.changes(found[0], other)
     if changed:
-      raise error(
+      raise errors.ConfigError(
           f"process {i} has another {what} than process 0: "
           + ", ".join(changed), f"start all with the same {what}")
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import re
 import shlex
 import sys
 import traceback
@@ -34,9 +35,12 @@ def run(main: Callable[[], None]) -> None:
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
-  # Orbax logs tracebacks of what `checkpoint` catches and says in a line.
-  logging.get_absl_logger().addFilter(
-      lambda record: "/orbax/" not in record.pathname)
+  # Orbax and its event loops log tracebacks, of one full disk a hundred, of
+  # what `checkpoint` catches and says in a line.
+  logging.get_absl_handler().addFilter(
+      lambda record: not re.search("/(orbax|asyncio)/", record.pathname))
+
+  sys.unraisablehook = _unraisable
 
   def guarded(argv: list[str]) -> None:
     try:
@@ -46,18 +50,26 @@ def run(main: Callable[[], None]) -> None:
       main()
     except errors.UserError as e:
       _fail(e)
+    except KeyboardInterrupt:        # Before `stop` takes over.
+      print("stopped: Ctrl-C", file=sys.stderr, flush=True)
+      os._exit(130)
     except OSError as e:
       if e.errno not in (errno.ENOSPC, errno.EDQUOT):
         raise
-      _fail(errors.UserError(
+      _fail(errors.DiskFull(
           f"{e.filename or 'a file'}: {e.strerror}",
           "make room on the disk and run the same command again"))
     except jax.errors.JaxRuntimeError as e:
-      if jax.process_count() == 1:
+      if not jax.distributed.is_initialized():
         raise
       _fail(errors.LostProcess(
           "a computation that all processes share has failed: "
           + _one_line(e)[:200], "if another process died, start all again"))
+    except Exception:
+      if not jax.distributed.is_initialized():
+        raise
+      traceback.print_exc()
+      os._exit(1)
 
   try:
     app.run(guarded, flags_parser=_parse_flags)
@@ -104,6 +116,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
     raise errors.ConfigError(f"--config: {_one_line(e)}") from e
 
 
+def _unraisable(unraisable: Any) -> None:
+  # TensorStore's threads tell a closed loop of each array of a failed save.
+  if str(unraisable.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(unraisable)
+
+
 def _one_line(error: Exception) -> str:
   """The message of an error; that of a KeyError without its quotes."""
   text = str(error.args[0] if error.args else error)
@@ -120,8 +138,8 @@ def _fail(error: errors.UserError) -> None:
   else:
     text = f"error: {error}"
   print(text, file=sys.stderr, flush=True)
-  if isinstance(error, errors.LostProcess):
-    os._exit(error.exit_code)        # Nobody is there to part from.
+  if error.alone and jax.distributed.is_initialized():
+    os._exit(error.exit_code)        # Else it waits for the others to end.
   sys.exit(error.exit_code)
 
 

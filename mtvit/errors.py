@@ -9,8 +9,15 @@ from typing import Iterable
 
 
 class UserError(Exception):
-  """An error with a clear message: what is wrong, and what to do."""
+  """An error with a clear message: what is wrong, and what to do.
+
+  Attributes:
+    exit_code: of the program.
+    alone: whether, of several processes, only one may have it; then it does
+      not wait for the others when it exits.
+  """
   exit_code = 1
+  alone = False
 
   def __init__(self, what: str, fix: str = ""):
     super().__init__(f"{what}\n  fix: {fix}" if fix else what)
@@ -29,6 +36,7 @@ class NonFiniteError(UserError):
 class DataError(UserError):
   """The data can't be read or do not suffice."""
   exit_code = 4
+  alone = True
 
 
 class CheckpointError(UserError):
@@ -38,7 +46,12 @@ class CheckpointError(UserError):
 
 class LostProcess(UserError):
   """Another process of the run died."""
-  exit_code = 1
+  alone = True
+
+
+class DiskFull(UserError):
+  """A file can't be written."""
+  alone = True
 
 
 class Preempted(UserError):

@@ -28,7 +28,10 @@ class Writer:
       return
     self._file = workdir / "metrics.jsonl"
     kept = [line for line in read(workdir) if line["step"] <= start_step]
-    self._file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    # Whole or not at all: a kill in between would lose all lines.
+    partial = self._file.with_suffix(".tmp")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    partial.replace(self._file)
     self._tensorboard = metric_writers.SummaryWriter(str(workdir))
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -104,12 +104,9 @@ def _run(
   """The run, in a work directory that it has for itself."""
   began = time.time()
   # ---- Data: two views of each image, disjoint patches of them corrupted
-  train, test = build.sources(config, stop.check, run_data.saved_names(
-      workdir, saved.meta if saved else None))
-  if saved:
-    run_data.resume(train, saved.meta)
-  else:
-    run_data.begin(workdir, train)
+  train, test = build.sources(
+      config, stop.check, run_data.saved_names(workdir, saved, raw))
+  run_data.check(workdir, train, saved, raw)
   total_steps = build.total_steps(config, train.num_examples)
   statistics = saved.meta["statistics"] if saved else build.measure(
       config, tasks, train, poll=stop.check)

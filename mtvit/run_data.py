@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 import jax
 
+from mtvit import build
+from mtvit import checkpoint
 from mtvit import distributed
 from mtvit import errors
 from mtvit import fingerprint
@@ -20,23 +22,34 @@ if TYPE_CHECKING:
 FILE = "train_files.json"
 
 
+def _goes_on(
+    saved: checkpoint.Restored | None, raw: Mapping[str, Any]
+) -> bool:
+  """Whether a run continues with the data that it had."""
+  return saved is not None and all(
+      saved.meta["config"]["data"][key] == raw["data"][key]
+      for key in ("name", "train_split"))
+
+
 def saved_names(
-    workdir: pathlib.Path, saved: Mapping[str, Any] | None
+    workdir: pathlib.Path, saved: checkpoint.Restored | None,
+    raw: Mapping[str, Any]
 ) -> list[str] | None:
   """The files that the run in `workdir` began with; None if there is no list.
 
   Args:
     workdir: of the run.
-    saved: metadata of the checkpoint to continue; None for a new run.
+    saved: the checkpoint to continue; None for a new run.
+    raw: the config, plain.
 
   Raises:
     DataError: the list is not the one that the run began with.
   """
-  if saved is None or saved["data"]["names"] is None:
+  if not _goes_on(saved, raw) or saved.meta["data"]["names"] is None:
     return None
   try:
     names = json.loads((workdir / FILE).read_bytes())
-    if fingerprint.of_json(names) == saved["data"]["names"]:
+    if fingerprint.of_json(names) == saved.meta["data"]["names"]:
       return names
     why = "has changed"
   except (OSError, ValueError) as e:
@@ -54,38 +67,38 @@ def describe(train: "datasets.Source") -> dict[str, Any]:
       "processes": jax.process_count()}
 
 
-def begin(workdir: pathlib.Path, train: "datasets.Source") -> None:
-  """Keeps the list of files of a new run.
-
-  Raises:
-    DataError: another process has other files.
-  """
-  distributed.check_same(describe(train), "training data", errors.DataError)
-  if train.names and distributed.is_main():
-    (workdir / FILE).write_text(json.dumps(train.names, indent=0))
-
-
-def resume(train: "datasets.Source", saved: Mapping[str, Any]) -> None:
-  """Checks that a run can go on with its data.
+def check(
+    workdir: pathlib.Path, train: "datasets.Source",
+    saved: checkpoint.Restored | None, raw: Mapping[str, Any]
+) -> None:
+  """Keeps the list of files of a new run; checks that an old one can go on.
 
   Args:
+    workdir: of the run.
     train: the training split, opened with `saved_names`.
-    saved: metadata of the checkpoint.
+    saved: the checkpoint to continue; None for a new run.
+    raw: the config, plain.
 
   Raises:
-    ConfigError: a stream would go on in another order.
+    ConfigError: a stream would go on in another order, or another process has
+      other files.
     DataError: the data set has another number of examples.
   """
-  here, there = describe(train), saved["data"]
+  here = describe(train)
+  distributed.check_same(here, "training data")
+  if not _goes_on(saved, raw):
+    if train.names:
+      build.save_json(workdir / FILE, train.names)
+    return
+  there = saved.meta["data"]
   if there["num_examples"] != here["num_examples"]:
     raise errors.DataError(
         f"{train.name} has {here['num_examples']} examples; the run began with "
         f"{there['num_examples']}",
         "prepare the same data set again, or use another --workdir")
-  processes = [x["processes"] for x in (there, here)]
-  if train.kind == "streamed" and processes[0] != processes[1]:
+  if train.kind == "streamed" and there["processes"] != here["processes"]:
     raise errors.ConfigError(
         f"{train.name} is streamed: the run can be continued with "
-        f"{processes[0]} process(es), not with {processes[1]}",
+        f"{there['processes']} process(es), not with {here['processes']}",
         "start as many, or prepare the data set as ArrayRecord: "
         "bash launch/prepare_tfds.sh NAME")

@@ -34,7 +34,7 @@ def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):
     np.testing.assert_array_equal(source.images[13], np.asarray(image))
   # The cache is what is read the second time.
   cached, = (tmp_path / "cache").glob("*.npz")
-  with np.load(cached) as held:
+  with np.load(cached, allow_pickle=False) as held:
     np.savez(cached, images=held["images"] // 2, labels=held["labels"])
   again = open_source(name, tmp_path=tmp_path)
   np.testing.assert_array_equal(again.images, source.images // 2)

@@ -38,6 +38,8 @@ class Run:
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "FAULTS_PICTURES": "0",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         **{key: str(value) for key, value in environment.items()}}
     if arguments is None:
       arguments = [f"--workdir={workdir}"]

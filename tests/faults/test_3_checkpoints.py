@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -191,7 +192,8 @@ def test_nothing_can_be_saved(small, tmp_path, fault):
   with small_disk(tmp_path / "disk", 2) as disk:
     run = harness.Run(small, disk / "run")
     run.expect(5)
-    assert "step 40 could not be saved" in run.output, run.output
+    run.wait_for("error: step 40 could not be saved")
+    assert len(run.lines) < 100, "of a full disk one line a save is enough"
   fault("no room for a single checkpoint", "exit 5 at the end; says so")
 
 
@@ -239,7 +241,11 @@ def test_leftovers_of_a_killed_save(tmp_path, fault):
   left = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
   shutil.copytree(tmp_path / "checkpoints" / "1", left)
   opened = checkpoint.Checkpointer(tmp_path, keep=1)
-  assert opened.newest().step == 1 and not left.exists()
+  assert opened.newest().step == 1
+  deadline = time.monotonic() + 20      # A thread removes it.
+  while left.exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
   opened.close(1)
   assert pathlib.Path(tmp_path, "checkpoints").exists()
   fault("temporary folders of a killed save", "removed at the next start")

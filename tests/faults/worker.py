@@ -3,6 +3,8 @@
 Environment variables, for one process:
   FAULTS_IDS=FILE        append a JSON line {"step", "ids"} for each batch used
   FAULTS_MARK=1          print "mark: evaluation" when one begins
+  FAULTS_PICTURES=0      draw no pictures at the end, to save seconds
+  FAULTS_DATA=3          in this step the data can't be read
   FAULTS_NAN=3-5         in these steps colour targets are not numbers
   FAULTS_AUDIT=FILE      append what Python's audit hooks say that could run
                          code of others
@@ -29,6 +31,7 @@ def audit(file):
 
 
 def watch_batches():
+  from mtvit import errors
   from mtvit import loop
   from mtvit import sharding
   place, run = sharding.global_batch, loop.Loop.run
@@ -45,6 +48,8 @@ def watch_batches():
       with open(os.environ["FAULTS_IDS"], "a") as f:
         f.write(json.dumps(
             {"step": step[0], "ids": batch["index"].tolist()}) + "\n")
+    if step[0] == int(os.environ.get("FAULTS_DATA", 0)):
+      raise errors.DataError("an image can't be read", "restore it")
     if int(first) <= step[0] <= int(last):
       answers = batch["answers"]["colorize"]
       answers["pixels"] = np.full(
@@ -71,6 +76,9 @@ if __name__ == "__main__":
   watch_batches()
   if "FAULTS_MARK" in os.environ:
     mark_evaluations()
+  if os.environ.get("FAULTS_PICTURES") == "0":
+    from mtvit.evals import monitor
+    monitor.save_report = lambda *unused: []
   if "FAULTS_AUDIT" in os.environ:
     sys.addaudithook(audit(os.environ["FAULTS_AUDIT"]))
   entry.run(pretrain.main)
