@@ -1,19 +1,17 @@
 """The parts of a run, made and checked from its configuration."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from clu import parameter_overview
 import jax
 import numpy as np
 from etils import epy
 
 from mtvit import checkpoint
 from mtvit import config as config_lib
-from mtvit import distributed
 from mtvit import errors
+from mtvit import plain
 from mtvit import tasks as tasks_lib
 from mtvit.models import pretrainer
 from mtvit.tasks import base
@@ -109,7 +107,7 @@ def check_same(
     saved: Mapping[str, Any], config: Mapping[str, Any]
 ) -> None:
   """Raises ConfigError naming the keys that differ from a checkpoint's."""
-  changed = config_lib.changes(saved, config)
+  changed = plain.changes(saved, config)
   if changed:
     raise errors.ConfigError(
         "the run in this workdir has another config: " + ", ".join(changed),
@@ -249,44 +247,13 @@ def batch_shapes(element_spec: Mapping[str, Any], rows: int) -> Any:
           (rows, *s.shape[1:]), s.dtype.as_numpy_dtype), dict(element_spec))
 
 
-def save_json(file: pathlib.Path, value: Any) -> None:
-  """Writes JSON for people to read, on the first process."""
-  if not distributed.is_main():
-    return
-  file.parent.mkdir(parents=True, exist_ok=True)
-  file.write_text(json.dumps(value, indent=2) + "\n")
+def parse(
+    raw: Mapping[str, Any] | None, workdir: pathlib.Path
+) -> tuple[Mapping[str, Any], config_lib.Config]:
+  """A run's config, plain and parsed; None takes the newest checkpoint's.
 
-
-def overview(
-    workdir: pathlib.Path, train: "datasets.Source", params: Any
-) -> str:
-  """Writes the parameter table to `parameters.txt`; one line for the log."""
-  if distributed.is_main():
-    (workdir / "parameters.txt").write_text(
-        parameter_overview.get_parameter_overview(
-            params, include_stats=False))
-  return (
-      f"{workdir}: {train.name}, {train.num_examples} images ({train.kind}), "
-      f"{len(train.classes)} classes; "
-      f"{parameter_overview.count_parameters(params):,} parameters; "
-      f"{jax.device_count()} {jax.devices()[0].platform} device(s)")
-
-
-def summary(
-    tasks: Sequence[base.Task], scores: Mapping[str, float],
-    pictures: Sequence[pathlib.Path]
-) -> str:
-  """The table that ends a run."""
-  lines = ["", f"{'task':20} {'loss':>8} {'skill':>8} {'accuracy':>9}"]
-  for task in tasks:
-    if task.trains:
-      value = lambda key, task=task: scores.get(f"{task.name}/{key}")
-      cells = [f"{'' if x is None else format(x, '.3f'):>{width}}" for x, width
-               in zip(map(value, ("loss", "skill", "accuracy")), (8, 8, 9))]
-      lines.append(" ".join([f"{task.name:20}", *cells]))
-  lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
-  for key in scores:
-    if key.startswith("knn/") and f"{key}_random_init" in scores:
-      lines.append(f"{key:20} {scores[key]:8.3f} "
-                   f"{scores[f'{key}_random_init']:12.3f}")
-  return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])
+  Raises:
+    ConfigError: it is wrong, or there is no checkpoint.
+  """
+  raw = checkpoint.saved_config(workdir) if raw is None else raw
+  return raw, config_lib.parse(raw)

@@ -87,7 +87,6 @@ class Checkpointer:
       checks.check_layout(self._manager, step, meta["leaves"])
       state = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(shapes))).state
-      checks.check_content(meta["leaves"], state)
       return Restored(step, meta, state)
 
     found = self._newest_sound(read)
@@ -102,21 +101,30 @@ class Checkpointer:
   ) -> Restored | None:
     """Reads the newest step that can be; sets the damaged ones aside."""
     for step in sorted(self._manager.all_steps(), reverse=True):
-      found, why = None, "another process can't read it"
       try:
-        found = read(step)
-      except errors.UserError:
-        raise
-      except Exception as e:        # Orbax raises whatever it stumbled upon.
-        why = " ".join(str(e).split())[:200]
-        if "PERMISSION_DENIED" in why or "RESOURCE_EXHAUSTED" in why:
-          raise errors.CheckpointError(
-              f"checkpoint {self._directory}/{step} can't be read: {why}"
-          ) from e
-      if distributed.all_agree(found is not None):
+        # Each process reads its share. What they compute together on it has to
+        # wait until all of them have it.
+        found = distributed.together(lambda step=step: self._read(step, read))
+        if found.state is not None:
+          checks.check_content(found.meta["leaves"], found.state)
         return found
-      self._set_aside(step, why)
+      except checks.DamagedError as e:
+        self._set_aside(step, str(e))
     return None
+
+  def _read(self, step: int, read: Callable[[int], Restored]) -> Restored:
+    """Calls `read`; what it raises says whether the step is damaged."""
+    try:
+      return read(step)
+    except errors.UserError:
+      raise
+    except Exception as e:          # Orbax raises whatever it stumbled upon.
+      why = " ".join(str(e).split())[:200]
+      if "PERMISSION_DENIED" in why or "RESOURCE_EXHAUSTED" in why:
+        raise errors.CheckpointError(
+            f"checkpoint {self._directory}/{step} can't be read: {why}",
+            "check permissions, memory and disk, and try again") from e
+      raise checks.DamagedError(why) from e
 
   def _set_aside(self, step: int, why: str) -> None:
     logging.warning(
@@ -205,6 +213,8 @@ def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
       for step in sorted(manager.all_steps(), reverse=True):
         try:
           return checks.read_meta(manager, directory, step)["config"]
+        except checks.DamagedError:
+          continue
         except errors.UserError:
           raise
         except Exception:      # Damaged; whoever continues the run will say so.
@@ -242,9 +252,10 @@ def load(workdir: str) -> Restored:
                   lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
                   wanted)))).state
       checks.check_content(meta["leaves"], state)
-    except errors.UserError:
-      raise
     except Exception as e:          # Orbax raises whatever it stumbled upon.
+      if isinstance(e, errors.UserError) and not isinstance(
+          e, checks.DamagedError):
+        raise
       raise errors.CheckpointError(
           f"checkpoint {directory}/{step} is damaged: "
           f"{' '.join(str(e).split())[:200]}",

@@ -20,7 +20,7 @@ FORMAT_VERSION = 3
 META_BYTES = 2**26        # A larger meta file is not ours.
 
 
-class DamagedError(Exception):
+class DamagedError(errors.CheckpointError):
   """A step can't be used; the message says why."""
 
 
@@ -65,7 +65,9 @@ def check_fits(leaves: dict[str, Any], shapes: Any) -> None:
   words = lambda leaf: "missing" if leaf is None else "{1}{0}".format(*leaf)
   wrong = [
       f"{name} is {words(saved.get(name))} there and {words(here.get(name))} "
-      "here" for name in sorted(saved.keys() | here.keys())
+      "here" for name in sorted(
+          saved.keys() | here.keys(),
+          key=lambda name: (not name.startswith("params/"), name))
       if saved.get(name) != here.get(name)]
   if wrong:
     more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""

@@ -6,14 +6,12 @@ one is an error before anything is built.
 """
 
 import dataclasses
-import json
 import math
 import typing
 from typing import Any, Mapping
 
-import ml_collections
-
 from mtvit import errors
+from mtvit import plain
 from mtvit.models import vit
 
 Pair = tuple[float, float]
@@ -251,7 +249,7 @@ def parse(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  return _parse(Config, to_plain(config), "")
+  return _parse(Config, plain.to_plain(config), "")
 
 
 def _parse(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -296,29 +294,3 @@ def check_type(value: Any, type_: Any, where: str) -> Any:
   if type_ is float and math.isnan(value):
     raise errors.ConfigError(f"{where} is nan")
   return value
-
-
-def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A config as dicts, lists and JSON values."""
-  if isinstance(config, ml_collections.ConfigDict):
-    config = config.to_dict()
-  return json.loads(json.dumps(config))
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """"key (old -> new)" for every key in which two plain configs differ."""
-  old, new = flatten(old), flatten(new)
-  return [f"{key} ({old.get(key)} -> {new.get(key)})"
-          for key in sorted(old.keys() | new.keys())
-          if old.get(key) != new.get(key)]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Nested keys joined by dots: {"a": {"b": 1}} -> {"a.b": 1}."""
-  flat = {}
-  for key, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= flatten(value, f"{prefix}{key}.")
-    else:
-      flat[prefix + key] = value
-  return flat

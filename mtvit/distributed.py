@@ -8,15 +8,17 @@ process gets the same command but for its number:
 """
 
 import json
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping, TypeVar
 
 from absl import flags
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from mtvit import config as config_lib
 from mtvit import errors
+from mtvit import plain
+
+T = TypeVar("T")
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "HOST:PORT of process 0 when there are several "
@@ -72,6 +74,42 @@ def is_main() -> bool:
   return jax.process_index() == 0
 
 
+def gather(value: Any) -> list[Any]:
+  """The JSON values of all processes, by process; all of them must ask."""
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(len(text)))
+  row = np.zeros(int(sizes.max()), np.uint8)
+  row[:len(text)] = text
+  rows = multihost_utils.process_allgather(row)
+  return [json.loads(bytes(r[:n])) for r, n in zip(rows, sizes)]
+
+
+def together(work: Callable[[], T]) -> T:
+  """What `work` returns; if it fails on one process, it fails on all.
+
+  Args:
+    work: done by each process alone. It waits for no other.
+
+  Raises:
+    UserError: that of this process, or of the first that has one.
+  """
+  if jax.process_count() == 1:
+    return work()
+  result, failed = None, None
+  try:
+    result = work()
+  except errors.UserError as e:
+    failed = e
+  for i, other in enumerate(
+      gather([type(failed).__name__, str(failed)] if failed else None)):
+    if other and not failed:
+      failed = errors.by_name(other[0])(f"process {i}: {other[1]}")
+  if failed:
+    failed.alone = False
+    raise failed
+  return result
+
+
 def check_same(values: Mapping[str, Any], what: str) -> None:
   """Raises ConfigError on all processes if one has other values than the first.
 
@@ -81,23 +119,13 @@ def check_same(values: Mapping[str, Any], what: str) -> None:
   """
   if jax.process_count() == 1:
     return
-  text = np.frombuffer(json.dumps(values).encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(len(text)))
-  row = np.zeros(int(sizes.max()), np.uint8)
-  row[:len(text)] = text
-  rows = multihost_utils.process_allgather(row)
-  found = [json.loads(bytes(r[:n])) for r, n in zip(rows, sizes)]
+  found = gather(values)
   for i, other in enumerate(found):
-    changed = config_lib.changes(found[0], other)
+    changed = plain.changes(found[0], other)
     if changed:
       raise errors.ConfigError(
           f"process {i} has another {what} than process 0: "
           + ", ".join(changed), f"start all with the same {what}")
-
-
-def all_agree(value: bool) -> bool:
-  """Whether `value` is true on every process; all of them must ask."""
-  return bool(np.all(multihost_utils.process_allgather(np.bool_(value))))
 
 
 def wait_for_all(name: str) -> None:

@@ -1,6 +1,5 @@
 """Starting a program: flags, clear errors, exit codes (see `errors`)."""
 
-import errno
 import os
 import pathlib
 import re
@@ -16,8 +15,8 @@ import jax
 import ml_collections
 from ml_collections import config_flags
 
-from mtvit import config as config_lib
 from mtvit import errors
+from mtvit import plain
 
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show the traceback of an error.")
@@ -39,42 +38,38 @@ def run(main: Callable[[], None]) -> None:
   # what `checkpoint` catches and says in a line.
   logging.get_absl_handler().addFilter(
       lambda record: not re.search("/(orbax|asyncio)/", record.pathname))
-
   sys.unraisablehook = _unraisable
+  try:
+    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+  except errors.UserError as e:
+    _fail(e)
 
-  def guarded(argv: list[str]) -> None:
-    try:
-      if len(argv) > 1:
-        raise errors.ConfigError(
-            f"stray argument {argv[1]!r}", "flags start with --")
-      main()
-    except errors.UserError as e:
-      _fail(e)
-    except KeyboardInterrupt:        # Before `stop` takes over.
-      print("stopped: Ctrl-C", file=sys.stderr, flush=True)
-      os._exit(130)
-    except OSError as e:
-      if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-        raise
+
+def _guarded(main: Callable[[], None], argv: list[str]) -> None:
+  """Calls `main`; an error becomes its message and exit code."""
+  try:
+    if len(argv) > 1:
+      raise errors.ConfigError(
+          f"stray argument {argv[1]!r}", "flags start with --")
+    main()
+  except errors.UserError as e:
+    _fail(e)
+  except KeyboardInterrupt:          # Before `stop` takes over.
+    print("stopped: Ctrl-C", file=sys.stderr, flush=True)
+    os._exit(130)
+  except Exception as e:
+    if isinstance(e, OSError) and e.errno in errors.DISK_FULL:
       _fail(errors.DiskFull(
           f"{e.filename or 'a file'}: {e.strerror}",
           "make room on the disk and run the same command again"))
-    except jax.errors.JaxRuntimeError as e:
-      if not jax.distributed.is_initialized():
-        raise
+    if not jax.distributed.is_initialized():
+      raise
+    if re.search("Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", str(e)):
       _fail(errors.LostProcess(
           "a computation that all processes share has failed: "
           + _one_line(e)[:200], "if another process died, start all again"))
-    except Exception:
-      if not jax.distributed.is_initialized():
-        raise
-      traceback.print_exc()
-      os._exit(1)
-
-  try:
-    app.run(guarded, flags_parser=_parse_flags)
-  except errors.UserError as e:
-    _fail(e)
+    traceback.print_exc()
+    os._exit(1)
 
 
 def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
@@ -86,19 +81,38 @@ def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
   value = holder.value
   if value is None:
     raise errors.ConfigError(
-        "--config is missing", "--config=configs/quickstart.py")
+        "--config is missing", "--config=configs/quickstart.py, or the "
+        "--workdir of a run to continue")
   if not isinstance(value, ml_collections.ConfigDict):
     try:
       value.to_dict()      # A file that did not load raises why on any use.
     except Exception as e:
       raise errors.ConfigError(f"--config: {_one_line(e)}") from e
-  return config_lib.to_plain(value)
+  return plain.to_plain(value)
 
 
-def default_workdir(holder: flags.FlagHolder) -> str:
-  """runs/<config name> for the file of a --config flag."""
-  file = config_flags.get_config_filename(flags.FLAGS[holder.name])
-  return f"runs/{pathlib.Path(file.partition(':')[0]).stem}"
+def run_flags(
+    config: flags.FlagHolder, workdir: str | None
+) -> tuple[dict[str, Any] | None, pathlib.Path]:
+  """What a run is started with.
+
+  Args:
+    config: the --config flag; its default is None.
+    workdir: of the --workdir flag; None for runs/<config name>.
+
+  Returns:
+    The config as plain values, or None if the work directory is to tell; and
+    the work directory.
+
+  Raises:
+    ConfigError: neither is given, or the config file can't be read.
+  """
+  if not config.value and workdir:
+    return None, pathlib.Path(workdir)
+  values = config_values(config)
+  file = config_flags.get_config_filename(flags.FLAGS[config.name])
+  return values, pathlib.Path(
+      workdir or f"runs/{pathlib.Path(file.partition(':')[0]).stem}")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

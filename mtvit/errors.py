@@ -5,7 +5,11 @@
 """
 
 import difflib
+import errno
 from typing import Iterable
+
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)      # Of an OSError.
 
 
 class UserError(Exception):
@@ -57,6 +61,14 @@ class DiskFull(UserError):
 class Preempted(UserError):
   """The run was asked to stop; it has saved and can be continued."""
   exit_code = 75
+
+
+def by_name(name: str) -> type[UserError]:
+  """The class of that name among `UserError` and what derives from it."""
+  found = [UserError]
+  for kind in found:
+    found += kind.__subclasses__()
+  return next((kind for kind in found if kind.__name__ == name), UserError)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -27,8 +27,7 @@ class Loop:
 
   Attributes:
     step_fn: (state, batch) -> (state, metrics), donating the state.
-    evaluate: state -> scalars, called every `evaluate_every` steps.
-    evaluate_every: 0 for never.
+    evaluate: state -> scalars, called every `config.knn.every_steps`.
     diagnose: (state, global batch) -> scalars, called every
       `config.diagnose_every` steps.
     checkpointer: where states go.
@@ -43,7 +42,6 @@ class Loop:
   """
   step_fn: Callable[[Any, Any], tuple[Any, Mapping[str, jax.Array]]]
   evaluate: Callable[[Any], dict[str, float]]
-  evaluate_every: int
   diagnose: Callable[[Any, Any], dict[str, float]]
   checkpointer: checkpoint.Checkpointer
   meta: dict[str, Any]
@@ -113,7 +111,8 @@ class Loop:
 
   def _evaluate(self, step: int, state: Any) -> bool:
     """Evaluates if it is time to; False if a signal cut it short."""
-    if not self.evaluate_every or step % self.evaluate_every:
+    every = self.config.knn.every_steps
+    if not every or step % every:
       return True
     scalars = self.evaluate(state)
     if self.stop:
@@ -149,7 +148,7 @@ class Loop:
     per_step = seconds / len(pending)
     nonfinite.check(
         step - len(steps) + 1, steps, indices, self.config.max_skipped_steps,
-        self.workdir)
+        self.writer.nonfinite)
     scalars = metrics_lib.mean(steps)
     scalars["train/images_per_second"] = self.config.batch_size / per_step
     scalars["train/data_wait"] = waited / seconds

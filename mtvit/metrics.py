@@ -4,65 +4,51 @@ import json
 import pathlib
 import sys
 import time
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from absl import logging
 from etils import epy
 import numpy as np
 
 from mtvit import distributed
+from mtvit import workdir as workdir_lib
 
 with epy.lazy_imports():
   from clu import metric_writers
   import tensorflow as tf
 
+METRICS = "metrics.jsonl"
 
-class Writer:
-  """Writes scalars to `metrics.jsonl` and TensorBoard, on the first host."""
 
-  def __init__(self, workdir: pathlib.Path, start_step: int):
-    """Drops the lines after `start_step`, which will be written again."""
-    self._active = distributed.is_main()
+class JsonLines:
+  """A file with a JSON line for a step, written by the first process."""
+
+  def __init__(
+      self, file: pathlib.Path, keep: Callable[[Mapping[str, Any]], bool]
+  ):
+    """Drops the lines that `keep` does not want; they will come again."""
+    self._file = file
     self._torn = False
-    if not self._active:
-      return
-    self._file = workdir / "metrics.jsonl"
-    kept = [line for line in read(workdir) if line["step"] <= start_step]
-    # Whole or not at all: a kill in between would lose all lines.
-    partial = self._file.with_suffix(".tmp")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    partial.replace(self._file)
-    self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+    if distributed.is_main() and file.exists():
+      workdir_lib.write_text(file, "".join(
+          json.dumps(line) + "\n" for line in read(file) if keep(line)))
 
-  def write(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes one report."""
-    if not self._active:
+  def append(self, line: Mapping[str, Any]) -> None:
+    """Adds a line; on a full disk it warns, and training goes on."""
+    if not distributed.is_main():
       return
-    line = json.dumps({"step": step} | dict(scalars)) + "\n"
     try:
       with open(self._file, "a") as f:
-        f.write("\n" * self._torn + line)
+        f.write("\n" * self._torn + json.dumps(line) + "\n")
       self._torn = False
-    except OSError as e:         # A full disk; the next line may be there.
-      logging.warning("step %d is missing in %s: %s", step, self._file,
-                      e.strerror)
+    except OSError as e:
+      logging.warning(
+          "%s lacks step %d: %s", self._file, line["step"], e.strerror)
       self._torn = True
-    try:
-      self._tensorboard.write_scalars(step, scalars)
-    except tf.errors.OpError as e:
-      logging.warning("TensorBoard lacks step %d: %s", step, e.message)
-
-  def close(self) -> None:
-    if self._active:
-      try:
-        self._tensorboard.close()
-      except tf.errors.OpError as e:
-        logging.warning("TensorBoard lacks the last steps: %s", e.message)
 
 
-def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The lines of a run's metrics.jsonl; torn ones are left out."""
-  file = workdir / "metrics.jsonl"
+def read(file: pathlib.Path) -> list[dict[str, Any]]:
+  """The lines of a file of JSON lines; torn ones are left out."""
   lines = []
   if file.exists():
     for line in filter(None, file.read_text().splitlines()):
@@ -73,9 +59,54 @@ def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
   return lines
 
 
+class Writer:
+  """Writes scalars to `metrics.jsonl` and TensorBoard, on the first process.
+
+  Attributes:
+    nonfinite: where skipped steps go.
+  """
+
+  def __init__(self, workdir: pathlib.Path, start_step: int, evaluated: bool):
+    """Drops the lines that will be written again.
+
+    Args:
+      workdir: of the run.
+      start_step: from which the run goes on.
+      evaluated: False if the evaluation of that step is still to be made.
+    """
+    def keep(line):
+      again = any(key.endswith("_random_init") for key in line) or (
+          not evaluated and line["step"] == start_step
+          and any(key.startswith("knn/") for key in line))
+      return line["step"] <= start_step and not again
+
+    self._lines = JsonLines(workdir / METRICS, keep)
+    self.nonfinite = JsonLines(
+        workdir / "nonfinite.jsonl", lambda line: line["step"] <= start_step)
+    self._tensorboard = (
+        metric_writers.SummaryWriter(str(workdir)) if distributed.is_main()
+        else None)
+
+  def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes one report."""
+    self._lines.append({"step": step} | dict(scalars))
+    if self._tensorboard:
+      try:
+        self._tensorboard.write_scalars(step, scalars)
+      except tf.errors.OpError as e:
+        logging.warning("TensorBoard lacks step %d: %s", step, e.message)
+
+  def close(self) -> None:
+    if self._tensorboard:
+      try:
+        self._tensorboard.close()
+      except tf.errors.OpError as e:
+        logging.warning("TensorBoard lacks the last steps: %s", e.message)
+
+
 def last_report(workdir: pathlib.Path) -> dict[str, float]:
   """The last training report of a run's metrics.jsonl, or nothing."""
-  for line in reversed(read(workdir)):
+  for line in reversed(read(workdir / METRICS)):
     if "train/loss" in line:
       return {key: value for key, value in line.items() if key != "step"}
   return {}

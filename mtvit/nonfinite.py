@@ -4,32 +4,30 @@ The step itself changes nothing then (`train_step`); this says so, and ends a
 run in which it happens again and again.
 """
 
-import json
-import pathlib
 from typing import Any, Mapping, Sequence
 
 from absl import logging
 from jax.experimental import multihost_utils
 import numpy as np
 
-from mtvit import distributed
 from mtvit import errors
+from mtvit import metrics as metrics_lib
 
 SHOWN = 8           # Example ids in a message; the file has all.
 
 
 def check(
     first_step: int, steps: Sequence[Mapping[str, Any]],
-    indices: Sequence[Any], limit: int, workdir: pathlib.Path
+    indices: Sequence[Any], limit: int, lines: metrics_lib.JsonLines
 ) -> None:
-  """Warns of skipped steps and writes them to `nonfinite.jsonl`.
+  """Warns of skipped steps and writes them down.
 
   Args:
     first_step: number of the first of the steps.
     steps: their metrics, in numpy; the same on every process.
     indices: their global batches' example ids, int32 [b].
     limit: so many in a row are let pass.
-    workdir: of the run.
+    lines: where to.
 
   Raises:
     NonFiniteError: there were more in a row; names step, tasks and examples.
@@ -46,11 +44,8 @@ def check(
     what = (f"step {step}: {', '.join(tasks)} not finite on examples "
             + ", ".join(map(str, examples[:SHOWN])))
     if len(examples) > SHOWN:
-      what += f" … ({len(examples)}, in {workdir}/nonfinite.jsonl)"
-    if distributed.is_main():
-      with open(workdir / "nonfinite.jsonl", "a") as f:
-        f.write(json.dumps(
-            {"step": step, "tasks": tasks, "examples": examples}) + "\n")
+      what += f" … ({len(examples)}, in nonfinite.jsonl)"
+    lines.append({"step": step, "tasks": tasks, "examples": examples})
     if in_a_row > limit:
       raise errors.NonFiniteError(
           f"{what}; {in_a_row} steps in a row",

@@ -7,7 +7,6 @@ Running the same command again continues from the last checkpoint; for that
 --workdir is enough.
 """
 
-import importlib.metadata
 import pathlib
 import time
 from typing import Any, Mapping
@@ -26,6 +25,7 @@ from mtvit import errors
 from mtvit import loop
 from mtvit import metrics
 from mtvit import optimizer
+from mtvit import results
 from mtvit import run_data
 from mtvit import sharding
 from mtvit import stop as stop_lib
@@ -51,14 +51,9 @@ _ALLOW_CHANGE = flags.DEFINE_bool(
 def main() -> None:
   """The command line."""
   distributed.initialize()
-  raw = entry.config_values(_CONFIG) if _CONFIG.value else None
-  if raw is None and not _WORKDIR.value:
-    raise errors.ConfigError(
-        "--config is missing", "--config=configs/quickstart.py, or the "
-        "--workdir of a run to continue")
-  workdir = _WORKDIR.value or entry.default_workdir(_CONFIG)
-  pretrain(
-      raw, pathlib.Path(workdir), allow_config_change=_ALLOW_CHANGE.value)
+  raw, workdir = distributed.together(
+      lambda: entry.run_flags(_CONFIG, _WORKDIR.value))
+  pretrain(raw, workdir, allow_config_change=_ALLOW_CHANGE.value)
 
 
 def pretrain(
@@ -79,8 +74,7 @@ def pretrain(
     UserError: see `errors` for the kinds.
   """
   # ---- Configuration: all that can be wrong is found before data is touched
-  raw = checkpoint.saved_config(workdir) if raw is None else raw
-  config = config_lib.parse(raw)
+  raw, config = distributed.together(lambda: build.parse(raw, workdir))
   distributed.check_same(raw, "config")
   tasks = build.tasks(config)
   mesh = sharding.create_mesh(config.mesh)
@@ -104,16 +98,19 @@ def _run(
   """The run, in a work directory that it has for itself."""
   began = time.time()
   # ---- Data: two views of each image, disjoint patches of them corrupted
-  train, test = build.sources(
-      config, stop.check, run_data.saved_names(workdir, saved, raw))
-  run_data.check(workdir, train, saved, raw)
+  train, test = run_data.open_sources(
+      config, raw, workdir, saved, stop.check)
   total_steps = build.total_steps(config, train.num_examples)
-  statistics = saved.meta["statistics"] if saved else build.measure(
-      config, tasks, train, poll=stop.check)
+  if saved and saved.step > total_steps:
+    raise errors.ConfigError(
+        f"{workdir} is at step {saved.step}, after the {total_steps} of the "
+        "config", "more steps, or another --workdir")
+  statistics = saved.meta["statistics"] if run_data.goes_on(
+      saved, raw) else build.measure(config, tasks, train, poll=stop.check)
   tasks = tasks_lib.with_statistics(tasks, statistics)
-  make_batches = lambda start: pipeline.Batches(
-      train, build.pipeline_spec(config, tasks), start, total_steps)
-  batches = make_batches(saved.step if saved else 0)
+  batches = pipeline.Batches(
+      train, build.pipeline_spec(config, tasks), saved.step if saved else 0,
+      total_steps)
 
   # ---- Model: one ViT, and one head for each task
   model = pretrainer.Pretrainer(config.model, tasks)
@@ -125,37 +122,33 @@ def _run(
       total_steps, config.batch_size, [t.name for t in tasks if t.trains])
   shapes = train_state.shapes(init, mesh)
   if saved:
-    restored = checkpointer.restore(shapes)
-    if restored.step != saved.step:              # That one was damaged.
-      batches = make_batches(restored.step)
-    start, state = restored.step, restored.state
+    start, meta, state = checkpointer.restore(shapes)
+    evaluated = meta["evaluated"]
     progress.note(f"{workdir}: resuming from step {start} of {total_steps}")
   else:
-    restored, start = None, 0
+    start, evaluated = 0, True
     state = train_state.create(init, config.seed, mesh)
     if config.init_from:
       state = state.started_from(checkpoint.transfer(
           state.params, checkpoint.load(config.init_from).state))
-    build.save_json(workdir / "config.json", raw)
-    progress.note(build.overview(workdir, train, state.params))
+    progress.note(results.overview(workdir, train, state.params))
+  results.save_json(workdir / "config.json", raw)
 
   # ---- Training: one forward pass, all losses, one update
-  writer = metrics.Writer(workdir, start)
+  writer = metrics.Writer(workdir, start, evaluated)
   knn = monitor.Knn(config, model, mesh, train, test, stop.poll)
   state = loop.Loop(
       step_fn=train_step.create(
           objective, tx, optimizer.schedule(
               config.optimizer, config.batch_size, total_steps),
           total_steps, shapes, mesh),
-      evaluate=knn.during, evaluate_every=config.knn.every_steps,
-      diagnose=gradients.create(objective, mesh),
+      evaluate=knn.during, diagnose=gradients.create(objective, mesh),
       checkpointer=checkpointer, writer=writer, progress=progress,
       meta={"config": raw, "statistics": statistics,
             "data": run_data.describe(train)},
       config=config, mesh=mesh, workdir=workdir, total_steps=total_steps,
       stop=stop,
-  ).run(state, start, restored is None or restored.meta["evaluated"],
-        batches.as_numpy_iterator())
+  ).run(state, start, evaluated, batches.since(start))
   checkpointer.close(total_steps)
 
   # ---- Report: kNN beside the random-init encoder's, pictures, result.json
@@ -170,13 +163,9 @@ def _run(
   writer.close()
   pictures = monitor.save_report(
       workdir, model, state.params, build.sample(config, tasks, train), mesh)
-  progress.note(build.summary(tasks, report | scores, pictures))
-  result = report | scores | {
-      "steps": total_steps, "seconds": time.time() - began,
-      "versions": {name: importlib.metadata.version(name) for name in (
-          "jax", "flax", "optax", "orbax-checkpoint")}}
-  build.save_json(workdir / "result.json", result)
-  return result
+  progress.note(results.summary(tasks, report | scores, pictures))
+  return results.save_result(
+      workdir, report | scores, total_steps, time.time() - began)
 
 
 if __name__ == "__main__":

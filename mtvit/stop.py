@@ -46,7 +46,6 @@ class Stop:
     self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))
     self._watchdog_seconds = watchdog_seconds
     self._received = ""          # By this process.
-    self._interrupts = 0
     self._agreed = None          # The flags of all processes, on its way.
 
   def __enter__(self) -> "Stop":
@@ -123,9 +122,8 @@ class Stop:
   def _note(self, number: int) -> None:
     if number not in SIGNALS:
       return
-    self._interrupts += number == signal.SIGINT
-    if self._interrupts > 1:
-      print("stopped: second Ctrl-C", file=sys.stderr, flush=True)
+    if self._received and number == signal.SIGINT:
+      print("stopped at once: Ctrl-C", file=sys.stderr, flush=True)
       os._exit(130)
     if not self._received:
       self._received = signal.Signals(number).name

@@ -6,6 +6,7 @@ import pytest
 from configs import quickstart
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit import plain
 
 
 def changed(key, value):
@@ -53,10 +54,10 @@ def test_a_missing_key_is_named():
 
 def test_a_config_is_the_same_after_json():
   config = quickstart.get_config()
-  plain = config_lib.to_plain(config)
-  assert config_lib.parse(plain) == config_lib.parse(config)
+  values = plain.to_plain(config)
+  assert config_lib.parse(values) == config_lib.parse(config)
   assert isinstance(config, ml_collections.ConfigDict)
-  assert config_lib.flatten(plain)["tasks.colorize.target"] == "pixel"
+  assert plain.flatten(values)["tasks.colorize.target"] == "pixel"
 
 
 def test_an_int_may_be_a_float():

@@ -18,16 +18,17 @@ def test_mean_of_steps():
 
 
 def test_resuming_drops_later_lines_and_survives_a_torn_one(tmp_path):
-  writer = metrics.Writer(tmp_path, 0)
+  writer = metrics.Writer(tmp_path, 0, True)
   for step in (1, 2, 3):
     writer.write(step, {"x": float(step)})
   writer.close()
   with open(tmp_path / "metrics.jsonl", "a") as f:
     f.write('{"step": 4, "x"')
-  writer = metrics.Writer(tmp_path, 2)
+  writer = metrics.Writer(tmp_path, 2, True)
   writer.write(3, {"x": 30.0})
   writer.close()
-  assert [(line["step"], line["x"]) for line in metrics.read(tmp_path)] == [
+  assert [(line["step"], line["x"]) for line in metrics.read(
+      tmp_path / "metrics.jsonl")] == [
       (1, 1.0), (2, 2.0), (3, 30.0)]
 
 

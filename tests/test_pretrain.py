@@ -14,10 +14,10 @@ import pytest
 from configs import cifar10
 from configs import imagenet
 from configs import quickstart
-from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import loop
 from mtvit import metrics
+from mtvit import plain
 from mtvit import pretrain
 from mtvit import train_step
 from tests import states
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def train(config, workdir, **kwargs):
-  return pretrain.pretrain(config_lib.to_plain(config), workdir, **kwargs)
+  return pretrain.pretrain(plain.to_plain(config), workdir, **kwargs)
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
               "knn/accuracy_random_init"):
     assert np.isfinite(saved[key]), key
   assert saved["knn/accuracy"] == saved["knn/ct"]
-  lines = metrics.read(tmp_path / "run")
+  lines = metrics.read(tmp_path / "run/metrics.jsonl")
   assert [x["step"] for x in lines if "train/loss" in x] == [1, 2, 3, 4]
   assert [x["step"] for x in lines if "knn/accuracy" in x] == [2, 4]
   assert json.loads((tmp_path / "run" / "config.json").read_text()
-                    ) == config_lib.to_plain(tiny)
+                    ) == plain.to_plain(tiny)
   for name in ("curves", "colorize", "relative_position"):
     assert (tmp_path / "run" / "report" / f"{name}.png").stat().st_size > 5000
   assert list((tmp_path / "run").glob("events.out.tfevents*"))
@@ -95,7 +95,7 @@ def test_stopping_and_starting_again_changes_nothing(
   numbers = [
       [{k: v for k, v in line.items() if k not in (
           "train/images_per_second", "train/data_wait")}
-       for line in metrics.read(tmp_path / name)]
+       for line in metrics.read(tmp_path / name / "metrics.jsonl")]
       for name in ("whole", "halves")]
   assert numbers[0] == numbers[1]
 
@@ -112,7 +112,7 @@ def test_a_run_of_all_tasks_leaves_pictures_and_diagnostics(
     assert result[f"{name}/weight"] > 0, name
     assert (tmp_path / "run" / "report" / f"{name}.png").exists(), name
   assert (tmp_path / "run" / "report" / "gradients.png").exists()
-  lines = metrics.read(tmp_path / "run")
+  lines = metrics.read(tmp_path / "run/metrics.jsonl")
   looked = [x for x in lines if "gradients/all/cosine/jigsaw/colorize" in x]
   assert [x["step"] for x in looked] == [2, 4]
   _, state = states.leaves(tmp_path / "run")
@@ -238,8 +238,8 @@ def test_too_few_images_are_a_data_error(tiny, tmp_path):
 def command(tiny, workdir, *flags):
   overrides = [
       f"--config.{key}={value}"
-      for key, value in config_lib.flatten(config_lib.to_plain(tiny)).items()
-      if value != config_lib.flatten(config_lib.to_plain(
+      for key, value in plain.flatten(plain.to_plain(tiny)).items()
+      if value != plain.flatten(plain.to_plain(
           quickstart.get_config()))[key]]
   return [sys.executable, "-m", "mtvit.pretrain",
           "--config=configs/quickstart.py", f"--workdir={workdir}",

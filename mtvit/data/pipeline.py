@@ -153,27 +153,26 @@ class Batches:
   ):
     """See `train_batches`."""
     self._source, self._spec = source, spec
-    self._steps = start_step, num_steps
+    self._start, self._stop = start_step, num_steps
     self._known = len(source.bad)
     self._first = train_batches(source, spec, start_step, num_steps)
     self.element_spec = self._first.element_spec
 
   def __iter__(self) -> Iterator[dict[str, Any]]:
-    return replacing.elements(self._source, self._make, self._ids)
+    return self.since(self._start)
 
-  def as_numpy_iterator(self) -> Iterator[dict[str, Any]]:
-    """The batches; DataError if too many examples are bad."""
-    return iter(self)
+  def since(self, step: int) -> Iterator[dict[str, Any]]:
+    """The batches from a step on; DataError if too many examples are bad."""
+    return replacing.elements(
+        self._source, lambda done: self._make(step + done),
+        lambda done: example_ids(
+            self._spec, tf.constant(step + done, tf.int64),
+            self._source.num_examples))
 
-  def _make(self, done: int) -> tf.data.Dataset:
-    if done == 0 and self._known == len(self._source.bad):
+  def _make(self, step: int) -> tf.data.Dataset:
+    if step == self._start and self._known == len(self._source.bad):
       return self._first        # Tracing takes seconds.
-    start, stop = self._steps
-    return train_batches(self._source, self._spec, start + done, stop)
-
-  def _ids(self, done: int) -> Any:
-    step = tf.constant(self._steps[0] + done, tf.int64)
-    return example_ids(self._spec, step, self._source.num_examples)
+    return train_batches(self._source, self._spec, step, self._stop)
 
 
 def _ids(source: datasets.Source, spec: Spec, step: Any) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Weighted k-nearest-neighbour classification (Wu et al. 2018, 1805.01978)."""
 
 import functools
+from typing import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,8 @@ def _vote(queries, train, labels, *, k, temperature, num_classes):
 
 def accuracy(
     train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
-    test_labels: np.ndarray, *, k: int, temperature: float
+    test_labels: np.ndarray, *, k: int, temperature: float,
+    should_stop: Callable[[], bool] = lambda: False
 ) -> float:
   """Share of test rows that their neighbours' vote classifies right.
 
@@ -30,6 +32,7 @@ def accuracy(
     test_labels: int [m].
     k: neighbours, at most n are used.
     temperature: a neighbour votes with exp(cosine / temperature).
+    should_stop: asked before each 500 test rows; True ends early.
   """
   normalise = lambda x: x / np.maximum(
       np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
@@ -38,6 +41,8 @@ def accuracy(
   labels = jnp.asarray(train_labels)
   correct, rows = 0, 500
   for start in range(0, len(test), rows):
+    if should_stop():
+      break
     votes = _vote(
         test[start:start + rows], train, labels, k=min(k, len(train)),
         temperature=temperature, num_classes=num_classes)

@@ -83,8 +83,11 @@ class Knn:
     scores = {
         f"knn/{name}": knn.accuracy(
             train[name], train_labels, test[name], test_labels,
-            k=self._config.knn.k, temperature=self._config.knn.temperature)
+            k=self._config.knn.k, temperature=self._config.knn.temperature,
+            should_stop=self._should_stop)
         for name in train}
+    if self._should_stop():
+      return {}
     return {
         "knn/accuracy": scores[f"knn/{self._config.knn.readout}"]} | scores
 
@@ -111,7 +114,7 @@ def save_report(
           {"params": params}, train_step.model_inputs(batch))
   if not distributed.is_main():
     return []
-  lines = metrics_lib.read(workdir)
+  lines = metrics_lib.read(workdir / metrics_lib.METRICS)
   pictures.save_curves(lines, folder / "curves.png")
   files = [folder / "curves.png"]
   files += pictures.save_gradients(lines, folder / "gradients.png")

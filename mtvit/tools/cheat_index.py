@@ -16,6 +16,7 @@ from absl import flags
 from mtvit import build
 from mtvit import entry
 from mtvit import errors
+from mtvit import results
 from mtvit.evals import cheat
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
@@ -42,7 +43,7 @@ def main() -> None:
         f"{workdir}: no position task trained in this run",
         "train relative_position or jigsaw")
   print(cheat.table(rows))
-  build.save_json(workdir / "report" / "cheat_index.json", rows)
+  results.save_json(workdir / "report" / "cheat_index.json", rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import threading
 import time
 
 from configs import quickstart
-from mtvit import config as config_lib
+from mtvit import plain
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "configs/quickstart.py:strategy=report"
@@ -21,9 +21,9 @@ LIMIT = 240          # Seconds after which a process has hung.
 
 def overrides(config):
   """The flags that make CONFIG this config."""
-  base = config_lib.flatten(config_lib.to_plain(
+  base = plain.flatten(plain.to_plain(
       quickstart.get_config("strategy=report")))
-  mine = config_lib.flatten(config_lib.to_plain(config))
+  mine = plain.flatten(plain.to_plain(config))
   as_flag = lambda x: tuple(x) if isinstance(x, list) else x
   return [f"--config.{key}={as_flag(value)}" for key, value in mine.items()
           if value != base[key]]

@@ -182,7 +182,7 @@ def test_full_disk(small, tmp_path, fault):
     again.wait_for(f"resuming from step {saved[-1]} of 4000")
     again.kill()
     # A torn line is left out; those after it are not lost.
-    assert metrics.read(disk / "run")[-1]["step"] > failed
+    assert metrics.read(disk / "run/metrics.jsonl")[-1]["step"] > failed
   fault("the disk fills up during a save",
         f"warning, training goes on; step {failed} is missing, the older "
         f"checkpoint is intact, step {saved[-1]} is saved once there is room")

@@ -20,7 +20,7 @@ def test_bad_steps_are_skipped(small, tmp_path, fault):
          (tmp_path / "run" / "nonfinite.jsonl").read_text().splitlines()]
   assert bad == [{"step": s, "tasks": ["colorize"],
                   "examples": sorted(set(ids[s]))} for s in (3, 4, 5)]
-  lines = metrics.read(tmp_path / "run")
+  lines = metrics.read(tmp_path / "run/metrics.jsonl")
   assert [x["train/skipped"] for x in lines if "train/skipped" in x] == [
       0, 0, 1, 2, 3, 3, 3, 3]
   assert "step 4: colorize not finite on examples " in run.output

@@ -92,7 +92,7 @@ def test_files_that_go_bad(folder, small, tmp_path, fault):
   for s, ids in whole.items():
     want = [victim + 1 if i == victim else i for i in ids]
     assert seen[s] in ((want,) if s >= step else (want, ids)), s
-  lines = metrics.read(tmp_path / "run")
+  lines = metrics.read(tmp_path / "run/metrics.jsonl")
   share = {x["step"]: x["data/replaced"] for x in lines
            if "data/replaced" in x}
   assert share[step] == pytest.approx(1 / 8) and share[1] == 0

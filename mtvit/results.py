@@ -1,0 +1,70 @@
+"""What a run says of itself: its parameters, its table, its JSON files."""
+
+import importlib.metadata
+import json
+import pathlib
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from clu import parameter_overview
+import jax
+
+from mtvit import distributed
+from mtvit import workdir as workdir_lib
+from mtvit.tasks import base
+
+if TYPE_CHECKING:
+  from mtvit.data import datasets
+
+
+def save_json(file: pathlib.Path, value: Any) -> None:
+  """Writes JSON for people to read, on the first process."""
+  if distributed.is_main():
+    workdir_lib.write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def save_result(
+    workdir: pathlib.Path, scores: Mapping[str, float], steps: int,
+    seconds: float
+) -> dict[str, Any]:
+  """Writes and returns what `result.json` holds."""
+  result = dict(scores) | {
+      "steps": steps, "seconds": seconds,
+      "versions": {name: importlib.metadata.version(name) for name in (
+          "jax", "flax", "optax", "orbax-checkpoint")}}
+  save_json(workdir / "result.json", result)
+  return result
+
+
+def overview(
+    workdir: pathlib.Path, train: "datasets.Source", params: Any
+) -> str:
+  """Writes the parameter table to `parameters.txt`; one line for the log."""
+  if distributed.is_main():
+    (workdir / "parameters.txt").write_text(
+        parameter_overview.get_parameter_overview(
+            params, include_stats=False))
+  return (
+      f"{workdir}: {train.name}, {train.num_examples} images ({train.kind}), "
+      f"{len(train.classes)} classes; "
+      f"{parameter_overview.count_parameters(params):,} parameters; "
+      f"{jax.device_count()} {jax.devices()[0].platform} device(s)")
+
+
+def summary(
+    tasks: Sequence[base.Task], scores: Mapping[str, float],
+    pictures: Sequence[pathlib.Path]
+) -> str:
+  """The table that ends a run."""
+  lines = ["", f"{'task':20} {'loss':>8} {'skill':>8} {'accuracy':>9}"]
+  for task in tasks:
+    if task.trains:
+      value = lambda key, task=task: scores.get(f"{task.name}/{key}")
+      cells = [f"{'' if x is None else format(x, '.3f'):>{width}}" for x, width
+               in zip(map(value, ("loss", "skill", "accuracy")), (8, 8, 9))]
+      lines.append(" ".join([f"{task.name:20}", *cells]))
+  lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
+  for key in scores:
+    if key.startswith("knn/") and f"{key}_random_init" in scores:
+      lines.append(f"{key:20} {scores[key]:8.3f} "
+                   f"{scores[f'{key}_random_init']:12.3f}")
+  return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])
