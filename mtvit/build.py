@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from etils import epy
 
-from mtvit import checkpoint
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit import loading
 from mtvit import plain
 from mtvit import tasks as tasks_lib
 from mtvit.models import pretrainer
@@ -114,15 +114,32 @@ def check_same(
         "another --workdir, or --allow_config_change")
 
 
-def total_steps(config: config_lib.Config, num_examples: int) -> int:
-  """Steps of the run; refuses a batch larger than the data set."""
+def total_steps(
+    config: config_lib.Config, num_examples: int, done: int = 0
+) -> int:
+  """Steps of the run.
+
+  Args:
+    config: of the run.
+    num_examples: of the training split.
+    done: steps that the run has made.
+
+  Raises:
+    ConfigError: it has made more than there are to be.
+    DataError: the batch is larger than the data set.
+  """
   if config.batch_size > num_examples:
     raise errors.DataError(
         f"{num_examples} training images are fewer than "
         f"batch_size={config.batch_size}",
         f"--config.batch_size={max(2, num_examples // 2 * 2)} or more images")
-  return config.total_steps or max(
+  steps = config.total_steps or max(
       1, round(config.total_epochs * num_examples / config.batch_size))
+  if done > steps:
+    raise errors.ConfigError(
+        f"the run is at step {done}, and the config has {steps} steps",
+        "more steps, or another --workdir")
+  return steps
 
 
 def pipeline_spec(
@@ -225,7 +242,7 @@ def trained(workdir: pathlib.Path) -> Trained:
   Raises:
     CheckpointError: there is none.
   """
-  loaded = checkpoint.load(str(workdir))
+  loaded = loading.load(str(workdir))
   config = config_lib.parse(loaded.meta["config"])
   created = tasks_lib.with_statistics(
       tasks(config), loaded.meta["statistics"])
@@ -255,5 +272,5 @@ def parse(
   Raises:
     ConfigError: it is wrong, or there is no checkpoint.
   """
-  raw = checkpoint.saved_config(workdir) if raw is None else raw
+  raw = loading.saved_config(workdir) if raw is None else raw
   return raw, config_lib.parse(raw)

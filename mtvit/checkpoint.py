@@ -11,19 +11,14 @@ import pathlib
 from typing import Any, Callable, NamedTuple
 
 from absl import logging
-import jax
-import numpy as np
+from etils import epath
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mtvit import checkpoint_checks as checks
 from mtvit import distributed
 from mtvit import errors
-from mtvit import sharding
 from mtvit import train_state
-
-_READ_ONLY = ocp.CheckpointManagerOptions(
-    read_only=True, create=False, save_interval_steps=0)
 
 
 class Restored(NamedTuple):
@@ -53,12 +48,12 @@ class Checkpointer:
   def _open(self) -> None:
     # Removes what a killed or failed save has left.
     self._manager = ocp.CheckpointManager(
-        self._directory, item_handlers={
-            "state": ocp.StandardCheckpointHandler(),
-            "meta": ocp.JsonCheckpointHandler()},
-        options=ocp.CheckpointManagerOptions(
+        self._directory, options=ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(self._keep),
             cleanup_tmp_directories=True))
+
+  def _folder(self, step: int) -> epath.Path:
+    return epath.Path(self._directory) / str(step)
 
   def newest(self) -> Restored | None:
     """The newest step with sound metadata, without its state; None if new.
@@ -66,8 +61,8 @@ class Checkpointer:
     Raises:
       CheckpointError: it is of another format, or all steps were damaged.
     """
-    found = self._newest_sound(lambda step: Restored(
-        step, checks.read_meta(self._manager, self._directory, step)))
+    found = self._newest_sound(
+        lambda step: Restored(step, checks.read_meta(self._folder(step))))
     if found is None and self._aside.is_dir():
       raise errors.CheckpointError(
           f"no sound checkpoint is left in {self._directory}; the damaged ones "
@@ -82,11 +77,13 @@ class Checkpointer:
       CheckpointError: the state is another one, or all steps were damaged.
     """
     def read(step):
-      meta = checks.read_meta(self._manager, self._directory, step)
+      meta = checks.read_meta(self._folder(step))
       checks.check_fits(meta["leaves"], shapes)
-      checks.check_layout(self._manager, step, meta["leaves"])
-      state = self._manager.restore(step, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(shapes))).state
+      checks.check_layout(self._folder(step), meta["leaves"])
+      # The handler reads this process's share; the manager would wait for the
+      # others, who may fail in theirs.
+      state = ocp.StandardCheckpointHandler().restore(
+          self._folder(step) / "state", args=ocp.args.StandardRestore(shapes))
       return Restored(step, meta, state)
 
     found = self._newest_sound(read)
@@ -199,113 +196,3 @@ class Checkpointer:
           f"step {last} could not be saved in {self._directory}; the newest "
           f"checkpoint is {newest}",
           "make room on the disk and run the same command again")
-
-
-def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
-  """The config of a run, as its newest sound checkpoint has it.
-
-  Raises:
-    ConfigError: there is none.
-  """
-  directory = workdir.absolute() / "checkpoints"
-  if directory.is_dir():
-    with ocp.CheckpointManager(directory, options=_READ_ONLY) as manager:
-      for step in sorted(manager.all_steps(), reverse=True):
-        try:
-          return checks.read_meta(manager, directory, step)["config"]
-        except checks.DamagedError:
-          continue
-        except errors.UserError:
-          raise
-        except Exception:      # Damaged; whoever continues the run will say so.
-          continue
-  raise errors.ConfigError(
-      f"--config is missing, and {directory} holds no checkpoint",
-      "--config=configs/quickstart.py")
-
-
-def load(workdir: str) -> Restored:
-  """The parameters of a run's newest checkpoint, whatever devices wrote it.
-
-  Raises:
-    CheckpointError: there is none, or the newest is damaged.
-  """
-  directory = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
-  if not directory.is_dir():
-    raise errors.CheckpointError(
-        f"{directory} does not exist", "give the --workdir of a run")
-  handlers = {"state": ocp.PyTreeCheckpointHandler(),
-              "meta": ocp.JsonCheckpointHandler()}
-  with ocp.CheckpointManager(
-      directory, item_handlers=handlers,
-      options=_READ_ONLY) as manager:
-    step = manager.latest_step()
-    if step is None:
-      raise errors.CheckpointError(f"no checkpoint in {directory}")
-    try:
-      meta = checks.read_meta(manager, directory, step)
-      checks.check_layout(manager, step, meta["leaves"])
-      wanted = _parameters(meta["leaves"])
-      state = manager.restore(step, args=ocp.args.Composite(
-          state=ocp.args.PyTreeRestore(
-              wanted, partial_restore=True, restore_args=jax.tree.map(
-                  lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
-                  wanted)))).state
-      checks.check_content(meta["leaves"], state)
-    except Exception as e:          # Orbax raises whatever it stumbled upon.
-      if isinstance(e, errors.UserError) and not isinstance(
-          e, checks.DamagedError):
-        raise
-      raise errors.CheckpointError(
-          f"checkpoint {directory}/{step} is damaged: "
-          f"{' '.join(str(e).split())[:200]}",
-          "resume that run to set it aside, or remove that step") from e
-  return Restored(step, meta, state["params"])
-
-
-def _parameters(leaves: dict[str, Any]) -> dict[str, Any]:
-  """The tree of the parameters' shapes."""
-  tree: dict[str, Any] = {}
-  for name, (shape, dtype, _) in leaves.items():
-    *folders, last = name.split("/")
-    if folders and folders[0] == "params":
-      place = tree
-      for folder in folders:
-        place = place.setdefault(folder, {})
-      place[last] = jax.ShapeDtypeStruct(shape, dtype)
-  return tree
-
-
-def transfer(params: Any, loaded: dict[str, Any]) -> Any:
-  """Replaces parameters by loaded ones of the same path.
-
-  Heads and tokens that the other run lacks stay as they are.
-
-  Args:
-    params: of this run, sharded.
-    loaded: of another run.
-
-  Raises:
-    CheckpointError: a parameter has another shape, or none has the same path.
-  """
-  found = dict(jax.tree_util.tree_leaves_with_path(loaded))
-  missing = []
-
-  def pick(path, leaf):
-    new = found.get(path)
-    name = sharding.path_name(path)
-    if new is None:
-      missing.append(name)
-      return leaf
-    if new.shape != leaf.shape:
-      raise errors.CheckpointError(
-          f"init_from: {name} is {new.shape} there and {leaf.shape} here",
-          "use the same model section")
-    return jax.device_put(new, leaf.sharding)
-
-  result = jax.tree_util.tree_map_with_path(pick, params)
-  if len(missing) == len(jax.tree.leaves(params)):
-    raise errors.CheckpointError("init_from: no parameter has the same name")
-  if missing:
-    logging.warning("init_from: fresh parameters: %s", ", ".join(missing))
-  return result

@@ -6,9 +6,9 @@ dtype and fingerprint of every array of the state.
 
 import math
 import os
-import pathlib
 from typing import Any
 
+from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
@@ -39,19 +39,19 @@ def _describe(state: Any) -> dict[str, list[Any]]:
           for path, x in jax.tree_util.tree_leaves_with_path(state)}
 
 
-def read_meta(
-    manager: ocp.CheckpointManager, directory: pathlib.Path, step: int
-) -> dict[str, Any]:
-  """The verified JSON of a step; raises DamagedError or CheckpointError."""
-  if (directory / str(step) / "meta" / "metadata").stat().st_size > META_BYTES:
+def read_meta(folder: epath.Path) -> dict[str, Any]:
+  """The verified JSON of a step; raises DamagedError or CheckpointError.
+
+  Like all here it waits for no other process, as Orbax's manager would.
+  """
+  if (folder / "meta" / "metadata").stat().length > META_BYTES:
     raise DamagedError(f"its metadata have more than {META_BYTES} bytes")
-  meta = manager.restore(
-      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+  meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
   version = meta.get("format_version")
   sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
   if version != FORMAT_VERSION and (sound or version in (1, 2)):
     raise errors.CheckpointError(
-        f"checkpoint {directory}/{step} has format {version}; this is for "
+        f"checkpoint {folder} has format {version}; this is for "
         f"{FORMAT_VERSION}", "use the mtvit that wrote it, or another workdir")
   if not sound:
     raise DamagedError("its metadata have changed")
@@ -76,15 +76,13 @@ def check_fits(leaves: dict[str, Any], shapes: Any) -> None:
         "use the config that it was written with, or another --workdir")
 
 
-def check_layout(
-    manager: ocp.CheckpointManager, step: int, leaves: dict[str, Any]
-) -> None:
+def check_layout(folder: epath.Path, leaves: dict[str, Any]) -> None:
   """Raises DamagedError unless the files hold what `leaves` says.
 
   Only headers are read, so nothing is allocated for a size that a damaged or
   malicious file claims.
   """
-  stored = manager.item_metadata(step).state
+  stored = ocp.PyTreeCheckpointHandler().metadata(folder / "state")
   found = {
       sharding.path_name(path): x for path, x in
       jax.tree_util.tree_leaves_with_path(
@@ -104,7 +102,7 @@ def check_layout(
   memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   if total > jax.process_count() * memory:
     raise errors.CheckpointError(
-        f"checkpoint {step} claims {total / 2**30:,.0f} GiB of arrays; this "
+        f"checkpoint {folder} claims {total / 2**30:,.0f} GiB of arrays; this "
         f"machine has {memory / 2**30:,.0f} GiB", "use a machine that holds it")
 
 

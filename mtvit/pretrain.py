@@ -22,6 +22,7 @@ from mtvit import config as config_lib
 from mtvit import distributed
 from mtvit import entry
 from mtvit import errors
+from mtvit import loading
 from mtvit import loop
 from mtvit import metrics
 from mtvit import optimizer
@@ -100,11 +101,8 @@ def _run(
   # ---- Data: two views of each image, disjoint patches of them corrupted
   train, test = run_data.open_sources(
       config, raw, workdir, saved, stop.check)
-  total_steps = build.total_steps(config, train.num_examples)
-  if saved and saved.step > total_steps:
-    raise errors.ConfigError(
-        f"{workdir} is at step {saved.step}, after the {total_steps} of the "
-        "config", "more steps, or another --workdir")
+  total_steps = build.total_steps(
+      config, train.num_examples, saved.step if saved else 0)
   statistics = saved.meta["statistics"] if run_data.goes_on(
       saved, raw) else build.measure(config, tasks, train, poll=stop.check)
   tasks = tasks_lib.with_statistics(tasks, statistics)
@@ -129,8 +127,8 @@ def _run(
     start, evaluated = 0, True
     state = train_state.create(init, config.seed, mesh)
     if config.init_from:
-      state = state.started_from(checkpoint.transfer(
-          state.params, checkpoint.load(config.init_from).state))
+      state = state.started_from(loading.transfer(
+          state.params, loading.load(config.init_from).state))
     progress.note(results.overview(workdir, train, state.params))
   results.save_json(workdir / "config.json", raw)
 

@@ -1,6 +1,7 @@
 """What a run writes down."""
 
 import numpy as np
+import pytest
 
 from mtvit import metrics
 
@@ -38,3 +39,32 @@ def test_plain_lines_off_a_terminal(capsys):
   assert capsys.readouterr().out == (
       "step 10/100 · ETA 00:00:45 · 128 images/s · data wait 25.0% · "
       "colorize 0.125\n")
+
+
+@pytest.mark.parametrize("evaluated, kept", [(True, [2, 2]), (False, [2])])
+def test_what_will_be_written_again_is_dropped(evaluated, kept, tmp_path):
+  writer = metrics.Writer(tmp_path, 0, True)
+  writer.write(2, {"train/loss": 1.0})
+  writer.write(2, {"knn/accuracy": 0.5})
+  writer.write(2, {"knn/accuracy": 0.6, "knn/accuracy_random_init": 0.4})
+  writer.nonfinite.append({"step": 1})
+  writer.nonfinite.append({"step": 3})
+  writer.close()
+  metrics.Writer(tmp_path, 2, evaluated).close()
+  lines = metrics.read(tmp_path / "metrics.jsonl")
+  assert [x["step"] for x in lines] == kept
+  assert not any("knn/accuracy_random_init" in x for x in lines)
+  assert metrics.read(tmp_path / "nonfinite.jsonl") == [{"step": 1}]
+
+
+def test_a_line_after_a_torn_one_is_not_lost(tmp_path):
+  lines = metrics.JsonLines(tmp_path / "x.jsonl", lambda line: True)
+  lines.append({"step": 1})
+  file = tmp_path / "x.jsonl"
+  file.unlink()
+  file.mkdir()                     # It can't be written to.
+  lines.append({"step": 2})
+  file.rmdir()
+  file.write_text('{"step": 1}\n{"st')
+  lines.append({"step": 3})
+  assert metrics.read(file) == [{"step": 1}, {"step": 3}]

@@ -10,8 +10,8 @@ from tests import states
 from tests.faults import harness
 
 
-def stop(run, when):
-  """Sends SIGTERM when a run is there; returns the seconds until its end."""
+def reach(run, when):
+  """Waits until a run is there."""
   if when == "compile":
     run.wait_for("parameters; ")
     time.sleep(0.5)
@@ -20,6 +20,11 @@ def stop(run, when):
     run.wait_until(run.is_saving)
   else:
     run.wait_for({"training": "^step 6/", "evaluation": "mark: eval"}[when])
+
+
+def stop(run, when):
+  """Sends SIGTERM when a run is there; returns the seconds until its end."""
+  reach(run, when)
   sent = time.monotonic()
   run.send(signal.SIGTERM)
   run.expect(75)
@@ -89,21 +94,39 @@ def test_ctrl_c(small, tmp_path, fault):
 
 
 def test_sigterm_to_one_of_two_processes(small, tmp_path, fault):
+  small.knn.every_steps = 10
+  small.knn.num_train = small.knn.num_test = 16
   small.total_steps = 12
-  start = lambda name: harness.several(small, tmp_path / name)
+  start = lambda name, **env: harness.several(
+      small, tmp_path / name, FAULTS_MARK=1, **env)
   for process in start("whole"):
     process.expect(0)
-  processes = start("run")
-  processes[0].wait_for("^step ")
-  processes[1].send(signal.SIGTERM)
-  saved = set()
-  for process in processes:
-    process.expect(75)
-    saved.add(process.wait_for("stopped: SIGTERM: saved step"))
-  assert len(saved) == 1
-  for process in start("run"):
-    process.expect(0)
-  states.assert_same(tmp_path / "whole", tmp_path / "run")
-  fault("SIGTERM to one of two processes",
-        "both save the same step and exit 75; the next start ends with "
-        f"{states.digest(tmp_path / 'run')[1]} = uninterrupted run")
+  _, digest = states.digest(tmp_path / "whole")
+  for victim, when in enumerate(("compile", "training", "evaluation", "save")):
+    cold = dict(JAX_COMPILATION_CACHE_DIR=tmp_path / "cold") if (
+        when == "compile") else {}
+    processes = start(when, **cold)
+    reach(processes[0], when)
+    processes[victim % 2].send(signal.SIGTERM)
+    saved = set()
+    for process in processes:
+      process.expect(75)
+      saved.add(process.wait_for("stopped: SIGTERM: saved step"))
+    assert len(saved) == 1, "they saved different steps"
+    for process in start(when):
+      process.expect(0)
+    states.assert_same(tmp_path / "whole", tmp_path / when)
+  fault("SIGTERM to one of two processes during compile, training, evaluation "
+        "and save",
+        f"both save the same step and exit 75; the next start ends with "
+        f"{digest} = uninterrupted run")
+
+
+def test_ctrl_c_after_sigterm(small, tmp_path):
+  run = harness.Run(
+      small, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=tmp_path / "cold")
+  reach(run, "compile")
+  run.send(signal.SIGTERM)
+  run.wait_for("SIGTERM: will save and stop; Ctrl-C to stop at once")
+  run.send(signal.SIGINT)
+  assert run.expect(130) and "stopped at once" in run.output

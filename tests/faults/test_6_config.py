@@ -80,6 +80,10 @@ def test_a_changed_config(small, tmp_path, fault):
   third = harness.Run(small, tmp_path / "run", "--allow_config_change")
   third.expect(0)
   assert "resuming from step" in third.output
+  small.total_steps = 10
+  fourth = harness.Run(small, tmp_path / "run", "--allow_config_change")
+  fourth.expect(2)
+  assert "the run is at step 40, and the config has 10 steps" in fourth.output
   fault("resuming with a changed config",
         "exit 2, names the keys and both values; goes on with "
         "`--allow_config_change`")

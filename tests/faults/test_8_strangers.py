@@ -8,6 +8,7 @@ import pytest
 from mtvit import checkpoint
 from mtvit import errors
 from mtvit import fingerprint
+from mtvit import loading
 from tests.faults import harness
 from tests.faults import test_3_checkpoints as checkpoints
 
@@ -23,11 +24,15 @@ def test_restoring_runs_no_code(small, tmp_path, fault):
       None, tmp_path / "run", FAULTS_AUDIT=tmp_path / "audit")
   again.expect(0)
   assert "resuming from step" in again.output
-  log = tmp_path / "audit"
-  seen = [line for line in log.read_text().splitlines()
-          # Python's own platform.processor().
-          if "['uname', '-p']" not in line] if log.exists() else []
-  assert not seen, seen
+  heard = lambda name: [
+      line for line in (tmp_path / name).read_text().splitlines()
+      if "['uname', '-p']" not in line]   # Python's own platform.processor().
+  assert heard("audit") == ["listening"]
+  probe = harness.Run(None, tmp_path / "run", FAULTS_PROBE=1,
+                      FAULTS_AUDIT=tmp_path / "probe")
+  probe.wait_for("resuming from step")
+  probe.kill()
+  assert len(heard("probe")) == 2 and "['true']" in heard("probe")[1]
   fault("a run continued from its work directory alone",
         "reads the JSON config in the checkpoint; no pickle, no code from "
         "files, no subprocess (Python audit hooks)")
@@ -55,11 +60,11 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path, fault):
 
   sealed(tmp_path / "grown", grow)
   with pytest.raises(errors.CheckpointError, match="params/encoder is .64"):
-    checkpoint.load(str(tmp_path / "grown"))
+    loading.load(str(tmp_path / "grown"))
   # Somebody's metadata of metadata: 64 MB and more are not read.
   sealed(tmp_path / "long", lambda meta: meta.update(config="x" * 2**26))
   with pytest.raises(errors.CheckpointError, match="more than 67108864 bytes"):
-    checkpoint.load(str(tmp_path / "long"))
+    loading.load(str(tmp_path / "long"))
   fault("a checkpoint that claims an array of 1.2 PB, or has 64 MB of JSON",
         "exit 5 before memory is taken for it")
 
@@ -67,7 +72,7 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path, fault):
 def test_other_formats_are_refused(tmp_path, fault):
   state = sealed(tmp_path, lambda meta: meta.update(format_version=4))
   opened = checkpoint.Checkpointer(tmp_path, keep=1)
-  for read in (opened.newest, lambda: checkpoint.load(str(tmp_path)),
+  for read in (opened.newest, lambda: loading.load(str(tmp_path)),
                lambda: opened.restore(checkpoints.shapes_of(state))):
     with pytest.raises(errors.CheckpointError, match="has format 4; this is"):
       read()
@@ -77,10 +82,10 @@ def test_other_formats_are_refused(tmp_path, fault):
 
 def test_loading_finds_damage(tmp_path):
   state = sealed(tmp_path, lambda meta: None)
-  loaded = checkpoint.load(str(tmp_path))
+  loaded = loading.load(str(tmp_path))
   assert checkpoints.bits(loaded.state) == checkpoints.bits(
       jax.device_get(state["params"]))
   sealed(tmp_path / "b", lambda meta: meta["leaves"]["params/head"].__setitem__(
       2, 12345))
   with pytest.raises(errors.CheckpointError, match="content of params/head"):
-    checkpoint.load(str(tmp_path / "b"))
+    loading.load(str(tmp_path / "b"))

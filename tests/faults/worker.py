@@ -8,10 +8,12 @@ Environment variables, for one process:
   FAULTS_NAN=3-5         in these steps colour targets are not numbers
   FAULTS_AUDIT=FILE      append what Python's audit hooks say that could run
                          code of others
+  FAULTS_PROBE=1         do one such thing, to see that it is heard
 """
 
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -22,6 +24,9 @@ SUSPICIOUS = (
 
 
 def audit(file):
+  with open(file, "a") as f:
+    f.write("listening\n")
+
   def hook(event, arguments):
     if event in SUSPICIOUS or (
         event in ("exec", "compile") and "checkpoints" in str(arguments)):
@@ -81,4 +86,6 @@ if __name__ == "__main__":
     monitor.save_report = lambda *unused: []
   if "FAULTS_AUDIT" in os.environ:
     sys.addaudithook(audit(os.environ["FAULTS_AUDIT"]))
+    if "FAULTS_PROBE" in os.environ:   # It must hear this.
+      subprocess.run(["true"], check=True)
   entry.run(pretrain.main)

@@ -1,0 +1,122 @@
+"""What is read of a run's checkpoints outside that run: config, parameters."""
+
+import pathlib
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mtvit import checkpoint
+from mtvit import checkpoint_checks as checks
+from mtvit import errors
+from mtvit import sharding
+
+
+def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The config of a run, as its newest sound checkpoint has it.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  directory = workdir.absolute() / "checkpoints"
+  for step in reversed(_steps(directory)):
+    try:
+      return checks.read_meta(epath.Path(directory) / str(step))["config"]
+    except Exception as e:     # Damaged; whoever continues the run will say so.
+      if isinstance(e, errors.UserError) and not isinstance(
+          e, checks.DamagedError):
+        raise
+  raise errors.ConfigError(
+      f"--config is missing, and {directory} holds no checkpoint",
+      "--config=configs/quickstart.py")
+
+
+def load(workdir: str) -> checkpoint.Restored:
+  """The parameters of a run's newest checkpoint, whatever devices wrote it.
+
+  Raises:
+    CheckpointError: there is none, or the newest is damaged.
+  """
+  directory = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
+  if not directory.is_dir():
+    raise errors.CheckpointError(
+        f"{directory} does not exist", "give the --workdir of a run")
+  steps = _steps(directory)
+  if not steps:
+    raise errors.CheckpointError(f"no checkpoint in {directory}")
+  folder = epath.Path(directory) / str(steps[-1])
+  try:
+    meta = checks.read_meta(folder)
+    checks.check_layout(folder, meta["leaves"])
+    wanted = _parameters(meta["leaves"])
+    state = ocp.PyTreeCheckpointHandler().restore(
+        folder / "state", args=ocp.args.PyTreeRestore(
+            wanted, partial_restore=True, restore_args=jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)))
+    checks.check_content(meta["leaves"], state)
+  except Exception as e:            # Orbax raises whatever it stumbled upon.
+    if isinstance(e, errors.UserError) and not isinstance(
+        e, checks.DamagedError):
+      raise
+    raise errors.CheckpointError(
+        f"checkpoint {folder} is damaged: {' '.join(str(e).split())[:200]}",
+        "resume that run to set it aside, or remove that step") from e
+  return checkpoint.Restored(steps[-1], meta, state["params"])
+
+
+def _steps(directory: pathlib.Path) -> list[int]:
+  """The complete checkpoints in a folder, ascending."""
+  if not directory.is_dir():
+    return []
+  return sorted(int(d.name) for d in directory.iterdir() if d.name.isdecimal())
+
+
+def _parameters(leaves: dict[str, Any]) -> dict[str, Any]:
+  """The tree of the parameters' shapes."""
+  tree: dict[str, Any] = {}
+  for name, (shape, dtype, _) in leaves.items():
+    *folders, last = name.split("/")
+    if folders and folders[0] == "params":
+      place = tree
+      for folder in folders:
+        place = place.setdefault(folder, {})
+      place[last] = jax.ShapeDtypeStruct(shape, dtype)
+  return tree
+
+
+def transfer(params: Any, loaded: dict[str, Any]) -> Any:
+  """Replaces parameters by loaded ones of the same path.
+
+  Heads and tokens that the other run lacks stay as they are.
+
+  Args:
+    params: of this run, sharded.
+    loaded: of another run.
+
+  Raises:
+    CheckpointError: a parameter has another shape, or none has the same path.
+  """
+  found = dict(jax.tree_util.tree_leaves_with_path(loaded))
+  missing = []
+
+  def pick(path, leaf):
+    new = found.get(path)
+    name = sharding.path_name(path)
+    if new is None:
+      missing.append(name)
+      return leaf
+    if new.shape != leaf.shape:
+      raise errors.CheckpointError(
+          f"init_from: {name} is {new.shape} there and {leaf.shape} here",
+          "use the same model section")
+    return jax.device_put(new, leaf.sharding)
+
+  result = jax.tree_util.tree_map_with_path(pick, params)
+  if len(missing) == len(jax.tree.leaves(params)):
+    raise errors.CheckpointError("init_from: no parameter has the same name")
+  if missing:
+    logging.warning("init_from: fresh parameters: %s", ", ".join(missing))
+  return result
