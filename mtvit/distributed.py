@@ -91,7 +91,7 @@ def together(work: Callable[[], T]) -> T:
     work: done by each process alone. It waits for no other.
 
   Raises:
-    UserError: that of this process, or of the first that has one.
+    UserError: that of the first process that has one, on all of them.
   """
   if jax.process_count() == 1:
     return work()
@@ -102,11 +102,11 @@ def together(work: Callable[[], T]) -> T:
     failed = e
   for i, other in enumerate(
       gather([type(failed).__name__, str(failed)] if failed else None)):
-    if other and not failed:
-      failed = errors.by_name(other[0])(f"process {i}: {other[1]}")
-  if failed:
-    failed.alone = False
-    raise failed
+    if other:
+      error = failed if i == jax.process_index() else (
+          errors.by_name(other[0])(f"process {i}: {other[1]}"))
+      error.alone = False
+      raise error
   return result
 
 
