@@ -10,55 +10,80 @@ from tests import states
 from tests.faults import harness
 
 
+PHASES = ("compile", "training", "evaluation", "save")
+
+
 def reach(run, when):
   """Waits until a run is there."""
   if when == "compile":
-    run.wait_for("parameters; ")
+    run.wait_for("parameters; |resuming from")
     time.sleep(0.5)
-    assert not any(line.startswith("step 1/") for line in run.lines)
+    assert not any(line.startswith("step ") for line in run.lines)
   elif when == "save":
     run.wait_until(run.is_saving)
   else:
     run.wait_for({"training": "^step 6/", "evaluation": "mark: eval"}[when])
 
 
-def stop(run, when):
-  """Sends SIGTERM when a run is there; returns the seconds until its end."""
-  reach(run, when)
-  sent = time.monotonic()
-  run.send(signal.SIGTERM)
-  run.expect(75)
-  return time.monotonic() - sent
+def stop_in_every_phase(start, cold):
+  """Stops one run in each phase in turn, and starts it again.
+
+  Args:
+    start: environment -> the processes of the run.
+    cold: an empty cache, which makes compiling long enough to hit.
+
+  Yields:
+    The phase, the seconds from the signal to the end, the step that was saved,
+    and the first process.
+  """
+  for turn, when in enumerate(PHASES):
+    processes = start(**(
+        {"JAX_COMPILATION_CACHE_DIR": cold} if when == "compile" else {}))
+    reach(processes[0], when)
+    sent = time.monotonic()
+    processes[turn % len(processes)].send(signal.SIGTERM)
+    said = set()
+    for process in processes:
+      process.expect(75)
+      said.add(process.wait_for("stopped: SIGTERM: saved step"))
+    assert len(said) == 1, f"they saved different steps: {said}"
+    saved = states.steps(processes[0].workdir)[-1]
+    assert said.pop() == f"stopped: SIGTERM: saved step {saved} of 20"
+    yield when, time.monotonic() - sent, saved, processes[0]
+
+
+def evaluating(config):
+  """20 steps, evaluated at the tenth."""
+  config.knn.every_steps = 10
+  config.knn.num_train = config.knn.num_test = 16
+  config.total_steps = 20
+  return config
 
 
 def test_sigterm(small, tmp_path, fault):
-  small.knn.every_steps = 10
-  small.knn.num_train = small.knn.num_test = 16
-  small.total_steps = 20
   start = lambda name, **env: harness.Run(
-      small, tmp_path / name, FAULTS_MARK=1, **env)
+      evaluating(small), tmp_path / name, FAULTS_MARK=1, **env)
   start("whole").expect(0)
   _, digest = states.digest(tmp_path / "whole")
-  for when in ("compile", "training", "evaluation", "save"):
-    # An empty cache makes compiling long enough to hit.
-    cold = dict(JAX_COMPILATION_CACHE_DIR=tmp_path / "cold") if (
-        when == "compile") else {}
-    run = start(when, **cold)
-    took = stop(run, when)
-    saved = states.steps(tmp_path / when)[-1]
-    run.wait_for(f"stopped: SIGTERM: saved step {saved} of 20")
-    again = start(when)
-    again.expect(0)
-    assert f"resuming from step {saved} of 20" in again.output
-    evaluated = [any(x.startswith("step 10 · knn") for x in r.lines)
-                 for r in (run, again)]
-    assert sum(evaluated) == 1, "the evaluation of step 10 was lost, or twice"
-    if when == "evaluation":
-      assert saved == 10 and evaluated == [False, True]
-    states.assert_same(tmp_path / "whole", tmp_path / when)
+  runs, last = [], 0
+  for when, took, saved, run in stop_in_every_phase(
+      lambda **env: [start("run", **env)], tmp_path / "cold"):
+    assert saved == 10 if when == "evaluation" else saved > last
+    assert not last or f"resuming from step {last} of 20" in run.output
+    runs.append(run)
+    last = saved
     fault(f"SIGTERM during {when}",
-          f"exit 75 after {took:.1f} s, saved step {saved}; the next start "
-          f"ends with {digest} = uninterrupted run")
+          f"exit 75 after {took:.1f} s, saved step {saved}")
+  runs.append(start("run"))
+  runs[-1].expect(0)
+  states.assert_same(tmp_path / "whole", tmp_path / "run")
+  evaluated = [any(x.startswith("step 10 · knn") for x in r.lines)
+               for r in runs]
+  assert evaluated == [False, False, False, True, False], (
+      "the evaluation of step 10 was lost, or made twice")
+  fault("the run that was stopped in each of these phases",
+        f"ends with {digest} = uninterrupted run; no evaluation is lost or "
+        "made twice")
 
 
 def test_ctrl_c(small, tmp_path, fault):
@@ -94,32 +119,20 @@ def test_ctrl_c(small, tmp_path, fault):
 
 
 def test_sigterm_to_one_of_two_processes(small, tmp_path, fault):
-  small.knn.every_steps = 10
-  small.knn.num_train = small.knn.num_test = 16
-  small.total_steps = 12
   start = lambda name, **env: harness.several(
-      small, tmp_path / name, FAULTS_MARK=1, **env)
+      evaluating(small), tmp_path / name, FAULTS_MARK=1, **env)
   for process in start("whole"):
     process.expect(0)
-  _, digest = states.digest(tmp_path / "whole")
-  for victim, when in enumerate(("compile", "training", "evaluation", "save")):
-    cold = dict(JAX_COMPILATION_CACHE_DIR=tmp_path / "cold") if (
-        when == "compile") else {}
-    processes = start(when, **cold)
-    reach(processes[0], when)
-    processes[victim % 2].send(signal.SIGTERM)
-    saved = set()
-    for process in processes:
-      process.expect(75)
-      saved.add(process.wait_for("stopped: SIGTERM: saved step"))
-    assert len(saved) == 1, "they saved different steps"
-    for process in start(when):
-      process.expect(0)
-    states.assert_same(tmp_path / "whole", tmp_path / when)
+  steps = [saved for _, _, saved, _ in stop_in_every_phase(
+      lambda **env: start("run", **env), tmp_path / "cold")]
+  for process in start("run"):
+    process.expect(0)
+  states.assert_same(tmp_path / "whole", tmp_path / "run")
   fault("SIGTERM to one of two processes during compile, training, evaluation "
         "and save",
-        f"both save the same step and exit 75; the next start ends with "
-        f"{digest} = uninterrupted run")
+        f"each time both save the same step ({', '.join(map(str, steps))}) and "
+        f"exit 75; ends with {states.digest(tmp_path / 'run')[1]} = "
+        "uninterrupted run")
 
 
 def test_ctrl_c_after_sigterm(small, tmp_path):
