@@ -32,6 +32,7 @@ def test_kill_9(devices, tasks, request, small, tmp_path, fault):
   start = lambda name: harness.Run(
       config, tmp_path / name, devices=devices,
       FAULTS_IDS=tmp_path / f"{name}.ids")
+  said = "all tasks" if tasks == "everything" else "the report's tasks"
   start("whole").expect(0)
   draw = random.Random(devices)
   killed, inside = [], 0
@@ -59,7 +60,7 @@ def test_kill_9(devices, tasks, request, small, tmp_path, fault):
   assert whole == harness.ids(tmp_path / "killed.ids")
   assert_epochs(whole, images=40, batch=8)
   fault(f"`kill -9` at steps {', '.join(killed)}, {inside} of them inside an "
-        f"asynchronous save ({devices} device(s), {tasks} tasks)",
+        f"asynchronous save ({devices} device(s), {said})",
         "finished; parameters, optimizer, momentum encoder, queue and rng "
         f"{states.digest(tmp_path / 'killed')[1]} = uninterrupted run; every "
         "image once per epoch")
