@@ -1,13 +1,13 @@
 """What can go wrong for a user, and the exit code that says which it was.
 
 0 done, 75 preempted (saved; run the command again), 2 configuration,
-3 non-finite loss, 4 data, 5 checkpoint, 1 crash, 130 second Ctrl-C.
+3 non-finite loss, 4 data, 5 checkpoint, 130 Ctrl-C at once, 1 crash, lost
+process or full disk.
 """
 
 import difflib
 import errno
 from typing import Iterable
-
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)      # Of an OSError.
 
