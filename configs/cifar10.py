@@ -25,8 +25,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   few = max(2, patches // 8)
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=600, total_epochs=0.0,
-      batch_size=256,             # images; each gives two views
-      input="rgb", forward="shared",
+      batch_size=256,             # images
+      views=2, input="rgb", forward="shared",
       data=dict(
           name="cifar10", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048,
@@ -36,7 +36,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           gray=0.2, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
       model=dict(
           variant=variant, image_size=32, dtype="float32", remat="none",
-          unroll=0, freeze_patch_embed=False, position_init="normal"),
+          unroll=0, freeze_patch_embed=False, position_init="normal",
+          activation="gelu_tanh", drop_path=0.0, extra_tokens=""),
       tasks=dict(
           contrastive=dict(
               mode="train", weight=1.0, kind="infonce", temperature=0.2,
@@ -63,11 +64,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           colorize=dict(
               mode="train", weight=1.0, num_patches=few, target="pixel",
               hidden_dim=256),
-          supervised=dict(mode="off", weight=1.0, num_classes=10)),
+          supervised=dict(
+              mode="off", weight=1.0, num_classes=10, readout="cls",
+              smoothing=0.0, mixup=0.0, cutmix=0.0)),
       weighting=dict(kind="fixed", dwa_window=50, dwa_temperature=2.0),
       optimizer=dict(
           base_lr=2e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
-          b1=0.9, b2=0.99, clip_norm=1.0),
+          b1=0.9, b2=0.99, clip_norm=1.0, layer_decay=1.0, trainable=""),
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(
           every_steps=200, num_train=5000, num_test=1000, final_num_train=0,

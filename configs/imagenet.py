@@ -22,8 +22,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   variant = options["variant"]
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=300.0,
-      batch_size=4096,            # images; each gives two views
-      input="rgb", forward="shared",
+      batch_size=4096,            # images
+      views=2, input="rgb", forward="shared",
       data=dict(
           name="imagenet2012", train_split="train",
           test_split="validation",
@@ -35,7 +35,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       model=dict(
           variant=variant, image_size=224, dtype="bfloat16", remat="none",
           unroll=1, freeze_patch_embed=True,
-          position_init="sincos"),
+          position_init="sincos",
+          activation="gelu_tanh", drop_path=0.0, extra_tokens=""),
       tasks=dict(
           contrastive=dict(
               mode="train", weight=1.0, kind="infonce", temperature=0.2,
@@ -62,11 +63,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           colorize=dict(
               mode="train", weight=1.0, num_patches=49, target="pixel",
               hidden_dim=1024),
-          supervised=dict(mode="off", weight=1.0, num_classes=1000)),
+          supervised=dict(
+              mode="off", weight=1.0, num_classes=1000, readout="cls",
+              smoothing=0.0, mixup=0.0, cutmix=0.0)),
       weighting=dict(kind="fixed", dwa_window=300, dwa_temperature=2.0),
       optimizer=dict(
           base_lr=1.5e-4, warmup=0.1, weight_decay=0.1, decay="kernel$",
-          b1=0.9, b2=0.95, clip_norm=1.0),
+          b1=0.9, b2=0.95, clip_norm=1.0, layer_decay=1.0, trainable=""),
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(
           every_steps=10_000, num_train=50_000, num_test=10_000,

@@ -16,8 +16,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   options = common.parse(arg, strategy="patch_level")
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=1000, total_epochs=0.0,
-      batch_size=64,              # images; each gives two views
-      input="rgb", forward="shared",
+      batch_size=64,              # images
+      views=2, input="rgb", forward="shared",
       data=dict(
           name="photo_crops", train_split="train", test_split="test",
           data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048,
@@ -28,7 +28,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       model=dict(
           variant="pico/8", image_size=48, dtype="float32", remat="none",
           unroll=0, freeze_patch_embed=False,
-          position_init="sincos"),
+          position_init="sincos",
+          activation="gelu_tanh", drop_path=0.0, extra_tokens=""),
       # Rotation and jigsaw are slow to start; their weights let minutes do.
       tasks=dict(
           contrastive=dict(
@@ -56,11 +57,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           colorize=dict(
               mode="train", weight=1.0, num_patches=4, target="pixel",
               hidden_dim=256),
-          supervised=dict(mode="off", weight=1.0, num_classes=8)),
+          supervised=dict(
+              mode="off", weight=1.0, num_classes=8, readout="cls",
+              smoothing=0.0, mixup=0.0, cutmix=0.0)),
       weighting=dict(kind="fixed", dwa_window=50, dwa_temperature=2.0),
       optimizer=dict(
           base_lr=3e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
-          b1=0.9, b2=0.99, clip_norm=1.0),
+          b1=0.9, b2=0.99, clip_norm=1.0, layer_decay=1.0, trainable=""),
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(
           every_steps=200, num_train=2000, num_test=400, final_num_train=0,

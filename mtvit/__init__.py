@@ -1,3 +1,16 @@
 """mtvit: multi-task self-supervised pretraining of Vision Transformers."""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  import pathlib
+
+  from mtvit import encoder as encoder_lib
+
+
+def load(
+    path: "str | pathlib.Path", step: int | None = None
+) -> "encoder_lib.Encoder":
+  """Loads a trained encoder; see `mtvit.encoder.load`."""
+  from mtvit import encoder    # Not before it is needed.
+  return encoder.load(path, step)

@@ -20,7 +20,6 @@ with epy.lazy_imports():
   from mtvit.data import datasets
   from mtvit.data import pipeline
 
-VIEWS = 2
 # `measure` learns from so many batches of so many images.
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 64
 
@@ -29,7 +28,7 @@ def geometry(config: config_lib.Config) -> base.Geometry:
   """The views of a run."""
   return base.Geometry(
       config.model.image_size, config.model.patch_size,
-      VIEWS * config.batch_size)
+      config.views * config.batch_size, config.views)
 
 
 def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
@@ -53,11 +52,20 @@ def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
     raise errors.ConfigError(
         f"the tasks want momentum encoders of {sorted(momenta)}",
         "there is one; use one momentum")
-  readouts = {"cls", "gap"} | {t.token for t in created if t.trains} - {None}
-  if config.knn.readout not in readouts:
+  pairs = [t.name for t in created if not t.single_views]
+  if config.views == 1 and pairs:
     raise errors.ConfigError(
-        f"knn.readout={config.knn.readout}: the tasks that train give no such "
-        f"readout", f"choose one of {', '.join(sorted(readouts))}")
+        f"views=1: {' and '.join(pairs)} compare or count two views of an "
+        "image", "views=2")
+  model = pretrainer.Pretrainer(config.model, created)
+  readouts = {*model.encoder().token_names, "gap"}
+  asked = {"knn.readout": config.knn.readout} | {
+      f"tasks.{t.name}.readout": t.readout for t in created if t.readout}
+  for key, readout in asked.items():
+    if readout not in readouts:
+      raise errors.ConfigError(
+          f"{key}={readout}: the tasks that train give no such readout",
+          f"choose one of {', '.join(sorted(readouts))}")
   return created
 
 
@@ -93,7 +101,7 @@ def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
   # Tasks that mix images take them in pairs, so each of several hosts has an
   # even number.
   unit = int(np.lcm(
-      shards // np.gcd(shards, VIEWS), 2 * hosts if hosts > 1 else 1))
+      shards // np.gcd(shards, config.views), 2 * hosts if hosts > 1 else 1))
   if config.batch_size % unit:
     below = config.batch_size // unit * unit
     sizes = [str(s) for s in (below, below + unit) if s]
@@ -147,7 +155,7 @@ def pipeline_spec(
 ) -> "pipeline.Spec":
   """What the training pipeline of this host makes."""
   return pipeline.Spec(
-      batch_size=config.batch_size, views=VIEWS,
+      batch_size=config.batch_size, views=config.views,
       image_size=config.model.image_size,
       patch_size=config.model.patch_size, augment=config.augment,
       passes=passes(config, tasks) if tasks else {},
@@ -220,7 +228,7 @@ def measure(
 
 
 class Trained(NamedTuple):
-  """A run's newest checkpoint, and what is needed to use it.
+  """A checkpoint of a run, and what is needed to use it.
 
   Attributes:
     config: of the run.
@@ -236,13 +244,17 @@ class Trained(NamedTuple):
   step: int
 
 
-def trained(workdir: pathlib.Path) -> Trained:
-  """Rebuilds the model of a run from its newest checkpoint.
+def trained(path: pathlib.Path, step: int | None = None) -> Trained:
+  """Rebuilds the model of a run from a checkpoint.
+
+  Args:
+    path: the work directory, or one of its checkpoints.
+    step: of a run: which checkpoint; None for the newest.
 
   Raises:
     CheckpointError: there is none.
   """
-  loaded = loading.load(str(workdir))
+  loaded = loading.load(str(path), step)
   config = config_lib.parse(loaded.meta["config"])
   created = tasks_lib.with_statistics(
       tasks(config), loaded.meta["statistics"])

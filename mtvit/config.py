@@ -6,8 +6,6 @@ one is an error before anything is built.
 """
 
 import dataclasses
-import math
-import typing
 from typing import Any, Mapping
 
 from mtvit import errors
@@ -93,6 +91,10 @@ class Optimizer:
     b1: decay of the first moment.
     b2: decay of the second moment.
     clip_norm: largest global gradient norm.
+    layer_decay: each layer of the encoder learns this much slower than the one
+      after it (BEiT, Bao et al. 2022, arXiv:2106.08254); 1 for all the same.
+    trainable: regular expression; only parameters whose path it finds are
+      trained, such as "^head_" for a linear probe. "" for all.
   """
   base_lr: float
   warmup: float
@@ -101,12 +103,16 @@ class Optimizer:
   b1: float
   b2: float
   clip_norm: float
+  layer_decay: float
+  trainable: str
 
   def __post_init__(self):
     errors.check_ranges(
         base_lr=(self.base_lr, 0, 100), warmup=(self.warmup, 0, 1),
         weight_decay=(self.weight_decay, 0, 100), b1=(self.b1, 0, 0.99999),
-        b2=(self.b2, 0, 0.99999), clip_norm=(self.clip_norm, 1e-9, 1e9))
+        b2=(self.b2, 0, 0.99999), clip_norm=(self.clip_norm, 1e-9, 1e9),
+        layer_decay=(self.layer_decay, 0, 1))
+    errors.check_patterns(decay=self.decay, trainable=self.trainable)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +133,8 @@ class Knn:
     num_test: test images used then; 0 for all.
     final_num_train: training images used at the end; 0 for all.
     final_num_test: test images used at the end; 0 for all.
-    k: neighbours.
+    k: neighbours; 0 for no kNN. The accuracy of a supervised head on the test
+      images is reported all the same.
     temperature: a neighbour votes with exp(cosine / temperature).
     readout: reported as knn/accuracy: a token ("cls", "ct"), or "gap", the
       mean of the patches.
@@ -146,8 +153,8 @@ class Knn:
                  "final_num_test"):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-    if self.k < 1 or not self.temperature > 0:
-      raise ValueError(f"k={self.k} must be at least 1 and "
+    if self.k < 0 or not self.temperature > 0:
+      raise ValueError(f"k={self.k} must be at least 0 and "
                        f"temperature={self.temperature} above 0")
 
 
@@ -180,7 +187,8 @@ class Config:
     seed: of everything random.
     total_steps: training steps; 0 if `total_epochs` says.
     total_epochs: passes over the training split; 0 if `total_steps` says.
-    batch_size: images in a step; each gives two views.
+    batch_size: images in a step.
+    views: of each image in a batch; 2, or 1 if no task compares two.
     input: "rgb", or "gray": views lose their colour, for every task and for
       every evaluation (harmonised inputs, Doersch & Zisserman 2017).
     forward: "shared", one forward pass for all tasks (the report), or
@@ -191,7 +199,8 @@ class Config:
     diagnose_every: steps between looks at each task's gradients; 0 for never.
     checkpoint_every: steps between checkpoints; the last step is always saved.
     keep_checkpoints: how many are kept.
-    init_from: work directory whose parameters to start from, or "".
+    init_from: whose parameters to start from: a work directory, one of its
+      checkpoints, or a .safetensors or .npz file of weights; or "".
     profile_steps: first and last step of a jax.profiler trace; (0, 0) for none.
     max_skipped_steps: steps in a row whose loss or gradient may be not finite;
       they change nothing, and one more ends the run.
@@ -202,6 +211,7 @@ class Config:
   total_steps: int
   total_epochs: float
   batch_size: int
+  views: int
   input: str
   forward: str
   data: Data
@@ -223,7 +233,8 @@ class Config:
 
   def __post_init__(self):
     errors.check_choices(
-        input=(self.input, INPUTS), forward=(self.forward, FORWARDS))
+        input=(self.input, INPUTS), forward=(self.forward, FORWARDS),
+        views=(self.views, (1, 2)))
     for name, least in (
         ("total_steps", 0), ("total_epochs", 0), ("batch_size", 2),
         ("log_every", 1), ("diagnose_every", 0), ("checkpoint_every", 1),
@@ -268,29 +279,8 @@ def _parse(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
         raise errors.ConfigError(f"{prefix}{key} must be a section")
       parsed[key] = _parse(type_, values[key], f"{prefix}{key}.")
     else:
-      parsed[key] = check_type(values[key], type_, f"{prefix}{key}")
+      parsed[key] = plain.check_type(values[key], type_, f"{prefix}{key}")
   try:
     return kind(**parsed)
   except ValueError as e:
     raise errors.ConfigError(f"{prefix or 'config: '}{e}") from e
-
-
-def check_type(value: Any, type_: Any, where: str) -> Any:
-  """Returns the value as `type_` (an int may be a float); else ConfigError."""
-  origin = typing.get_origin(type_)
-  if origin is tuple:
-    kinds = typing.get_args(type_)
-    if not isinstance(value, (tuple, list)) or len(value) != len(kinds):
-      raise errors.ConfigError(
-          f"{where}={value!r} must be {len(kinds)} values, such as (0, 1)")
-    return tuple(check_type(v, k, where) for v, k in zip(value, kinds))
-  if origin is not None:
-    return value
-  if type_ is float and type(value) is int:
-    value = float(value)
-  if type(value) is not type_:
-    raise errors.ConfigError(
-        f"{where}={value!r} must be of type {type_.__name__}")
-  if type_ is float and math.isnan(value):
-    raise errors.ConfigError(f"{where} is nan")
-  return value

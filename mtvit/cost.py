@@ -52,5 +52,5 @@ def flops(config: config_lib.Config) -> float:
       objective, tx, lambda step: 0.0, 1000, state, mesh)
   with jax.set_mesh(mesh):
     lowered = step.lower(
-        state, build.batch_shapes(spec, build.VIEWS * config.batch_size))
+        state, build.batch_shapes(spec, config.views * config.batch_size))
   return lowered.cost_analysis()["flops"]

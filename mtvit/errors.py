@@ -7,6 +7,7 @@ process or full disk.
 
 import difflib
 import errno
+import re
 from typing import Iterable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)      # Of an OSError.
@@ -87,9 +88,19 @@ def check_ranges(**ranges: tuple[float, float, float]) -> None:
       raise ValueError(f"{name}={value} must lie in {low} .. {high}")
 
 
+def check_patterns(**patterns: str) -> None:
+  """Raises ValueError naming the first that is no regular expression."""
+  for name, pattern in patterns.items():
+    try:
+      re.compile(pattern)
+    except re.error as e:
+      raise ValueError(
+          f"{name}={pattern!r} is no regular expression: {e}") from e
+
+
 def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
   """Raises ValueError naming the first of name=(value, allowed) outside."""
   for name, (value, allowed) in choices.items():
     if value not in allowed:
       raise ValueError(
-          f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+          f"{name} is {value!r}; choose one of {', '.join(map(str, allowed))}")

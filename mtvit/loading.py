@@ -34,20 +34,17 @@ def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
       "--config=configs/quickstart.py")
 
 
-def load(workdir: str) -> checkpoint.Restored:
-  """The parameters of a run's newest checkpoint, whatever devices wrote it.
+def load(path: str, step: int | None = None) -> checkpoint.Restored:
+  """The parameters of a checkpoint, whatever devices wrote it.
+
+  Args:
+    path: the work directory of a run, or one of its checkpoints.
+    step: of a run: which checkpoint; None for the newest.
 
   Raises:
-    CheckpointError: there is none, or the newest is damaged.
+    CheckpointError: there is none, or it is damaged.
   """
-  directory = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
-  if not directory.is_dir():
-    raise errors.CheckpointError(
-        f"{directory} does not exist", "give the --workdir of a run")
-  steps = _steps(directory)
-  if not steps:
-    raise errors.CheckpointError(f"no checkpoint in {directory}")
-  folder = epath.Path(directory) / str(steps[-1])
+  folder = epath.Path(_folder(path, step))
   try:
     meta = checks.read_meta(folder)
     checks.check_layout(folder, meta["leaves"])
@@ -64,7 +61,26 @@ def load(workdir: str) -> checkpoint.Restored:
     raise errors.CheckpointError(
         f"checkpoint {folder} is damaged: {' '.join(str(e).split())[:200]}",
         "resume that run to set it aside, or remove that step") from e
-  return checkpoint.Restored(steps[-1], meta, state["params"])
+  return checkpoint.Restored(int(folder.name), meta, state["params"])
+
+
+def _folder(path: str, step: int | None) -> pathlib.Path:
+  """The folder of the checkpoint that is meant."""
+  given = pathlib.Path(path).expanduser().absolute()
+  if given.name.isdecimal() and (given / "meta").exists():
+    return given
+  directory = given / "checkpoints"
+  if not directory.is_dir():
+    raise errors.CheckpointError(
+        f"{directory} does not exist", "give the work directory of a run")
+  steps = _steps(directory)
+  if not steps:
+    raise errors.CheckpointError(f"no checkpoint in {directory}")
+  if step is not None and step not in steps:
+    raise errors.CheckpointError(
+        f"no checkpoint of step {step} in {directory}",
+        f"there are: {', '.join(map(str, steps))}")
+  return directory / str(steps[-1] if step is None else step)
 
 
 def _steps(directory: pathlib.Path) -> list[int]:

@@ -112,7 +112,8 @@ def _run(
 
   # ---- Model: one ViT, and one head for each task
   model = pretrainer.Pretrainer(config.model, tasks)
-  objective = train_step.Objective(model, config.weighting)
+  objective = train_step.Objective(
+      model, config.weighting, config.optimizer.trainable)
   tx = optimizer.create(config.optimizer, config.batch_size, total_steps)
   init = train_state.initializer(
       model, tx, build.input_shapes(batches.element_spec), config.weighting)

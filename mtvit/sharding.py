@@ -36,6 +36,7 @@ RULES = (
     (r"head_\w+/(mlp|predictor)/out/kernel$", P("fsdp", None)),
     (r"head_\w+/(mlp|predictor)/(fc\d+|norm\d+|out)/(scale|bias)$", P()),
     (r"head_\w+/prototypes$", P("fsdp", None)),
+    (r"head_\w+/out/(kernel|bias)$", P()),
     (r"log_variance/\w+$", P()),
     (r"^task_state/\w+/", P()),
     (r"^weighting/", P()),

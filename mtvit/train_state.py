@@ -20,7 +20,7 @@ class TrainState:
     step: int32, steps done.
     params: nested dict of float32 parameters.
     opt_state: of the optimizer.
-    rng: the run's key, for layers that draw; none does so far.
+    rng: the run's key, for layers that draw.
     teacher: the momentum encoder's parameters, like `params`; empty if no task
       needs it.
     task_state: task name -> what the task carries, such as a queue.

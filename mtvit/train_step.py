@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from mtvit import config as config_lib
+from mtvit import optimizer
 from mtvit import sharding
 from mtvit import train_state
 from mtvit import weighting as weighting_lib
@@ -34,9 +35,11 @@ class Objective:
   Attributes:
     model: a `Pretrainer`; its tasks are built.
     weighting: the config's section.
+    trainable: see `config.Optimizer`.
   """
   model: pretrainer.Pretrainer
   weighting: config_lib.Weighting
+  trainable: str = ""
 
   @property
   def tasks(self) -> tuple[Any, ...]:
@@ -58,7 +61,11 @@ class Objective:
       Task name -> scalar; the metrics; and the next task state.
     """
     inputs = model_inputs(batch)
-    features, predicted = self.model.apply({"params": params}, inputs)
+    # Layers that drop paths draw anew in every step.
+    rng = jax.random.fold_in(state.rng, state.step)
+    features, predicted = self.model.apply(
+        {"params": optimizer.trained(params, self.trainable)}, inputs,
+        train=True, rngs={"dropout": rng})
     taught = {}
     if state.teacher:
       _, taught = jax.lax.stop_gradient(

@@ -37,7 +37,11 @@ def changed(key, value):
     ("total_epochs", 2.0, "set either total_steps"),
     ("batch_size", 1, "batch_size=1"),
     ("log_every", 0, "log_every=0"),
-    ("knn.k", 0, "k=0"),
+    ("knn.k", -1, "k=-1"),
+    ("optimizer.trainable", "(", "no regular expression"),
+    ("model.drop_path", 1.0, "drop_path=1.0"),
+    ("model.extra_tokens", "ct rot", "extra_tokens"),
+    ("views", 3, "views"),
     ("profile_steps", (5, 2), "profile_steps"),
 ])
 def test_what_is_wrong_is_named(key, value, message):

@@ -1,5 +1,6 @@
 """Schedule, decay mask and one step of AdamW by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mtvit import optimizer
 
 CONFIG = config_lib.Optimizer(
     base_lr=1e-3, warmup=0.1, weight_decay=0.1, decay="kernel$", b1=0.9,
-    b2=0.95, clip_norm=1.0)
+    b2=0.95, clip_norm=1.0, layer_decay=1.0, trainable="")
 
 
 def test_schedule():
@@ -40,3 +41,43 @@ def test_decay_mask_and_clipping():
   np.testing.assert_allclose(
       updates["a"]["kernel"], want(0.6e-9, 0.2), rtol=1e-3)
   np.testing.assert_allclose(updates["a"]["bias"], want(0.8e-9, 0), rtol=1e-3)
+
+
+def encoder_params(depth=2):
+  return {
+      "encoder": {
+          "embed": {"kernel": jnp.ones(3)}, "token_cls": jnp.ones(3),
+          "blocks": {"norm1": {"scale": jnp.ones((depth, 3))},
+                     "fc1": {"kernel": jnp.ones((depth, 3, 2))}},
+          "norm": {"scale": jnp.ones(3)}},
+      "head_supervised": {"out": {"kernel": jnp.ones(3)}}}
+
+
+def test_layer_decay_by_hand():
+  params = encoder_params()
+  tx = optimizer.scale_layers(0.5)
+  got, _ = tx.update(params, tx.init(params), params)
+  # Two blocks: the head and the last norm 1, block 1 a half, block 0 a
+  # quarter, what comes before it an eighth.
+  encoder = got["encoder"]
+  np.testing.assert_allclose(got["head_supervised"]["out"]["kernel"], 1.0)
+  np.testing.assert_allclose(encoder["norm"]["scale"], 1.0)
+  np.testing.assert_allclose(
+      encoder["blocks"]["norm1"]["scale"], [[0.25] * 3, [0.5] * 3])
+  np.testing.assert_allclose(
+      encoder["blocks"]["fc1"]["kernel"][:, 0, 0], [0.25, 0.5])
+  np.testing.assert_allclose(encoder["embed"]["kernel"], 0.125)
+  np.testing.assert_allclose(encoder["token_cls"], 0.125)
+
+
+def test_what_is_not_trainable_gets_no_gradient_and_no_decay():
+  params = encoder_params()
+  total = lambda p: sum(jnp.sum(x) for x in jax.tree.leaves(
+      optimizer.trained(p, "^head_")))
+  grads = jax.grad(total)(params)
+  config = config_lib.Optimizer(
+      **(vars(CONFIG) | dict(warmup=0.0, trainable="^head_")))
+  tx = optimizer.create(config, 256, 1000)
+  updates, _ = tx.update(grads, tx.init(params), params)
+  assert all(not x.any() for x in jax.tree.leaves(updates["encoder"]))
+  assert (updates["head_supervised"]["out"]["kernel"] < 0).all()

@@ -57,6 +57,24 @@ class TokenHead(nn.Module):
     return Mlp(self.hidden, self.out, name="mlp")(features.tokens[self.token])
 
 
+class ReadoutHead(nn.Module):
+  """A linear map of a special token, or of "gap", the mean patch: [b, out].
+
+  It starts at 0, so that the encoder first learns from a head that knows
+  something.
+  """
+  readout: str
+  out: int
+
+  @nn.compact
+  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+    del queries
+    x = features.readout(self.readout)                      # [b, d]
+    return nn.Dense(
+        self.out, dtype=jnp.float32, name="out",
+        kernel_init=nn.initializers.zeros)(x)
+
+
 class PatchHead(nn.Module):
   """One shared MLP on the patches `queries["ids"]` [b, k]: [b, k, out]."""
   hidden: tuple[int, ...]

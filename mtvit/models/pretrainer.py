@@ -26,7 +26,7 @@ class Pretrainer(nn.Module):
 
   @nn.compact
   def __call__(
-      self, inputs: Mapping[str, Any]
+      self, inputs: Mapping[str, Any], train: bool = False
   ) -> tuple[dict[str, vit.Features], dict[str, Any]]:
     """Runs the encoder once for each pass, and every head on its outputs.
 
@@ -34,13 +34,14 @@ class Pretrainer(nn.Module):
       inputs: `passes`, pass name -> `image` uint8 [b, h, w, 3] and
         `hide_position` bool [b, n]; and `queries`, task name -> field ->
         [b, ...]. Never the answers. Normally there is one pass, for all tasks.
+      train: see `vit.Encoder`.
 
     Returns:
       Pass name -> features, and task name -> prediction.
     """
     encoder = self.encoder()
     features = {
-        name: encoder(views["image"], views["hide_position"])
+        name: encoder(views["image"], views["hide_position"], train=train)
         for name, views in inputs["passes"].items()}
     predicted = {
         task.name: task.head()(

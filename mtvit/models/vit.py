@@ -6,6 +6,7 @@ as in Dosovitskiy et al. 2021 (arXiv:2010.11929).
 """
 
 import dataclasses
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mtvit.models import blocks as blocks_lib
 
 # Width, depth and heads: nano and pico are for CPU studies; Ti to L from ViT
 # and DeiT (arXiv:2012.12877), H and g from arXiv:2106.04560.
@@ -26,7 +29,6 @@ VARIANTS = {
     "H": dict(width=1280, depth=32, heads=16, mlp_dim=5120),
     "g": dict(width=1408, depth=40, heads=16, mlp_dim=6144),
 }
-REMAT_POLICIES = ("none", "dots", "full")
 POSITION_INITS = ("normal", "sincos")
 
 
@@ -66,64 +68,25 @@ class Features:
   Attributes:
     tokens: name -> [b, d], the outputs of [CLS] and of the task tokens.
     patches: [b, n, d], the outputs of the patches in reading order.
+    layers: [depth + 1, b, t + n, d], if asked for: what goes into the first
+      block, then what comes out of each, before the final norm.
+    attention: float32 [depth, b, heads, t + n, t + n], if asked for: each
+      query's weights over the keys.
   """
   tokens: dict[str, jax.Array]
   patches: jax.Array
+  layers: jax.Array | None = None
+  attention: jax.Array | None = None
+
+  def readout(self, name: str) -> jax.Array:
+    """The token of that name, or "gap", the mean of the patches: [b, d]."""
+    if name == "gap":
+      return self.patches.mean(axis=1)
+    return self.tokens[name]
 
   def at(self, ids: jax.Array) -> jax.Array:
     """Outputs of the patches `ids` [b, k] -> [b, k, d]."""
     return jnp.take_along_axis(self.patches, ids[..., None], axis=1)
-
-
-class Attention(nn.Module):
-  """Multi-head self-attention with one fused product for q, k and v."""
-  heads: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    d = x.shape[-1]
-    e = d // self.heads
-    init = nn.initializers.xavier_uniform()
-    qkv = nn.DenseGeneral(
-        (3, self.heads, e), dtype=self.dtype, name="qkv",
-        kernel_init=init)(x)                                # [b, t, 3, h, e]
-    q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))             # [b, h, t, e] each
-    logits = jnp.einsum("bhqe,bhke->bhqk", q * e**-0.5, k)  # [b, h, t, t]
-    weights = jax.nn.softmax(logits.astype(jnp.float32))    # [b, h, t, t]
-    out = jnp.einsum("bhqk,bhke->bqhe", weights.astype(self.dtype), v)
-    return nn.DenseGeneral(
-        d, axis=(-2, -1), dtype=self.dtype, name="out",
-        kernel_init=init)(out)                              # [b, t, d]
-
-
-class Block(nn.Module):
-  """One pre-norm transformer block, in the form that `nn.scan` wants."""
-  heads: int
-  mlp_dim: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-    y = nn.LayerNorm(dtype=jnp.float32, name="norm1")(x).astype(self.dtype)
-    x = x + Attention(self.heads, self.dtype, name="attn")(y)
-    y = nn.LayerNorm(dtype=jnp.float32, name="norm2")(x).astype(self.dtype)
-    dense = lambda dim, name: nn.Dense(
-        dim, dtype=self.dtype, name=name,
-        kernel_init=nn.initializers.xavier_uniform())
-    y = jax.nn.gelu(dense(self.mlp_dim, "fc1")(y))          # [b, t, mlp]
-    return x + dense(x.shape[-1], "fc2")(y), None
-
-
-def _remat(block: type[nn.Module], policy: str) -> type[nn.Module]:
-  """Wraps a block in activation rematerialisation; "none" leaves it as is."""
-  if policy == "none":
-    return block
-  saveable = {
-      "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-      "full": jax.checkpoint_policies.nothing_saveable,
-  }[policy]
-  return nn.remat(block, prevent_cse=False, policy=saveable)
 
 
 class Encoder(nn.Module):
@@ -134,7 +97,7 @@ class Encoder(nn.Module):
     token_names: "cls" and the names of the task tokens, in order.
     unroll: how many layers the scan over layers unrolls. 1 compiles fastest;
       the depth runs faster on CPU. The parameters are the same.
-    remat: one of `REMAT_POLICIES`.
+    remat: one of `blocks.REMAT_POLICIES`.
     freeze_patch_embed: stops the gradient into the patch projection, never
       into the position embeddings (MoCo v3, arXiv:2104.02057).
     position_init: how the learnable position embeddings start: "normal" with
@@ -143,6 +106,10 @@ class Encoder(nn.Module):
     position_policy: what patches of `hide_position` get: "drop" nothing,
       "mask_token" one learned embedding for all of them. With "drop_all" no
       patch ever gets an embedding, and the model has none.
+    activation: one of `blocks.ACTIVATIONS`.
+    drop_path: in training the branches of the last block are dropped for this
+      share of the examples, linearly fewer before it (stochastic depth, Huang
+      et al. 2016, arXiv:1603.09382).
     dtype: of activations; parameters, norms and softmax are float32.
   """
   patch_size: int
@@ -156,17 +123,23 @@ class Encoder(nn.Module):
   freeze_patch_embed: bool = False
   position_init: str = "normal"
   position_policy: str = "drop"
+  activation: str = "gelu_tanh"
+  drop_path: float = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
-      self, image: jax.Array, hide_position: jax.Array | None = None
+      self, image: jax.Array, hide_position: jax.Array | None = None, *,
+      layers: bool = False, attention: bool = False, train: bool = False
   ) -> Features:
     """Encodes images.
 
     Args:
       image: uint8 [b, h, w, 3], h and w multiples of the patch side.
       hide_position: bool [b, n], patches that get no position embedding.
+      layers: give the output of every layer too.
+      attention: give the attention weights too.
+      train: drop paths; needs the rng "dropout" if `drop_path` is above 0.
     """
     x = self._embed(image, hide_position)                   # [b, n, d]
     b, _, d = x.shape
@@ -177,17 +150,26 @@ class Encoder(nn.Module):
     tokens = jnp.broadcast_to(
         jnp.stack(tokens).astype(self.dtype), (b, len(tokens), d))
     x = jnp.concatenate([tokens, x], axis=1)                # [b, t+n, d]
+    drop = None
+    if train and self.drop_path:
+      drop = jnp.linspace(0, self.drop_path, self.depth)    # [depth]
     blocks = nn.scan(
-        _remat(Block, self.remat), variable_axes={"params": 0},
-        split_rngs={"params": True}, in_axes=nn.broadcast, length=self.depth,
+        blocks_lib.remat(self.remat), variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast if drop is None else 0, length=self.depth,
         unroll=self.unroll)
-    x, _ = blocks(self.heads, self.mlp_dim, self.dtype, name="blocks")(x, None)
+    first = x
+    x, (outputs, weights) = blocks(
+        self.heads, self.mlp_dim, self.activation, self.dtype, layers,
+        attention, name="blocks")(x, drop)
+    if layers:
+      outputs = jnp.concatenate([first[None], outputs])     # [l+1, b, t+n, d]
     x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)     # [b, t+n, d]
     x = x.astype(self.dtype)
     t = len(self.token_names)
     return Features(
         tokens={name: x[:, i] for i, name in enumerate(self.token_names)},
-        patches=x[:, t:])
+        patches=x[:, t:], layers=outputs, attention=weights)
 
   def _embed(self, image, hide_position):
     """Pixels [b, h, w, 3] -> patch embeddings with positions [b, n, d]."""
@@ -221,6 +203,16 @@ class Encoder(nn.Module):
     return x + jnp.where(hide_position[..., None], instead, position)
 
 
+def final_norm(params: Any, x: jax.Array) -> jax.Array:
+  """An encoder's last LayerNorm, on any x [..., d], such as another layer's.
+
+  Args:
+    params: of an `Encoder`.
+    x: of any dtype; the result is float32.
+  """
+  return nn.LayerNorm(dtype=jnp.float32).apply({"params": params["norm"]}, x)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
   """The `model` section of a config; its fields are the keys.
@@ -229,10 +221,14 @@ class ModelConfig:
     variant: NAME/PATCH, such as nano/8 or S/16.
     image_size: side of a view, pixels.
     dtype: "float32" or "bfloat16", of activations.
-    remat: one of `REMAT_POLICIES`.
+    remat: one of `blocks.REMAT_POLICIES`.
     unroll: layers that the scan unrolls; 0 means all of them.
     freeze_patch_embed: see `Encoder`.
     position_init: see `Encoder`.
+    activation: see `Encoder`.
+    drop_path: see `Encoder`.
+    extra_tokens: names of special tokens beside [CLS] and those that tasks
+      ask for, such as "ct,rot": the tokens of a run to start from.
   """
   variant: str
   image_size: int
@@ -241,6 +237,9 @@ class ModelConfig:
   unroll: int
   freeze_patch_embed: bool
   position_init: str
+  activation: str
+  drop_path: float
+  extra_tokens: str
 
   def __post_init__(self):
     _, patch = parse_variant(self.variant)
@@ -248,10 +247,10 @@ class ModelConfig:
       raise ValueError(
           f"model.image_size={self.image_size} is not a multiple of the patch "
           f"side {patch} of model.variant={self.variant}")
-    if self.remat not in REMAT_POLICIES:
+    if self.remat not in blocks_lib.REMAT_POLICIES:
       raise ValueError(
           f"model.remat is {self.remat!r}; choose one of "
-          f"{', '.join(REMAT_POLICIES)}")
+          f"{', '.join(blocks_lib.REMAT_POLICIES)}")
     if self.position_init not in POSITION_INITS:
       raise ValueError(
           f"model.position_init is {self.position_init!r}; choose one of "
@@ -259,6 +258,17 @@ class ModelConfig:
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(
           f"model.dtype is {self.dtype!r}; choose float32 or bfloat16")
+    if self.activation not in blocks_lib.ACTIVATIONS:
+      raise ValueError(
+          f"model.activation is {self.activation!r}; choose one of "
+          f"{', '.join(blocks_lib.ACTIVATIONS)}")
+    if not 0 <= self.drop_path < 1:
+      raise ValueError(
+          f"model.drop_path={self.drop_path} must be at least 0 and below 1")
+    if not re.fullmatch(r"([a-z]\w*(,[a-z]\w*)*)?", self.extra_tokens):
+      raise ValueError(
+          f"model.extra_tokens is {self.extra_tokens!r}; it must be names "
+          "with commas between, such as ct,rot")
 
   @property
   def patch_size(self) -> int:
@@ -269,9 +279,12 @@ class ModelConfig:
   ) -> Encoder:
     """The encoder that this section describes."""
     sizes, patch = parse_variant(self.variant)
+    extra = self.extra_tokens.split(",") if self.extra_tokens else []
+    token_names += tuple(x for x in extra if x not in token_names)
     return Encoder(
         patch_size=patch, token_names=token_names,
         unroll=self.unroll or sizes["depth"], remat=self.remat,
         freeze_patch_embed=self.freeze_patch_embed,
         position_init=self.position_init, position_policy=position_policy,
+        activation=self.activation, drop_path=self.drop_path,
         dtype=jnp.dtype(self.dtype), name="encoder", **sizes)

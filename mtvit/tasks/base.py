@@ -27,10 +27,12 @@ class Geometry(NamedTuple):
     image_size: side of a view, pixels.
     patch_size: side of a patch, pixels.
     num_views: views in a global batch (images times views per image).
+    views: of each image.
   """
   image_size: int
   patch_size: int
   num_views: int
+  views: int = 2
 
   @property
   def grid(self) -> tuple[int, int]:
@@ -88,6 +90,8 @@ class Task:
   token: ClassVar[str | None] = None
   num_blocks: ClassVar[int] = 0    # 3x3 blocks that `claim` takes
   num_patches: ClassVar[int] = 0   # single patches that `claim` takes
+  single_views: ClassVar[bool] = False    # one view of an image is enough
+  readout: ClassVar[str | None] = None    # what the head reads of the encoder
 
   mode: str
   weight: float
@@ -121,10 +125,7 @@ class Task:
 
   @property
   def position_policy(self) -> str | None:
-    """What becomes of position embeddings; one of `POSITION_POLICIES`.
-
-    None if the answers are not about positions.
-    """
+    """One of `POSITION_POLICIES`; None if answers are not about positions."""
     return None
 
   @property
@@ -268,12 +269,7 @@ class Task:
 def classification(
     logits: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, Metrics]:
-  """Cross-entropy over the last axis against uniform guessing.
-
-  Args:
-    logits: [..., classes].
-    labels: int [...].
-  """
+  """Cross-entropy against uniform guessing: [..., classes], int [...]."""
   logits = logits.astype(jnp.float32)
   loss = optax.losses.softmax_cross_entropy_with_integer_labels(
       logits, labels).mean()

@@ -36,14 +36,14 @@ def main() -> None:
   tasks = build.tasks(config)
   train, _ = build.sources(config)
   build.total_steps(config, train.num_examples)     # Checks the batch size.
-  views = min(build.VIEWS * _IMAGES.value, build.VIEWS * config.batch_size)
+  views = min(config.views * _IMAGES.value, config.views * config.batch_size)
   clean = build.sample(config, (), train, _STEP.value)
   batch = build.sample(config, tasks, train, _STEP.value)
   shown = {task.name: pictures.task_rows(batch, None, task, views)
            for task in tasks}
   rows = []
   for view in range(views):
-    title = f"example {batch['index'][view]}, view {view % build.VIEWS}"
+    title = f"example {batch['index'][view]}, view {view % config.views}"
     row = [base.Panel(title, clean["image"][view])]
     row += [base.Panel(f"corrupted ({name})", corrupted["image"][view])
             for name, corrupted in batch["passes"].items()]

@@ -26,7 +26,7 @@ def describe(config: config_lib.Config) -> str:
   passes = build.passes(config, tasks)
   lines = [
       f"grid {gh}x{gw}, {(gh // 3) * (gw // 3)} blocks of 3x3; "
-      f"{len(passes)} forward pass(es) of {build.VIEWS * config.batch_size} "
+      f"{len(passes)} forward pass(es) of {config.views * config.batch_size} "
       "views", f"{'task':20} {'mode':8} {'pass':20} {'blocks':>6} "
       f"{'patches':>7} {'weight':>6}"]
   for task in tasks:

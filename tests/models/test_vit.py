@@ -12,7 +12,8 @@ from mtvit.models import vit
 
 BASE = dict(
     variant="pico/8", image_size=24, dtype="float32", remat="none", unroll=1,
-    freeze_patch_embed=False, position_init="normal")
+    freeze_patch_embed=False, position_init="normal",
+    activation="gelu_tanh", drop_path=0.0, extra_tokens="")
 TOKENS = ("cls", "ct")
 
 

@@ -1,0 +1,279 @@
+"""A trained encoder for notebooks: images in, features out, no TensorFlow.
+
+  encoder = mtvit.load("runs/quickstart")
+  features = encoder.features(images, readout="gap")        # [m, d]
+
+The outputs of any layer and the attention weights are there on request.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any, Callable, Iterator, Sequence
+
+from etils import epy
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from mtvit import build
+from mtvit import errors
+from mtvit.models import vit
+
+with epy.lazy_imports():
+  from mtvit import interchange
+
+WEIGHTS = (".safetensors", ".npz")     # Files that `interchange` reads.
+# The keys of a `model` section that a file of weights does not tell.
+_MODEL = dict(
+    dtype="float32", remat="none", unroll=0, freeze_patch_embed=False,
+    position_init="normal", drop_path=0.0, extra_tokens="")
+# Luminance of linear sRGB, as in `data.patch_ops`, which needs TensorFlow.
+_LUMINANCE = np.array([0.212671, 0.715160, 0.072169], np.float32)
+Images = np.ndarray | Sequence[Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder:
+  """A trained Vision Transformer.
+
+  Attributes:
+    name: the path that it was loaded from.
+    model: the `model` section of its config.
+    module: the Flax module.
+    params: of the module, a nested dict of float32 numpy arrays.
+    gray: it was trained on gray images, and makes its input gray.
+    step: of the checkpoint; 0 for a file of weights.
+  """
+  name: str
+  model: vit.ModelConfig
+  module: vit.Encoder
+  params: Any
+  gray: bool
+  step: int
+
+  @property
+  def image_size(self) -> int:
+    """Side of the images, pixels."""
+    return self.model.image_size
+
+  @property
+  def patch_size(self) -> int:
+    """Side of a patch, pixels."""
+    return self.model.patch_size
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Patches per column and per row."""
+    side = self.image_size // self.patch_size
+    return side, side
+
+  @property
+  def token_names(self) -> tuple[str, ...]:
+    """The special tokens, in the order of the sequence; the first is "cls"."""
+    return self.module.token_names
+
+  @property
+  def readouts(self) -> tuple[str, ...]:
+    """What `features` can read: each token, the mean patch, and both."""
+    both = ("ct+gap",) if "ct" in self.token_names else ()
+    return (*self.token_names, "gap", *both)
+
+  def features(
+      self, images: Images, readout: str = "gap", *, layer: int | None = None,
+      batch_size: int = 256
+  ) -> np.ndarray:
+    """One vector for each image: float32 [m, d].
+
+    Args:
+      images: uint8 [m, s, s, 3] of the model's size, or any sequence of
+        pictures: PIL images, or uint8 arrays [h, w, 3] or [h, w].
+      readout: one of `readouts`; "a+b" puts two side by side, [m, 2 d].
+      layer: 0 for the input of the first block, l for the output of block l,
+        under the final norm; None for the last.
+      batch_size: images at a time.
+
+    Raises:
+      ConfigError: there is no such readout or layer, or an image is no image.
+    """
+    parts = readout.split("+")
+    for part in parts:
+      if part not in (*self.token_names, "gap"):
+        raise errors.ConfigError(
+            f"readout {readout!r}: this encoder has none",
+            f"choose one of {', '.join(self.readouts)}")
+    run = self._run("readouts", layer)
+    return self._map(
+        lambda image: jnp.concatenate(
+            [run(self.params, image)[part] for part in parts], -1),
+        images, batch_size)
+
+  def tokens(
+      self, images: Images, *, layer: int | None = None, batch_size: int = 256
+  ) -> vit.Features:
+    """All outputs: `tokens` name -> [m, d], and `patches` [m, n, d], numpy.
+
+    The arguments are those of `features`.
+    """
+    run = self._run("tokens", layer)
+    return self._map(lambda image: run(self.params, image), images, batch_size)
+
+  def attention(
+      self, images: Images, *, layer: int = -1, batch_size: int = 64
+  ) -> np.ndarray:
+    """Attention weights of one block: float32 [m, heads, t + n, t + n].
+
+    Rows are queries and sum to 1. The special tokens come first, then the
+    patches in reading order.
+
+    Args:
+      images: as in `features`.
+      layer: of the depth many blocks, from 0; -1 is the last.
+      batch_size: images at a time.
+    """
+    depth = self.module.depth
+    if not -depth <= layer < depth:
+      raise errors.ConfigError(
+          f"attention of layer {layer}", f"there are {depth} blocks, from 0")
+    run = self._run("attention", layer % depth)
+    return self._map(lambda image: run(self.params, image), images, batch_size)
+
+  def prepare(self, images: Images) -> Iterator[np.ndarray]:
+    """Each picture as the model wants it: uint8 [s, s, 3].
+
+    The centre square is cut out and resized, as the evaluations do (Pillow's
+    bilinear filter in the place of TensorFlow's: single pixels may differ by a
+    few steps of 255). Gray pictures are repeated over the channels.
+    """
+    size = self.image_size
+    for i, image in enumerate(images):
+      if not isinstance(image, Image.Image):
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+          raise errors.ConfigError(
+              f"image {i} is {array.dtype} {array.shape}",
+              "give uint8 [h, w, 3], or a PIL image")
+        image = Image.fromarray(array)
+      if image.size != (size, size):
+        side = min(image.size)
+        left, top = ((x - side) // 2 for x in image.size)
+        image = image.convert("RGB").resize(
+            (size, size), Image.Resampling.BILINEAR,
+            box=(left, top, left + side, top + side))
+      pixels = np.asarray(image.convert("RGB"))             # [s, s, 3]
+      yield _gray(pixels) if self.gray else pixels
+
+  def _run(self, what: str, layer: int | None) -> Callable[[Any, Any], Any]:
+    depth = self.module.depth
+    if layer is not None and not 0 <= layer <= depth:
+      raise errors.ConfigError(
+          f"layer {layer}", f"there are 0, the input, to {depth}, the last")
+    return _compiled(self.module, what, layer)
+
+  def _map(
+      self, run: Callable[[np.ndarray], Any], images: Images, batch_size: int
+  ) -> Any:
+    """Runs batches of one size and puts the results together."""
+    if len(images) == 0:
+      raise errors.ConfigError("there are no images", "give one at least")
+    found, batch_size = [], min(batch_size, len(images))
+    for start in range(0, len(images), batch_size):
+      batch = np.stack(list(self.prepare(images[start:start + batch_size])))
+      rows = len(batch)
+      batch = np.pad(batch, [(0, batch_size - rows)] + [(0, 0)] * 3)
+      found.append(jax.tree.map(
+          lambda x, rows=rows: np.asarray(x)[:rows], run(batch)))
+    return jax.tree.map(lambda *x: np.concatenate(x), *found)
+
+
+@functools.cache
+def _compiled(
+    module: vit.Encoder, what: str, layer: int | None
+) -> Callable[[Any, Any], Any]:
+  """A jitted (params, image [b, s, s, 3]) -> what was asked for."""
+
+  def run(params, image):
+    out = module.apply(
+        {"params": params}, image,
+        layers=layer is not None and what != "attention",
+        attention=what == "attention")
+    if what == "attention":
+      return out.attention[layer]
+    if layer is not None:
+      out = at_layer(params, out, layer, module.token_names)
+    if what == "readouts":
+      out = readouts(out)
+    else:
+      out = vit.Features(out.tokens, out.patches)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), out)
+
+  return jax.jit(run)
+
+
+def at_layer(
+    params: Any, features: vit.Features, layer: int,
+    token_names: Sequence[str]
+) -> vit.Features:
+  """Another layer's outputs under the final norm.
+
+  As DINOv2's get_intermediate_layers has them, so that the last layer's are
+  the encoder's.
+
+  Args:
+    params: of the encoder.
+    features: with `layers`.
+    layer: from 0, the input of the first block, to the depth.
+    token_names: of the encoder.
+  """
+  x = vit.final_norm(params, features.layers[layer])        # [b, t+n, d]
+  return vit.Features(
+      tokens={name: x[:, i] for i, name in enumerate(token_names)},
+      patches=x[:, len(token_names):])
+
+
+def readouts(features: vit.Features) -> dict[str, jax.Array]:
+  """Readout name -> [b, d]: each token, and "gap", the mean of the patches."""
+  return dict(features.tokens) | {"gap": features.readout("gap")}
+
+
+def load(path: str | pathlib.Path, step: int | None = None) -> Encoder:
+  """Loads an encoder.
+
+  Args:
+    path: the work directory of a run, one of its checkpoints
+      (`RUN/checkpoints/400`), or a .safetensors or .npz file in the naming of
+      timm, AugReg or mtvit.
+    step: of a run: which checkpoint; None for the newest.
+
+  Raises:
+    CheckpointError: there is nothing to load, or it is damaged.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.suffix in WEIGHTS:
+    return _from_file(path)
+  run = build.trained(path, step)
+  return Encoder(
+      name=str(path), model=run.config.model, module=run.model.encoder(),
+      params=run.params["encoder"], gray=run.config.input == "gray",
+      step=run.step)
+
+
+def _from_file(path: pathlib.Path) -> Encoder:
+  read = interchange.read(path)
+  model = vit.ModelConfig(**_MODEL | read.model)
+  policy = "drop" if "position" in read.params else "drop_all"
+  return Encoder(
+      name=str(path), model=model, params=read.params, gray=False, step=0,
+      module=model.encoder(tuple(read.token_names), policy))
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+  """Gray of equal luminance, as `data.patch_ops.luminance` makes it."""
+  x = pixels.astype(np.float32) / 255
+  linear = np.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
+  y = linear @ _LUMINANCE                                   # [s, s]
+  gray = np.where(
+      y > 0.0031308, 1.055 * np.maximum(y, 0) ** (1 / 2.4) - 0.055, 12.92 * y)
+  gray = np.round(np.clip(gray, 0, 1) * 255).astype(np.uint8)
+  return np.repeat(gray[..., None], 3, axis=-1)
