@@ -19,12 +19,12 @@ from PIL import Image
 
 from mtvit import build
 from mtvit import errors
+from mtvit import loading
 from mtvit.models import vit
 
 with epy.lazy_imports():
   from mtvit import interchange
 
-WEIGHTS = (".safetensors", ".npz")     # Files that `interchange` reads.
 # The keys of a `model` section that a file of weights does not tell.
 _MODEL = dict(
     dtype="float32", remat="none", unroll=0, freeze_patch_embed=False,
@@ -143,8 +143,8 @@ class Encoder:
     """Each picture as the model wants it: uint8 [s, s, 3].
 
     The centre square is cut out and resized, as the evaluations do (Pillow's
-    bilinear filter in the place of TensorFlow's: single pixels may differ by a
-    few steps of 255). Gray pictures are repeated over the channels.
+    bilinear filter in the place of TensorFlow's: values may differ by 1 of
+    255). Gray pictures are repeated over the channels.
     """
     size = self.image_size
     for i, image in enumerate(images):
@@ -158,9 +158,9 @@ class Encoder:
       if image.size != (size, size):
         side = min(image.size)
         left, top = ((x - side) // 2 for x in image.size)
-        image = image.convert("RGB").resize(
-            (size, size), Image.Resampling.BILINEAR,
-            box=(left, top, left + side, top + side))
+        image = image.convert("RGB").crop(
+            (left, top, left + side, top + side)).resize(
+                (size, size), Image.Resampling.BILINEAR)
       pixels = np.asarray(image.convert("RGB"))             # [s, s, 3]
       yield _gray(pixels) if self.gray else pixels
 
@@ -250,7 +250,7 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Encoder:
     CheckpointError: there is nothing to load, or it is damaged.
   """
   path = pathlib.Path(path).expanduser()
-  if path.suffix in WEIGHTS:
+  if path.suffix in loading.WEIGHTS:
     return _from_file(path)
   run = build.trained(path, step)
   return Encoder(

@@ -92,13 +92,15 @@ def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
 
 
 def run_flags(
-    config: flags.FlagHolder, workdir: str | None
+    config: flags.FlagHolder, workdir: str | None,
+    prepare: Callable[[Any], Any] = lambda values: values
 ) -> tuple[dict[str, Any] | None, pathlib.Path]:
   """What a run is started with.
 
   Args:
     config: the --config flag; its default is None.
     workdir: of the --workdir flag; None for runs/<config name>.
+    prepare: completes the config.
 
   Returns:
     The config as plain values, or None if the work directory is to tell; and
@@ -111,7 +113,7 @@ def run_flags(
     return None, pathlib.Path(workdir)
   values = config_values(config)
   file = config_flags.get_config_filename(flags.FLAGS[config.name])
-  return values, pathlib.Path(
+  return prepare(values), pathlib.Path(
       workdir or f"runs/{pathlib.Path(file.partition(':')[0]).stem}")
 
 

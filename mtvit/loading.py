@@ -1,10 +1,12 @@
 """What is read of a run's checkpoints outside that run: config, parameters."""
 
+import math
 import pathlib
 from typing import Any
 
 from absl import logging
 from etils import epath
+from etils import epy
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -13,6 +15,11 @@ from mtvit import checkpoint
 from mtvit import checkpoint_checks as checks
 from mtvit import errors
 from mtvit import sharding
+
+with epy.lazy_imports():
+  from mtvit import interchange
+
+WEIGHTS = (".safetensors", ".npz")     # Files that `interchange` reads.
 
 
 def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
@@ -103,14 +110,30 @@ def _parameters(leaves: dict[str, Any]) -> dict[str, Any]:
   return tree
 
 
+def weights(path: str) -> dict[str, Any]:
+  """The parameters to start from, numpy.
+
+  Args:
+    path: the work directory of a run, one of its checkpoints, or a file of
+      weights that `interchange` reads.
+
+  Raises:
+    CheckpointError: there are none, or they are damaged.
+  """
+  if pathlib.Path(path).suffix in WEIGHTS:
+    return {"encoder": interchange.read(pathlib.Path(path)).params}
+  return load(path).state
+
+
 def transfer(params: Any, loaded: dict[str, Any]) -> Any:
   """Replaces parameters by loaded ones of the same path.
 
-  Heads and tokens that the other run lacks stay as they are.
+  Heads and tokens that the other run lacks, and heads of another shape, stay
+  as they are. Position embeddings of another grid are resized.
 
   Args:
     params: of this run, sharded.
-    loaded: of another run.
+    loaded: of `weights`.
 
   Raises:
     CheckpointError: a parameter has another shape, or none has the same path.
@@ -119,9 +142,11 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
   missing = []
 
   def pick(path, leaf):
-    new = found.get(path)
+    new = found.pop(path, None)
     name = sharding.path_name(path)
-    if new is None:
+    if new is not None and name == "encoder/position":
+      new = resize_positions(new, len(leaf))
+    if new is None or (name.startswith("head_") and new.shape != leaf.shape):
       missing.append(name)
       return leaf
     if new.shape != leaf.shape:
@@ -135,4 +160,18 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
     raise errors.CheckpointError("init_from: no parameter has the same name")
   if missing:
     logging.warning("init_from: fresh parameters: %s", ", ".join(missing))
+  unused = [name for name in map(sharding.path_name, found)
+            if name.startswith("encoder/")]
+  if unused:
+    logging.warning("init_from: left out: %s", ", ".join(unused))
   return result
+
+
+def resize_positions(position: np.ndarray, count: int) -> np.ndarray:
+  """Embeddings of a square grid for another: [n, d] -> [count, d], cubic."""
+  side, new = math.isqrt(len(position)), math.isqrt(count)
+  if len(position) == count or side**2 != len(position) or new**2 != count:
+    return position
+  grid = position.reshape(side, side, -1)                   # [g, g, d]
+  grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic")
+  return np.asarray(grid).reshape(count, -1)

@@ -75,9 +75,11 @@ class Writer:
       evaluated: False if the evaluation of that step is still to be made.
     """
     def keep(line):
-      again = any(key.endswith("_random_init") for key in line) or (
-          not evaluated and line["step"] == start_step
-          and any(key.startswith("knn/") for key in line))
+      again = any(
+          key.endswith(("_random_init", "/final_accuracy")) for key in line)
+      again |= not evaluated and line["step"] == start_step and any(
+          key.startswith("knn/") or key.endswith("/test_accuracy")
+          for key in line)
       return line["step"] <= start_step and not again
 
     self._lines = JsonLines(workdir / METRICS, keep)

@@ -9,7 +9,7 @@ Running the same command again continues from the last checkpoint; for that
 
 import pathlib
 import time
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from absl import flags
 from etils import epy
@@ -49,11 +49,11 @@ _ALLOW_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Continue a run with another config.")
 
 
-def main() -> None:
-  """The command line."""
+def main(prepare: Callable[[Any], Any] = lambda raw: raw) -> None:
+  """The command line; `prepare` may complete the config."""
   distributed.initialize()
   raw, workdir = distributed.together(
-      lambda: entry.run_flags(_CONFIG, _WORKDIR.value))
+      lambda: entry.run_flags(_CONFIG, _WORKDIR.value, prepare))
   pretrain(raw, workdir, allow_config_change=_ALLOW_CHANGE.value)
 
 
@@ -129,19 +129,19 @@ def _run(
     state = train_state.create(init, config.seed, mesh)
     if config.init_from:
       state = state.started_from(loading.transfer(
-          state.params, loading.load(config.init_from).state))
+          state.params, loading.weights(config.init_from)))
     progress.note(results.overview(workdir, train, state.params))
   results.save_json(workdir / "config.json", raw)
 
   # ---- Training: one forward pass, all losses, one update
   writer = metrics.Writer(workdir, start, evaluated)
-  knn = monitor.Knn(config, model, mesh, train, test, stop.poll)
+  scorer = monitor.Scorer(config, model, mesh, train, test, stop.poll)
   state = loop.Loop(
       step_fn=train_step.create(
           objective, tx, optimizer.schedule(
               config.optimizer, config.batch_size, total_steps),
           total_steps, shapes, mesh),
-      evaluate=knn.during, diagnose=gradients.create(objective, mesh),
+      evaluate=scorer.during, diagnose=gradients.create(objective, mesh),
       checkpointer=checkpointer, writer=writer, progress=progress,
       meta={"config": raw, "statistics": statistics,
             "data": run_data.describe(train)},
@@ -152,9 +152,8 @@ def _run(
 
   # ---- Report: kNN beside the random-init encoder's, pictures, result.json
   report = metrics.last_report(workdir)
-  scores = knn.final(state.params)
-  at_random = knn.final(train_state.create(init, config.seed, mesh).params)
-  scores |= {f"{key}_random_init": x for key, x in at_random.items()}
+  scores = scorer.final(
+      state.params, train_state.create(init, config.seed, mesh).params)
   if stop:
     raise errors.Preempted(
         f"{stop.name}: training is done, the evaluation is not")

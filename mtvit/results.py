@@ -62,9 +62,17 @@ def summary(
       cells = [f"{'' if x is None else format(x, '.3f'):>{width}}" for x, width
                in zip(map(value, ("loss", "skill", "accuracy")), (8, 8, 9))]
       lines.append(" ".join([f"{task.name:20}", *cells]))
-  lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
-  for key in scores:
-    if key.startswith("knn/") and f"{key}_random_init" in scores:
-      lines.append(f"{key:20} {scores[key]:8.3f} "
-                   f"{scores[f'{key}_random_init']:12.3f}")
+  for task in tasks:
+    key = f"{task.name}/final_accuracy"
+    if key in scores:
+      lines += ["", f"{task.name}: accuracy on the test images "
+                f"{scores[key]:.3f} (95 %: {scores[f'{key}_low']:.3f} to "
+                f"{scores[f'{key}_high']:.3f})"]
+  knn = [key for key in scores
+         if key.startswith("knn/") and f"{key}_random_init" in scores]
+  if knn:
+    lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
+  for key in knn:
+    lines.append(f"{key:20} {scores[key]:8.3f} "
+                 f"{scores[f'{key}_random_init']:12.3f}")
   return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])

@@ -1,33 +1,60 @@
 """Features of clean images, computed on the mesh."""
 
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 
+from mtvit import encoder as encoder_lib
 from mtvit import sharding
 from mtvit.models import vit
 
-
-def readouts(features: vit.Features) -> dict[str, jax.Array]:
-  """Readout name -> [b, d]: each token, and "gap", the mean of the patches."""
-  return dict(features.tokens) | {"gap": features.patches.mean(axis=1)}
+BATCH = 256       # Images at most; a multiple of the devices.
 
 
 def extractor(
     model: Any, mesh: jax.sharding.Mesh
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-  """A jitted (params, image [b, h, w, 3]) -> readouts in float32."""
-  encoder = model.encoder()
+  """A jitted (params, image [b, h, w, 3]) -> readouts in float32, [b, d].
 
+  Args:
+    model: a `Pretrainer`, whose parameters it is.
+    mesh: of the run.
+  """
+  run = encoder_extractor(model.encoder(), mesh)
+  return lambda params, image: run(params["encoder"], image)
+
+
+def encoder_extractor(
+    module: vit.Encoder, mesh: jax.sharding.Mesh,
+    layers: Sequence[int] | None = None
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+  """A jitted (params, image [b, h, w, 3]) -> readouts in float32.
+
+  Args:
+    module: whose parameters it is.
+    mesh: the batch is spread over it.
+    layers: k layers to read, 0 is the input of the first block; every readout
+      is then [k, b, d]. None reads the last, [b, d].
+  """
   def extract(params, image):
-    features = encoder.apply({"params": params["encoder"]}, image)
-    return {
-        name: x.astype(jnp.float32) for name, x in readouts(features).items()}
+    out = module.apply({"params": params}, image, layers=layers is not None)
+    if layers is None:
+      found = encoder_lib.readouts(out)
+    else:
+      found = jax.tree.map(lambda *x: jnp.stack(x), *[
+          encoder_lib.readouts(encoder_lib.at_layer(
+              params, out, layer, module.token_names)) for layer in layers])
+    return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
   return jax.jit(extract, out_shardings=NamedSharding(mesh, P()))
+
+
+def batch_size(num_examples: int, mesh: jax.sharding.Mesh) -> int:
+  """Rows of a batch: few for few images, and a multiple of the devices."""
+  return -(-min(BATCH, num_examples) // mesh.size) * mesh.size
 
 
 def extract(
@@ -38,14 +65,14 @@ def extract(
   """Features and labels of all valid rows.
 
   Args:
-    params: of a `Pretrainer`.
+    params: what `extractor_fn` wants.
     batches: of `pipeline.eval_batches`, the same on every host.
-    extractor_fn: of `extractor`.
+    extractor_fn: of `extractor` or `encoder_extractor`.
     mesh: of the run.
     should_stop: asked before each batch; True ends early.
 
   Returns:
-    Readout -> float32 [n, d], and int32 [n].
+    Readout -> float32 [..., n, d], and int32 [n].
   """
   rows = sharding.batch_sharding(mesh)
   found, labels = [], []
@@ -57,9 +84,10 @@ def extract(
         image.shape, rows, lambda index, image=image: image[index])
     valid = batch["valid"]
     out = jax.device_get(extractor_fn(params, image))
-    found.append({name: x[valid] for name, x in out.items()})
+    found.append({name: x[..., valid, :] for name, x in out.items()})
     labels.append(batch["label"][valid])
   features = {
-      name: np.concatenate([f[name] for f in found]) for name in found[0]
+      name: np.concatenate([f[name] for f in found], axis=-2)
+      for name in found[0]
   } if found else {}
   return features, np.concatenate(labels) if labels else np.zeros(0, np.int32)

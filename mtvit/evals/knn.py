@@ -1,21 +1,76 @@
 """Weighted k-nearest-neighbour classification (Wu et al. 2018, 1805.01978)."""
 
+import dataclasses
 import functools
-from typing import Callable
+from typing import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+_SIMILARITIES = 2**25     # So many are held at a time: 128 MB.
 
-@functools.partial(jax.jit, static_argnames=("k", "num_classes"))
-def _vote(queries, train, labels, *, k, temperature, num_classes):
-  """Votes for each class: queries [m, d], train [n, d] -> [m, classes]."""
-  similarity = queries @ train.T                            # [m, n]
-  top, ids = jax.lax.top_k(similarity, k)                   # [m, k]
-  weights = jnp.exp((top - 1) / temperature)                # [m, k]
-  onehot = jax.nn.one_hot(labels[ids], num_classes)         # [m, k, classes]
-  return jnp.einsum("mk,mkc->mc", weights, onehot)
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """How neighbours vote.
+
+  Attributes:
+    k: neighbours; all training rows if there are fewer.
+    temperature: a neighbour votes with exp(cosine / temperature).
+  """
+  k: int
+  temperature: float
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "num_classes"))
+def _vote(queries, train, labels, *, settings, num_classes):
+  """Each setting's guesses: queries [m, d], train [n, d] -> int [s, m]."""
+  similarity = jnp.matmul(
+      queries, train.T, precision=jax.lax.Precision.HIGHEST)  # [m, n]
+  most = min(max(s.k for s in settings), train.shape[0])
+  top, ids = jax.lax.top_k(similarity, most)                # [m, most], sorted
+  rows = jnp.arange(len(queries))[:, None]                  # [m, 1]
+  guesses = []
+  for setting in settings:
+    k = min(setting.k, most)
+    weights = jnp.exp((top[:, :k] - 1) / setting.temperature)  # [m, k]
+    votes = jnp.zeros((len(queries), num_classes)).at[
+        rows, labels[ids[:, :k]]].add(weights)              # [m, classes]
+    guesses.append(votes.argmax(-1))
+  return jnp.stack(guesses)
+
+
+def predict(
+    train: np.ndarray, train_labels: np.ndarray, queries: np.ndarray,
+    settings: Sequence[Setting],
+    should_stop: Callable[[], bool] = lambda: False
+) -> np.ndarray:
+  """What the neighbours of each row vote for, from one search for them.
+
+  Args:
+    train: [n, d] features; compared by cosine.
+    train_labels: int [n].
+    queries: [m, d].
+    settings: s ways to vote.
+    should_stop: asked before each block of rows; True ends early.
+
+  Returns:
+    int [s, m]; -1 for rows that were not reached.
+  """
+  bank = jnp.asarray(_normalised(train))                    # [n, d]
+  queries = _normalised(queries)                            # [m, d]
+  labels = jnp.asarray(train_labels)
+  num_classes = int(train_labels.max()) + 1
+  guesses = np.full((len(settings), len(queries)), -1)
+  rows = max(1, min(500, _SIMILARITIES // len(train)))
+  for start in range(0, len(queries), rows):
+    if should_stop():
+      break
+    guesses[:, start:start + rows] = _vote(
+        queries[start:start + rows], bank, labels, settings=tuple(settings),
+        num_classes=num_classes)
+  return guesses
 
 
 def accuracy(
@@ -32,20 +87,14 @@ def accuracy(
     test_labels: int [m].
     k: neighbours, at most n are used.
     temperature: a neighbour votes with exp(cosine / temperature).
-    should_stop: asked before each 500 test rows; True ends early.
+    should_stop: asked before each block of test rows; True ends early.
   """
-  normalise = lambda x: x / np.maximum(
-      np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-  train, test = jnp.asarray(normalise(train)), normalise(test)
-  num_classes = int(max(train_labels.max(), test_labels.max())) + 1
-  labels = jnp.asarray(train_labels)
-  correct, rows = 0, 500
-  for start in range(0, len(test), rows):
-    if should_stop():
-      break
-    votes = _vote(
-        test[start:start + rows], train, labels, k=min(k, len(train)),
-        temperature=temperature, num_classes=num_classes)
-    guesses = np.asarray(votes).argmax(-1)
-    correct += int((guesses == test_labels[start:start + rows]).sum())
-  return correct / len(test)
+  guesses = predict(
+      train, train_labels, test, [Setting(k, temperature)], should_stop)
+  return float((guesses[0] == test_labels).mean())
+
+
+def _normalised(x: np.ndarray) -> np.ndarray:
+  """Rows of length 1, float32."""
+  return (x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+          ).astype(np.float32)

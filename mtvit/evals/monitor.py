@@ -1,7 +1,7 @@
-"""What a run evaluates by itself: kNN during and after, and its pictures."""
+"""What a run evaluates by itself, during and after, and its pictures."""
 
 import pathlib
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -12,6 +12,7 @@ from mtvit import config as config_lib
 from mtvit import distributed
 from mtvit import metrics as metrics_lib
 from mtvit import train_step
+from mtvit.evals import bootstrap
 from mtvit.evals import features as features_lib
 from mtvit.evals import knn
 from mtvit.evals import pictures
@@ -21,11 +22,14 @@ with epy.lazy_imports():
   from mtvit.data import pipeline
 
 PREDICTED_VIEWS = 256  # Pictures are made from so many views at most.
-EVAL_BATCH = 256      # Images at most; a multiple of the devices.
 
 
-class Knn:
-  """kNN accuracy of a run's encoder on its own data."""
+class Scorer:
+  """Scores of a run on its own data: kNN of the encoder, and its classifiers.
+
+  A classifier is a task whose head reads one readout; only such a head answers
+  for a clean image.
+  """
 
   def __init__(
       self, config: config_lib.Config, model: Any, mesh: jax.sharding.Mesh,
@@ -44,39 +48,65 @@ class Knn:
     """
     self._config = config
     self._mesh = mesh
-    self._sources = (train, test)
+    self._train, self._test = train, test
     self._extract = features_lib.extractor(model, mesh)
     self._should_stop = should_stop
-    devices = mesh.size
-    most = max(source.num_examples for source in self._sources)
-    self._batch = -(-min(EVAL_BATCH, most) // devices) * devices
+    self._batch = features_lib.batch_size(
+        max(train.num_examples, test.num_examples), mesh)
+    self._classifiers = {
+        task.name: _classifier(model, task, mesh)
+        for task in model.tasks if task.trains and task.readout}
 
   def during(self, state: Any) -> dict[str, float]:
     """On the limited number of images."""
     knn_config = self._config.knn
-    return self._scores(
-        state.params, knn_config.num_train, knn_config.num_test)
+    scores = self._knn(state.params, knn_config.num_train, knn_config.num_test)
+    for name, right in self._right(state.params, knn_config.num_test):
+      scores[f"{name}/test_accuracy"] = float(right.mean())
+    return {} if self._should_stop() else scores
 
-  def final(self, params: Any) -> dict[str, float]:
-    """On the number of images for the end."""
-    knn_config = self._config.knn
-    return self._scores(
-        params, knn_config.final_num_train, knn_config.final_num_test)
+  def final(self, params: Any, at_random: Any) -> dict[str, float]:
+    """On the number of images for the end.
 
-  def _scores(
+    Args:
+      params: of the model.
+      at_random: its first ones, for kNN to compare with.
+
+    Returns:
+      What `during` returns, kNN at random too as `<key>_random_init`, and
+      `<task>/final_accuracy` with a 95 % bootstrap interval, `_low`, `_high`.
+    """
+    sizes = (self._config.knn.final_num_train, self._config.knn.final_num_test)
+    scores = self._knn(params, *sizes)
+    first = self._knn(at_random, *sizes)
+    scores |= {f"{key}_random_init": x for key, x in first.items()}
+    for name, right in self._right(params, sizes[1]):
+      low, high = bootstrap.interval(right)
+      key = f"{name}/final_accuracy"
+      scores |= {key: float(right.mean()), f"{key}_low": low,
+                 f"{key}_high": high}
+    return {} if self._should_stop() else scores
+
+  def _batches(self, source: "datasets.Source", limit: int) -> Iterator[Any]:
+    return pipeline.eval_batches(
+        source, self._config.model.image_size, self._batch, limit or None,
+        self._config.input == "gray")
+
+  def _knn(
       self, params: Any, num_train: int, num_test: int
   ) -> dict[str, float]:
     """`knn/accuracy` of the chosen readout, and `knn/<readout>` of all.
 
     Empty if the data have no labels, or if it was told to stop.
     """
+    if not self._config.knn.k:
+      return {}
     sets = [
         features_lib.extract(
-            params, pipeline.eval_batches(
-                source, self._config.model.image_size, self._batch,
-                limit or None, self._config.input == "gray"),
-            self._extract, self._mesh, self._should_stop)
-        for source, limit in zip(self._sources, (num_train, num_test))]
+            params, self._batches(source, limit), self._extract, self._mesh,
+            self._should_stop)
+        for source, limit in (
+            (self._train, num_train), (self._test, num_test))]
     (train, train_labels), (test, test_labels) = sets
     if self._should_stop() or min(train_labels.min(), test_labels.min()) < 0:
       return {}
@@ -90,6 +120,32 @@ class Knn:
       return {}
     return {
         "knn/accuracy": scores[f"knn/{self._config.knn.readout}"]} | scores
+
+  def _right(
+      self, params: Any, limit: int
+  ) -> Iterator[tuple[str, np.ndarray]]:
+    """Each classifier's name, and for each test image if it is right."""
+    for name, classify in self._classifiers.items():
+      found, labels = features_lib.extract(
+          params, self._batches(self._test, limit), classify, self._mesh,
+          self._should_stop)
+      if found and labels.min() >= 0:
+        yield name, found["class"][:, 0] == labels
+
+
+def _classifier(
+    model: Any, task: Any, mesh: jax.sharding.Mesh
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+  """A jitted (params, image [b, h, w, 3]) -> `class` int32 [b, 1]."""
+  encoder, head = model.encoder(), task.head()
+
+  def classify(params, image):
+    features = encoder.apply({"params": params["encoder"]}, image)
+    logits = head.apply(
+        {"params": params[f"head_{task.name}"]}, features, {})
+    return {"class": logits.argmax(-1)[:, None]}            # [b, 1]
+
+  return jax.jit(classify, out_shardings=NamedSharding(mesh, P()))
 
 
 def save_report(

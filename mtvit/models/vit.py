@@ -29,7 +29,7 @@ VARIANTS = {
     "H": dict(width=1280, depth=32, heads=16, mlp_dim=5120),
     "g": dict(width=1408, depth=40, heads=16, mlp_dim=6144),
 }
-POSITION_INITS = ("normal", "sincos")
+POSITION_INITS = ("normal", "sincos", "none")
 
 
 def parse_variant(variant: str) -> tuple[dict[str, int], int]:
@@ -224,7 +224,7 @@ class ModelConfig:
     remat: one of `blocks.REMAT_POLICIES`.
     unroll: layers that the scan unrolls; 0 means all of them.
     freeze_patch_embed: see `Encoder`.
-    position_init: see `Encoder`.
+    position_init: see `Encoder`; or "none", for no embeddings at all.
     activation: see `Encoder`.
     drop_path: see `Encoder`.
     extra_tokens: names of special tokens beside [CLS] and those that tasks
@@ -279,6 +279,8 @@ class ModelConfig:
   ) -> Encoder:
     """The encoder that this section describes."""
     sizes, patch = parse_variant(self.variant)
+    if self.position_init == "none":
+      position_policy = "drop_all"
     extra = self.extra_tokens.split(",") if self.extra_tokens else []
     token_names += tuple(x for x in extra if x not in token_names)
     return Encoder(

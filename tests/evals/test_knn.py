@@ -6,23 +6,59 @@ import sklearn.neighbors
 
 from mtvit.evals import knn
 
+SETTINGS = [knn.Setting(20, 0.07), knn.Setting(200, 0.1)]
+
+
+def clusters(seed, n=600, m=700):
+  rng = np.random.default_rng(seed)
+  centres = rng.standard_normal((5, 16))
+  labels, test_labels = rng.integers(0, 5, n), rng.integers(0, 5, m)
+  make = lambda y: (centres[y] + 2.0 * rng.standard_normal((len(y), 16))
+                    ).astype(np.float32)
+  return make(labels), labels, make(test_labels), test_labels
+
+
+def oracle(train, labels, k, temperature):
+  return sklearn.neighbors.KNeighborsClassifier(
+      k, metric="cosine", algorithm="brute",
+      weights=lambda distance: np.exp(-distance / temperature)
+  ).fit(train, labels)
+
 
 @pytest.mark.parametrize("k, temperature", [(1, 0.07), (20, 0.07), (60, 0.5)])
 def test_equals_scikit_learn(k, temperature):
-  rng = np.random.default_rng(k)
-  centres = rng.standard_normal((5, 16))
-  labels, test_labels = rng.integers(0, 5, 600), rng.integers(0, 5, 700)
-  make = lambda y: (centres[y] + 2.0 * rng.standard_normal((len(y), 16))
-                    ).astype(np.float32)
-  train, test = make(labels), make(test_labels)
-  oracle = sklearn.neighbors.KNeighborsClassifier(
-      k, metric="cosine", algorithm="brute",
-      weights=lambda distance: np.exp(-distance / temperature))
-  want = oracle.fit(train, labels).score(test, test_labels)
+  train, labels, test, test_labels = clusters(k)
+  want = oracle(train, labels, k, temperature).score(test, test_labels)
   got = knn.accuracy(
       train, labels, test, test_labels, k=k, temperature=temperature)
   assert got == pytest.approx(want, abs=2 / 700)
   assert 0.3 < got < 0.99
+
+
+def test_one_search_serves_all_settings():
+  train, labels, test, _ = clusters(0)
+  got = knn.predict(train, labels, test, SETTINGS)
+  assert got.shape == (2, 700)
+  for setting, guesses in zip(SETTINGS, got):
+    want = oracle(
+        train, labels, setting.k, setting.temperature).predict(test)
+    assert (guesses == want).mean() > 0.998      # Ties and rounding.
+  assert (got[0] != got[1]).any()
+
+
+def test_large_sets_are_searched_in_blocks(monkeypatch):
+  train, labels, test, _ = clusters(1)
+  want = knn.predict(train, labels, test, SETTINGS)
+  monkeypatch.setattr(knn, "_SIMILARITIES", 600 * 33)
+  np.testing.assert_array_equal(
+      knn.predict(train, labels, test, SETTINGS), want)
+
+
+def test_it_can_be_told_to_stop():
+  train, labels, test, _ = clusters(2)
+  answers = iter([False, True])
+  got = knn.predict(train, labels, test, SETTINGS, lambda: next(answers))
+  assert (got[:, :500] >= 0).all() and (got[:, 500:] == -1).all()
 
 
 def test_shuffled_labels_give_chance():

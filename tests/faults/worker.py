@@ -66,13 +66,13 @@ def watch_batches():
 
 def mark_evaluations():
   from mtvit.evals import monitor
-  during = monitor.Knn.during
+  during = monitor.Scorer.during
 
   def marked(self, state):
     print("mark: evaluation", flush=True)
     return during(self, state)
 
-  monitor.Knn.during = marked
+  monitor.Scorer.during = marked
 
 
 if __name__ == "__main__":

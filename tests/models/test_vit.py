@@ -195,3 +195,61 @@ def test_drop_all_has_no_embeddings_and_no_order():
   np.testing.assert_allclose(
       again.patches, got.patches[:, order], atol=1e-4)
   np.testing.assert_allclose(again.tokens["cls"], got.tokens["cls"], atol=1e-4)
+
+
+def test_layers_and_attention_are_those_of_the_forward_pass():
+  encoder, params, image = make()
+  out = encoder.apply({"params": params}, image, layers=True, attention=True)
+  plain = encoder.apply({"params": params}, image)
+  assert plain.layers is None and plain.attention is None
+  assert out.layers.shape == (5, 3, 11, 96)
+  assert out.attention.shape == (4, 3, 3, 11, 11)
+  np.testing.assert_allclose(out.attention.sum(-1), 1, rtol=1e-5)
+  # A model of fewer blocks ends where a layer of this one does.
+  for layer in (1, 2, 4):
+    fewer = jax.tree.map(lambda x, layer=layer: x[:layer], params["blocks"])
+    want = numpy_forward(params | {"blocks": fewer}, image, 3)
+    got = vit.final_norm(params, out.layers[layer])
+    np.testing.assert_allclose(got, want, atol=2e-4)
+  np.testing.assert_allclose(
+      vit.final_norm(params, out.layers[-1])[:, 2:], plain.patches, atol=1e-5)
+  # The input of block 0 is what the embedding gives: tokens, then patches.
+  np.testing.assert_allclose(
+      out.layers[0][:, 1], np.broadcast_to(params["token_ct"], (3, 96)))
+
+
+def test_dropped_paths():
+  encoder, params, _ = make(drop_path=0.5)
+  image = np.random.default_rng(0).integers(
+      0, 256, (600, 24, 24, 3), np.uint8)
+  run = lambda seed, **kwargs: encoder.apply(
+      {"params": params}, image, layers=True,
+      rngs={"dropout": jax.random.key(seed)}, **kwargs).layers
+  train, clean = run(0, train=True), run(0)
+  assert (train != run(1, train=True)).any()
+  np.testing.assert_array_equal(train, run(0, train=True))
+  # Rates 0, 1/6, 1/3, 1/2: the first block keeps all, the last drops both of
+  # its branches for a quarter of the examples.
+  np.testing.assert_allclose(train[1], clean[1], atol=1e-5)
+  same = np.asarray((train[4] == train[3]).all((1, 2)))     # [b]
+  assert same.mean() == pytest.approx(0.25, abs=0.06)
+  # What is kept makes up for what is dropped: 1/6 of both, in the second.
+  change = np.asarray((train[2] - train[1]).mean((0, 1)))
+  want = np.asarray((clean[2] - clean[1]).mean((0, 1)))
+  assert np.corrcoef(change, want)[0, 1] > 0.99
+  assert np.polyfit(want, change, 1)[0] == pytest.approx(1, abs=0.05)
+
+
+def test_exact_gelu_is_another():
+  encoder, params, image = make()
+  exact, *_ = make(activation="gelu")
+  a = encoder.apply({"params": params}, image).patches
+  b = exact.apply({"params": params}, image).patches
+  assert 1e-5 < np.abs(a - b).max() < 1e-1
+
+
+def test_extra_tokens_come_after_those_of_the_tasks():
+  config = vit.ModelConfig(**(BASE | dict(extra_tokens="rot,ct")))
+  assert config.encoder(TOKENS).token_names == ("cls", "ct", "rot")
+  none = vit.ModelConfig(**(BASE | dict(position_init="none")))
+  assert none.encoder(TOKENS).position_policy == "drop_all"

@@ -1,0 +1,65 @@
+"""Fine-tunes a trained encoder on labelled images, or trains one from scratch.
+
+  python -m mtvit.finetune --config=configs/finetune.py \
+      --config.init_from=runs/cifar10 --workdir=runs/finetuned
+
+It is a run as those of `mtvit.pretrain`, whose only task is the classification:
+the same loop, checkpoints, exit codes and files. What the config leaves open
+("" or 0) is taken from what it starts from: sizes of the model, activation,
+special tokens, and whether its images are gray.
+"""
+
+from typing import Any, Mapping
+
+from absl import flags
+
+from mtvit import encoder
+from mtvit import entry
+from mtvit import errors
+from mtvit import plain
+from mtvit import pretrain
+
+flags.adopt_module_key_flags(pretrain)
+
+
+def main() -> None:
+  """The command line."""
+  pretrain.main(complete)
+
+
+def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
+  """Fills in what a plain config leaves open.
+
+  Args:
+    raw: the config; `model.variant`, `model.activation`,
+      `model.extra_tokens` and `input` may be "", `model.image_size` 0.
+
+  Raises:
+    ConfigError: it is to start from nothing, and says no variant.
+    CheckpointError: what it is to start from can't be read.
+  """
+  raw = plain.to_plain(raw)
+  model = raw["model"]
+  found = dict(activation="gelu_tanh", image_size=32)
+  gray = False
+  if raw["init_from"]:
+    source = encoder.load(raw["init_from"])
+    found = {key: getattr(source.model, key)
+             for key in ("variant", "activation", "image_size")}
+    found["extra_tokens"] = ",".join(source.token_names[1:])
+    if source.module.position_policy == "drop_all":
+      model["position_init"] = "none"
+    gray = source.gray
+  elif not model["variant"]:
+    raise errors.ConfigError(
+        "neither init_from nor model.variant is set",
+        "--config.init_from=RUN, or from scratch: "
+        "--config=configs/finetune.py:variant=nano/8")
+  for key, value in found.items():
+    model[key] = model[key] or value
+  raw["input"] = raw["input"] or ("gray" if gray else "rgb")
+  return raw
+
+
+if __name__ == "__main__":
+  entry.run(main)

@@ -1,0 +1,170 @@
+"""Fine-tuning: what it starts from, what it trains, and that it goes on."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import finetune as finetune_config
+from mtvit import encoder
+from mtvit import errors
+from mtvit import finetune
+from mtvit import loading
+from mtvit import metrics
+from mtvit import plain
+from mtvit import pretrain
+from tests import states
+
+
+@pytest.fixture
+def pretrained(tiny, tmp_path):
+  """Two steps of contrastive and rotation: an encoder with [CT] and [ROT]."""
+  for name, task in tiny.tasks.items():
+    task.mode = "train" if name in ("contrastive", "rotation") else "off"
+  tiny.total_steps, tiny.knn.readout = 2, "ct"
+  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "pretrained")
+  return tmp_path / "pretrained"
+
+
+@pytest.fixture
+def config(tiny):
+  """Four steps of fine-tuning on the same images."""
+  config = finetune_config.get_config()
+  config.total_epochs, config.total_steps, config.batch_size = 0.0, 4, 8
+  config.data = tiny.data
+  config.model.unroll = 1
+  config.tasks.supervised.num_classes = 4
+  config.log_every, config.checkpoint_every = 1, 2
+  config.knn.every_steps = 2
+  return config
+
+
+def run(config, workdir, **kwargs):
+  return pretrain.pretrain(
+      finetune.complete(plain.to_plain(config)), workdir, **kwargs)
+
+
+def encoder_of(workdir, step=None):
+  return jax.tree.leaves_with_path(loading.load(workdir, step).state["encoder"])
+
+
+def test_it_goes_on_at_a_higher_resolution(pretrained, config, tmp_path):
+  config.init_from = str(pretrained)
+  config.model.image_size = 64
+  result = run(config, tmp_path / "run")
+  raw = json.loads((tmp_path / "run/config.json").read_text())
+  assert raw["model"]["variant"] == "pico/8"
+  assert raw["model"]["extra_tokens"] == "ct,rot"
+  assert raw["input"] == "rgb"
+  assert 0 <= result["supervised/final_accuracy_low"] <= result[
+      "supervised/final_accuracy"] <= result["supervised/final_accuracy_high"]
+  lines = metrics.read(tmp_path / "run/metrics.jsonl")
+  assert [x["step"] for x in lines if "supervised/test_accuracy" in x] == [2]
+  assert encoder.load(tmp_path / "run").params["position"].shape == (64, 96)
+  # Started again, a finished run only evaluates, and writes that line anew.
+  run(config, tmp_path / "run")
+  lines = metrics.read(tmp_path / "run/metrics.jsonl")
+  assert sum("supervised/final_accuracy" in x for x in lines) == 1
+
+
+def test_a_linear_head_leaves_the_encoder_as_it_was(
+    pretrained, config, tmp_path):
+  config.init_from = str(pretrained)
+  config.optimizer.trainable = "^head_"
+  config.optimizer.weight_decay = 0.5
+  run(config, tmp_path / "run")
+  for (path, a), (_, b) in zip(
+      encoder_of(pretrained), encoder_of(tmp_path / "run")):
+    assert a.tobytes() == b.tobytes(), path
+  head = loading.load(tmp_path / "run").state["head_supervised"]
+  assert np.abs(head["out"]["kernel"]).max() > 0
+  # Which the other runs do not.
+  config.optimizer.trainable = ""
+  run(config, tmp_path / "all")
+  assert all(
+      (a != b).any() for (_, a), (_, b) in zip(
+          encoder_of(pretrained), encoder_of(tmp_path / "all")))
+
+
+def test_two_and_two_steps_are_four(pretrained, config, tmp_path, monkeypatch):
+  config.init_from = str(pretrained)
+  assert config.model.drop_path > 0 and config.tasks.supervised.mixup > 0
+  run(config, tmp_path / "whole")
+  with monkeypatch.context() as patch:
+    def crash(*unused):
+      raise RuntimeError("power cut")
+    patch.setattr(metrics.Writer, "write", crash)
+    patch.setattr(metrics, "mean", lambda steps: crash() if steps[-1][
+        "train/learning_rate"] == 0 else {})
+    with pytest.raises(RuntimeError):
+      run(config, tmp_path / "cut")
+  run(config, tmp_path / "cut")
+  states.assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_what_the_config_leaves_open(pretrained, config, tmp_path):
+  raw = plain.to_plain(config)
+  with pytest.raises(errors.ConfigError, match="variant=nano/8"):
+    finetune.complete(raw)
+  raw["model"]["variant"] = "pico/8"
+  complete = finetune.complete(raw)
+  assert complete["model"]["image_size"] == 32
+  assert complete["input"] == "rgb" and raw["input"] == ""
+  raw["init_from"] = str(tmp_path / "nowhere")
+  with pytest.raises(errors.CheckpointError, match="nowhere"):
+    finetune.complete(raw)
+  raw |= {"init_from": str(pretrained)}
+  raw["model"]["variant"] = "nano/8"
+  with pytest.raises(errors.CheckpointError, match="there and"):
+    pretrain.pretrain(finetune.complete(raw), tmp_path / "run")
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"readout": "rot"}, "tasks.supervised.readout=rot"),
+    ({"smoothing": 1.5}, "smoothing=1.5"), ({"mixup": -1.0}, "mixup")])
+def test_an_impossible_head_is_named(config, tmp_path, change, message):
+  config.model.variant = "pico/8"
+  config.tasks.supervised.update(change)
+  with pytest.raises(errors.ConfigError, match=message):
+    run(config, tmp_path / "run")
+
+
+def test_tasks_of_two_views_refuse_one(tiny, tmp_path):
+  tiny.views = 1
+  with pytest.raises(errors.ConfigError, match="views=1: relative_position and "
+                     "contrastive and colorize"):
+    pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+
+
+def test_a_gray_run_without_positions_stays_so(tiny, config, tmp_path):
+  tiny.input, tiny.total_steps = "gray", 1
+  tiny.tasks.relative_position.position = "drop_all"
+  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "gray")
+  config.init_from, config.total_steps = str(tmp_path / "gray"), 1
+  run(config, tmp_path / "run")
+  loaded = encoder.load(tmp_path / "run")
+  assert loaded.gray and "position" not in loaded.params
+
+
+def test_resized_positions():
+  ramp = np.stack(np.divmod(np.arange(16.0), 4), 1)       # Row, column.
+  larger = loading.resize_positions(ramp, 64).reshape(8, 8, 2)
+  # Pixel centres: place i of 8 is place (i + 0.5) / 2 - 0.5 of 4.
+  want = (np.arange(8) + 0.5) / 2 - 0.5
+  np.testing.assert_allclose(larger[3:5, 3:5, 0], want[3:5, None] * [1, 1])
+  np.testing.assert_allclose(larger[3:5, 3:5, 1], want[None, 3:5] * [[1], [1]])
+  assert loading.resize_positions(ramp, 16) is ramp
+  flat = loading.resize_positions(np.ones((16, 3)), 9)
+  np.testing.assert_allclose(flat, 1, atol=1e-6)
+
+
+def test_it_learns(config, tmp_path):
+  """Photographs can be told apart after some steps from scratch."""
+  config.model.variant, config.total_steps = "pico/8", 60
+  config.tasks.supervised.update(mixup=0.0, cutmix=0.0)
+  config.optimizer.base_lr, config.checkpoint_every = 3e-2, 60
+  config.knn.every_steps = 0
+  result = run(config, tmp_path / "run")
+  assert result["supervised/final_accuracy_low"] > 0.25
+  assert result["supervised/final_accuracy"] > 0.6
