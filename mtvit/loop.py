@@ -19,6 +19,8 @@ from mtvit import stop as stop_lib
 
 # Token features whose directions spread less than this have collapsed.
 COLLAPSE_SPREAD = 0.02
+# Features whose RankMe is less are as good as a number.
+COLLAPSE_RANK = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,11 @@ class Loop:
       self.writer.write(step, scalars)
       self.progress.note(f"step {step} · " + " · ".join(
           f"{key} {value:.3f}" for key, value in scalars.items()))
+    for key, value in scalars.items():
+      if key.startswith("rankme/") and value < COLLAPSE_RANK:
+        logging.warning(
+            "step %d: the features of %s have collapsed to %.1f dimensions",
+            step, key.removeprefix("rankme/"), value)
     return True
 
   def _diagnose(self, step: int, state: Any, batch: Any) -> float:

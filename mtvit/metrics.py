@@ -78,7 +78,7 @@ class Writer:
       again = any(
           key.endswith(("_random_init", "/final_accuracy")) for key in line)
       again |= not evaluated and line["step"] == start_step and any(
-          key.startswith("knn/") or key.endswith("/test_accuracy")
+          key.startswith(("knn/", "rankme/")) or key.endswith("/test_accuracy")
           for key in line)
       return line["step"] <= start_step and not again
 

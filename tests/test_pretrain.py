@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from configs import cifar10
@@ -163,6 +164,21 @@ def test_collapse_is_warned_of(tiny, tmp_path, monkeypatch, caplog):
       train_step, "spread", lambda x: 0.01 + 0.0 * x.astype(float).sum())
   train(tiny, tmp_path / "collapsed")
   assert "[CT] features have collapsed (spread 0.0100)" in caplog.text
+
+
+def test_features_of_one_dimension_are_warned_of(tiny, tmp_path, caplog):
+  for split in ("train", "test"):
+    for name in "ab":
+      folder = tmp_path / "images" / split / name
+      folder.mkdir(parents=True)
+      for i in range(4):
+        Image.new("RGB", (24, 24), "teal").save(folder / f"{i}.png")
+  tiny.data.name = f"folder:{tmp_path / 'images'}"
+  tiny.total_steps, tiny.knn.every_steps = 2, 1
+  result = train(tiny, tmp_path / "run")
+  assert result["rankme/ct"] == pytest.approx(1, abs=0.01)
+  assert ("step 1: the features of ct have collapsed to 1.0 dimensions"
+          in caplog.text)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):

@@ -16,12 +16,14 @@ from mtvit.evals import bootstrap
 from mtvit.evals import features as features_lib
 from mtvit.evals import knn
 from mtvit.evals import pictures
+from mtvit.evals import rank
 
 with epy.lazy_imports():
   from mtvit.data import datasets
   from mtvit.data import pipeline
 
 PREDICTED_VIEWS = 256  # Pictures are made from so many views at most.
+RANK_IMAGES = 2048     # Test images at most, evenly spaced, for the ranks.
 
 
 class Scorer:
@@ -95,9 +97,10 @@ class Scorer:
   def _knn(
       self, params: Any, num_train: int, num_test: int
   ) -> dict[str, float]:
-    """`knn/accuracy` of the chosen readout, and `knn/<readout>` of all.
+    """`knn/accuracy` of the chosen readout, `knn/<readout>` of all, and ranks.
 
-    Empty if the data have no labels, or if it was told to stop.
+    `rankme/<readout>` warns of collapse. No kNN if the data have no labels;
+    nothing if it was told to stop.
     """
     if not self._config.knn.k:
       return {}
@@ -108,8 +111,12 @@ class Scorer:
         for source, limit in (
             (self._train, num_train), (self._test, num_test))]
     (train, train_labels), (test, test_labels) = sets
-    if self._should_stop() or min(train_labels.min(), test_labels.min()) < 0:
+    if self._should_stop():
       return {}
+    ranks = {f"rankme/{name}": rank.rankme(x[::-(-len(x) // RANK_IMAGES)])
+             for name, x in test.items() if np.isfinite(x).all()}
+    if min(train_labels.min(), test_labels.min()) < 0:
+      return ranks
     scores = {
         f"knn/{name}": knn.accuracy(
             train[name], train_labels, test[name], test_labels,
@@ -118,8 +125,8 @@ class Scorer:
         for name in train}
     if self._should_stop():
       return {}
-    return {
-        "knn/accuracy": scores[f"knn/{self._config.knn.readout}"]} | scores
+    return {"knn/accuracy": scores[f"knn/{self._config.knn.readout}"],
+            **scores, **ranks}
 
   def _right(
       self, params: Any, limit: int
