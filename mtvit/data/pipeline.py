@@ -151,7 +151,6 @@ class Batches:
       self, source: datasets.Source, spec: Spec, start_step: int,
       num_steps: int
   ):
-    """See `train_batches`."""
     self._source, self._spec = source, spec
     self._start, self._stop = start_step, num_steps
     self._known = len(source.bad)
@@ -248,7 +247,8 @@ def _by_view(p: Any, spec: Spec) -> Any:
 
 def eval_batches(
     source: datasets.Source, image_size: int, batch_size: int,
-    limit: int | None = None, gray_input: bool = False
+    limit: int | None = None, gray_input: bool = False,
+    ids: np.ndarray | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
   """Clean images in order: resized to fit, cut at the centre, no corruption.
 
@@ -258,22 +258,28 @@ def eval_batches(
     batch_size: rows of each batch; the last is filled up with zeros.
     limit: take so many images, evenly spaced; None takes all.
     gray_input: the run's own input transform: views lose their colour.
+    ids: take these, ascending, in the place of `limit`.
 
   Yields:
     `image` uint8 [batch_size, s, s, 3], `label` int32 and `valid` bool
     [batch_size].
   """
-  n = source.num_examples
-  ids = np.arange(n) if limit is None or limit >= n else (
-      np.arange(limit) * n // limit)                        # [n]
-  ids = ids.astype(np.int64)
+  ids = eval_ids(source, limit) if ids is None else np.asarray(ids, np.int64)
   make = lambda done: _eval_dataset(
       source, ids[done * batch_size:], image_size, batch_size, gray_input)
   of_batch = lambda done: ids[done * batch_size:(done + 1) * batch_size]
   for image, label in replacing.elements(source, make, of_batch):
-    yield {"image": _fill(image, batch_size),
-           "label": _fill(label.astype(np.int32), batch_size),
+    fill = [(0, batch_size - len(label))]
+    yield {"image": np.pad(image, fill + [(0, 0)] * 3),
+           "label": np.pad(label.astype(np.int32), fill),
            "valid": np.arange(batch_size) < len(label)}
+
+
+def eval_ids(source: datasets.Source, limit: int | None) -> np.ndarray:
+  """The examples that `eval_batches` takes, ascending: int64 [n]."""
+  n = source.num_examples
+  limit = n if limit is None else min(limit, n)
+  return np.arange(limit, dtype=np.int64) * n // max(limit, 1)
 
 
 def _eval_dataset(
@@ -292,8 +298,3 @@ def _eval_dataset(
     ids = source.lookup(ids)
   ds = ids.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
   return ds.batch(batch_size).prefetch(2)
-
-
-def _fill(x: np.ndarray, rows: int) -> np.ndarray:
-  """Appends rows of zeros."""
-  return np.pad(x, [(0, rows - len(x))] + [(0, 0)] * (x.ndim - 1))

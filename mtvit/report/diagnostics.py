@@ -1,0 +1,171 @@
+"""The report's sections on the insides of the encoder: layers, positions."""
+
+from typing import Any, Mapping, Sequence
+
+from mtvit.evals import plots
+from mtvit.report import cells
+from mtvit.report import encoder
+from mtvit.report import markup
+from mtvit.report import page
+from mtvit.report import runs as runs_lib
+
+
+def layers(book: runs_lib.Book) -> page.Section:
+  """Over-smoothing, and accuracy, by layer."""
+  parts = []
+  for i, (data, pairs) in enumerate(book.by_data().items()):
+    names = [encoder.name_of(run, evaluation, pairs)
+             for run, evaluation in pairs]
+    found = [list(evaluation.diagnostics.get("layers") or ())
+             for _, evaluation in pairs]
+    parts.append(markup.tag("h3", f"On {data}"))
+    if any(found):
+      file = book.drawing(f"layers_{i + 1}")
+      plots.save_layers(list(zip(names, found)), file)
+      parts.append(markup.picture(
+          file, "By layer: " + ", ".join(plots.MEASURES.values()),
+          "Layer 0 is the embedded image, the last is the encoder's output.",
+          wide=True))
+    else:
+      parts.append(markup.missing(
+          "This evaluation has no diagnostics of layers",
+          pairs[0][0].command("mtvit.evaluate")))
+    panels = probe_panels([evaluation for _, evaluation in pairs])
+    if panels:
+      file = book.drawing(f"layer_probes_{i + 1}")
+      plots.save_lines(panels, names, "layer", file)
+      parts.append(markup.picture(
+          file, "Validation accuracy by layer: "
+          + ", ".join(title for title, _ in panels),
+          "Accuracy on validation images of what is read at each layer.",
+          wide=True))
+    parts += [markup.fold(f"The numbers of {name}", _layer_table(rows))
+              for name, rows in zip(names, found) if rows]
+  return page.Section(
+      name="layers", title="Layer by layer", lead=(
+          "Do the patches of an image keep apart? If their cosine rises to 1 "
+          "and the residual share (what is neither common to the image nor to "
+          "the place) falls to 0, the layers smooth everything over. Entropy 1 "
+          "is attention to everything alike; distance says how far, in "
+          "patches, a patch looks."),
+      body=markup.join(parts + encoder.not_evaluated(book)))
+
+
+def probe_panels(
+    evaluations: Sequence[runs_lib.Evaluation]
+) -> list[tuple[str, dict[int, list[tuple[int, float]]]]]:
+  """Plots of validation accuracy: title, points (layer, value) by run."""
+  panels: dict[str, dict[int, list[tuple[int, float]]]] = {}
+  for i, evaluation in enumerate(evaluations):
+    for row in evaluation.values["probes"].get("layers") or ():
+      title = f"{encoder.probe_title(row['probe'])} of {row['readout']}"
+      panels.setdefault(title, {}).setdefault(i, []).append(
+          (row["layer"], row["val_accuracy"]))
+  return [(title, {i: sorted(points) for i, points in series.items()})
+          for title, series in sorted(panels.items())]
+
+
+def _layer_table(rows: Sequence[Mapping[str, Any]]) -> markup.Html:
+  return markup.table(
+      ["layer", *plots.MEASURES.values()],
+      [[row["layer"], *(cells.number(row.get(key)) for key in plots.MEASURES)]
+       for row in rows])
+
+
+def positions(book: runs_lib.Book) -> page.Section:
+  """What the position embeddings know."""
+  return encoder.pictures_of(
+      book, "positions", "Position embeddings", "Each small map belongs to a "
+      "patch (the dot) and shows how similar its position embedding is to "
+      "those of all other places: red is alike. R² says how well row and "
+      "column can be read off an embedding (1: exactly, 0 or less: not at "
+      "all). If shuffling or blanking the embeddings costs no accuracy, the "
+      "encoder does not use them.", "positions.png",
+      "Similarity maps of the position embeddings", _position_table,
+      lambda evaluation: evaluation.diagnostics.get("positions") is not None)
+
+
+def _position_table(evaluation: runs_lib.Evaluation) -> markup.Html:
+  found = evaluation.diagnostics.get("positions")
+  if found is None:
+    if evaluation.diagnostics:
+      return markup.tag("p", "This encoder has no position embeddings.")
+    return markup.missing("This evaluation has no diagnostics")
+  accuracy = found.get("accuracy") or {}
+  return markup.table(
+      ["R² row", "R² column", "correlation with nearness", "kNN as trained",
+       "embeddings shuffled", "embeddings blank"],
+      [[cells.number(found["r2_row"]), cells.number(found["r2_column"]),
+        cells.number(found["distance_correlation"]), *(
+            cells.percent(accuracy.get(key))
+            for key in ("as_trained", "shuffled", "zeroed"))]])
+
+
+def rank(book: runs_lib.Book) -> page.Section:
+  """Collapse, and what single patches know."""
+  parts = []
+  pairs = book.evaluated()
+  for run, evaluation in pairs:
+    found = evaluation.diagnostics
+    if len(pairs) > 1:
+      parts.append(markup.tag("h3", f"{run.name}, on {evaluation.data}"))
+    rows = found.get("rank") or ()
+    dense = found.get("dense")
+    if rows:
+      parts.append(markup.table(
+          ["readout", "RankMe", "spread per dimension"],
+          [[row["readout"], cells.number(row["rankme"], 1),
+            cells.number(row["spread_per_dimension"])] for row in rows]))
+    if dense:
+      parts.append(markup.table(
+          ["probe of single patches", "test accuracy", "guessing"],
+          [["mosaics of 2×2 images", cells.accuracy(dense),
+            cells.percent(dense["chance"])]]))
+    if not rows and not dense:
+      parts.append(markup.missing(
+          "This evaluation has no diagnostics", run.command("mtvit.evaluate")))
+  return page.Section(
+      name="rank", title="Collapse, and single patches", lead=(
+          "RankMe is about how many directions the features use, and the "
+          "spread is 1 if they use all alike and 0 if every image looks the "
+          "same to the encoder (collapse). The probe of single patches tells "
+          "the class of the image in which a patch lies, in mosaics of four "
+          "images."),
+      body=markup.join(parts + encoder.not_evaluated(book)))
+
+
+def cheat(book: runs_lib.Book) -> page.Section:
+  """How much of the position tasks needs no picture."""
+  parts = []
+  for run in book.runs:
+    rows = run.cheat or next(filter(None, (
+        evaluation.diagnostics.get("cheat")
+        for evaluation in run.evaluations)), ())
+    if len(book.runs) > 1:
+      parts.append(markup.tag("h3", run.name))
+    if rows:
+      parts.append(markup.table(
+          ["task, and what is blank", "trained head", "refitted head",
+           "chance", "99 % of guessing"], [_cheat_row(row) for row in rows]))
+    else:
+      parts.append(markup.missing(
+          "Not measured, or no position task trained",
+          run.command("mtvit.tools.cheat_index")))
+  return page.Section(
+      name="cheat", title="Cheat index", lead=(
+          "Could the tasks about places be solved without looking? Accuracy "
+          "minus chance on views whose patches, or position embeddings, are "
+          "blank: far above 0 with blank contents means that the answer is "
+          "read off the embeddings, not off the picture. Numbers within the "
+          "last column are no better than guessing."),
+      body=markup.join(parts))
+
+
+def _cheat_row(row: Mapping[str, Any]) -> list[str]:
+  index = lambda key: f"{row[key] - row['chance']:+.3f}"
+  low, high = row.get("chance_low"), row.get("chance_high")
+  within = cells.NONE if low is None or high is None else (
+      f"{low - row['chance']:+.3f} to {high - row['chance']:+.3f}")
+  return [f"{row['task']} ({row['position']}): {row['blank']}",
+          index("trained"), index("refitted"), cells.number(row["chance"]),
+          within]

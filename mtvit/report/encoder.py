@@ -1,0 +1,224 @@
+"""The report's sections on what the encoder has learnt: its evaluations."""
+
+from typing import Any, Callable, Mapping, Sequence
+
+from mtvit.report import cells
+from mtvit.report import markup
+from mtvit.report import page
+from mtvit.report import runs as runs_lib
+from mtvit.report import training
+
+# The three that a run is judged by.
+HEADLINES = ("knn_k20", "linear", "fewshot_10")
+_EVALUATE = "mtvit.evaluate"
+_INTERVALS = (
+    "Below each number is its 95 % interval: over test images for kNN and the "
+    "linear probe, over random draws of the training images for few images.")
+
+
+def probe_title(probe: str) -> str:
+  """A probe's name for people."""
+  if probe.startswith("knn_k"):
+    return f"kNN, k={probe.removeprefix('knn_k')}"
+  if probe == "linear":
+    return "linear probe"
+  if probe.startswith("fewshot_"):
+    count = probe.removeprefix("fewshot_")
+    if count.endswith("%"):
+      return f"{count.rstrip('%')} % of the images"
+    return f"{count} image{'s' * (count != '1')} per class"
+  return probe
+
+
+def chosen_row(
+    values: Mapping[str, Any] | None, probe: str
+) -> Mapping[str, Any] | None:
+  """The test result of the readout that validation chose for a probe."""
+  if values is None:
+    return None
+  readout = values["probes"]["chosen"].get(probe)
+  rows = [row for row in values["probes"]["test"]
+          if row["probe"] == probe and row["readout"] == readout]
+  return max(rows, key=lambda row: row["layer"], default=None)
+
+
+def summary(book: runs_lib.Book) -> page.Section:
+  """What was trained, and the three numbers that matter."""
+  parts = [markup.tag("p", describe(run)) for run in book.runs]
+  for data, pairs in book.by_data().items():
+    classes = len(pairs[0][1].values["data"]["classes"])
+    rows, styles = [], []
+    for run, evaluation in pairs:
+      rows.append([name_of(run, evaluation, pairs), *(
+          cells.accuracy(row, row and f"reads {row['readout']}")
+          for row in (chosen_row(evaluation.values, probe)
+                      for probe in HEADLINES))])
+      styles.append(None)
+      if evaluation.random_init:
+        rows.append([f"{run.name} before training", *(
+            cells.accuracy(chosen_row(evaluation.random_init, probe))
+            for probe in HEADLINES)])
+        styles.append("reference")
+    rows.append([f"guessing among {classes} classes",
+                 *[cells.percent(pairs[0][1].chance)] * len(HEADLINES)])
+    styles.append("reference")
+    parts += [markup.tag("h3", f"On {data}"), markup.tag(
+        "div", markup.table(
+            ["test accuracy", *map(probe_title, HEADLINES)], rows, styles),
+        class_="big")]
+  parts += not_evaluated(book)
+  return page.Section(
+      name="summary", title="Summary", lead=(
+          "Pretraining uses no labels. How much was learnt is seen by how well "
+          "images can be classified from what the frozen encoder says of them: "
+          "by the 20 most similar training images (kNN), by a linear "
+          "classifier, and by one that sees 10 labelled images of each class. "
+          "Which of the encoder's outputs is read was chosen on validation "
+          "images, not on the test images. " + _INTERVALS),
+      body=markup.join(parts))
+
+
+def describe(run: runs_lib.Run) -> str:
+  """A run in two sentences."""
+  config, text = run.config, run.name
+  if config:
+    names = ", ".join(training.trained(run)) or "no task"
+    text += (f": ViT {config['model'].get('variant')}, trained on "
+             f"{config['data'].get('name')} by {names}")
+  steps = run.score("steps")
+  if steps is not None:
+    text += f", {steps:.0f} steps of {config.get('batch_size')} images"
+  text += "."
+  after, before = map(run.score, (
+      "knn/accuracy", "knn/accuracy_random_init"))
+  if after is not None:
+    text += f" At the end of training its own kNN was {cells.percent(after)}"
+    if before is not None:
+      text += f"; before training {cells.percent(before)}"
+    text += "."
+  return text
+
+
+def probes(book: runs_lib.Book) -> page.Section:
+  """Test accuracy of every readout and probe."""
+  parts = []
+  for data, pairs in book.by_data().items():
+    info = pairs[0][1].values["data"]
+    parts += [
+        markup.tag("h3", f"On {data}"), _probe_table(pairs),
+        markup.tag("p", f"{info['num_train']} training, {info['num_val']} "
+                   f"validation and {info['num_test']} test images of "
+                   f"{len(info['classes'])} classes; guessing: "
+                   f"{cells.percent(pairs[0][1].chance)}."),
+        markup.fold("The same as a list", markup.table(
+            ["run", "readout", "layer", "probe", "accuracy", "low", "high",
+             "validation"],
+            [[run.name, row["readout"], row["layer"], row["probe"], *(
+                cells.number(row.get(key), 4)
+                for key in ("accuracy", "low", "high", "val_accuracy"))]
+             for run, evaluation in pairs
+             for row in evaluation.values["probes"]["test"]]))]
+  return page.Section(
+      name="probes", title="Probes", lead=(
+          "Test accuracy of classifiers on frozen features. A row is what is "
+          "read: a special token (cls, ct, ...) or the mean of all patches "
+          "(gap). The star marks what validation chose for that column; read "
+          "that one, since the best of a column by test is too good by luck. "
+          + _INTERVALS),
+      body=markup.join(parts + not_evaluated(book)))
+
+
+def name_of(run: runs_lib.Run, evaluation: runs_lib.Evaluation,
+            pairs: Sequence[tuple[runs_lib.Run, Any]]) -> str:
+  """The run, and the folder of the evaluation if the run has several here."""
+  several = sum(other is run for other, _ in pairs) > 1
+  return f"{run.name} ({evaluation.folder.name})" if several else run.name
+
+
+def _probe_table(
+    pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
+) -> markup.Html:
+  """Rows: runs and readouts; columns: probes."""
+  names = dict.fromkeys(
+      row["probe"] for _, evaluation in pairs
+      for row in evaluation.values["probes"]["test"])
+  rows = []
+  for run, evaluation in pairs:
+    values = evaluation.values
+    found = {(row["readout"], row["layer"], row["probe"]): row
+             for row in values["probes"]["test"]}
+    places = dict.fromkeys((readout, layer) for readout, layer, _ in found)
+    several = len({layer for _, layer in places}) > 1
+    for readout, layer in places:
+      title = f"{readout}, layer {layer}" if several else readout
+      if len(pairs) > 1:
+        title = f"{name_of(run, evaluation, pairs)} · {title}"
+      results = {probe: found.get((readout, layer, probe)) for probe in names}
+      rows.append([title, *(
+          cells.accuracy(
+              row, chosen=row is not None
+              and row is chosen_row(values, probe))
+          for probe, row in results.items())])
+  return markup.table(["readout", *map(probe_title, names)], rows)
+
+
+def not_evaluated(book: runs_lib.Book) -> list[markup.Html]:
+  """A line for each run that has no evaluation."""
+  return [markup.missing(
+      f"{run.name} has not been evaluated", run.command(_EVALUATE))
+      for run in book.runs if not run.evaluations]
+
+
+def pictures_of(
+    book: runs_lib.Book, name: str, title: str, lead: str, file_name: str,
+    alt: str,
+    more: Callable[[Any], markup.Html] = lambda evaluation: markup.Html(),
+    expected: Callable[[Any], bool] = lambda evaluation: True
+) -> page.Section:
+  """A picture of each evaluation, with something above it.
+
+  Args:
+    book: the runs.
+    name: of the section.
+    title: of the section.
+    lead: of the section.
+    file_name: in the folder of the evaluation.
+    alt: what the picture shows.
+    more: evaluation -> HTML above the picture.
+    expected: evaluation -> whether it has the picture.
+  """
+  pairs, parts = book.evaluated(), []
+  for run, evaluation in pairs:
+    if len(pairs) > 1:
+      parts.append(markup.tag("h3", f"{run.name}, on {evaluation.data}"))
+    parts.append(more(evaluation))
+    file = evaluation.folder / file_name
+    if file.exists():
+      parts.append(markup.picture(file, f"{alt} ({run.name})"))
+    elif expected(evaluation):
+      parts.append(markup.missing(
+          f"There is no {file_name} of this evaluation",
+          run.command(_EVALUATE)))
+  return page.Section(
+      name=name, title=title, lead=lead,
+      body=markup.join(parts + not_evaluated(book)))
+
+
+def attention(book: runs_lib.Book) -> page.Section:
+  """Where the special tokens look."""
+  return pictures_of(
+      book, "attention", "Attention", "Where each special token looks in the "
+      "last layer, averaged over its heads: bright patches count most. The "
+      "number above a map is the share of attention that goes to patches; the "
+      "rest goes to the tokens themselves.", "attention.png",
+      "Test images with attention maps laid over them")
+
+
+def neighbours(book: runs_lib.Book) -> page.Section:
+  """Which training images the encoder finds similar."""
+  return pictures_of(
+      book, "neighbours", "Nearest neighbours", "Test images, chosen without "
+      "looking, and the training images that the encoder finds most similar. "
+      "A green frame: of the same class; a red one: of another. Below: the "
+      "class, and the cosine (1 is the same direction).", "neighbours.png",
+      "Test images, each with its nearest training images in a row")

@@ -1,0 +1,150 @@
+"""What is on disk of a run, read without TensorFlow and without the model."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import shlex
+from typing import Any, Mapping, Sequence
+
+from mtvit import errors
+from mtvit import metrics as metrics_lib
+from mtvit.report import schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """One of a run's evaluations, on one data set.
+
+  Attributes:
+    folder: RUN/evaluation/TARGET.
+    values: of evaluation.json.
+    random_init: the same of evaluation_random_init.json, or None.
+  """
+  folder: pathlib.Path
+  values: Mapping[str, Any]
+  random_init: Mapping[str, Any] | None
+
+  @property
+  def data(self) -> str:
+    """Name and test split of what was classified."""
+    data = self.values["data"]
+    return f"{data['name']}, {data['test_split']}"
+
+  @property
+  def diagnostics(self) -> Mapping[str, Any]:
+    return self.values.get("diagnostics") or {}
+
+  @property
+  def chance(self) -> float:
+    """Accuracy of guessing among the classes."""
+    return 1 / max(1, len(self.values["data"]["classes"]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """What a run left.
+
+  Attributes:
+    name: unlike that of the other runs of the report.
+    folder: its work directory.
+    config: plain values, or {}.
+    result: of result.json, or {}.
+    lines: of metrics.jsonl.
+    cheat: rows of report/cheat_index.json.
+    evaluations: by folder name.
+  """
+  name: str
+  folder: pathlib.Path
+  config: Mapping[str, Any]
+  result: Mapping[str, Any]
+  lines: Sequence[Mapping[str, float]]
+  cheat: Sequence[Mapping[str, Any]]
+  evaluations: Sequence[Evaluation]
+
+  def command(self, module: str) -> str:
+    """The shell command that makes a missing part."""
+    folder = shlex.quote(os.fspath(self.folder))
+    return f"bash launch/local.sh {module} --workdir={folder}"
+
+  def score(self, key: str) -> float | None:
+    """A finite number of result.json, if it is there."""
+    value = self.result.get(key)
+    if (isinstance(value, float | int) and not isinstance(value, bool)
+        and abs(value) < math.inf):
+      return float(value)
+    return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Book:
+  """The runs of a report, and where it goes.
+
+  Attributes:
+    runs: in the order in which they are shown.
+    output: the HTML file.
+  """
+  runs: Sequence[Run]
+  output: pathlib.Path
+
+  def drawing(self, name: str) -> pathlib.Path:
+    """A PNG beside the report, not to be taken for a picture of the run."""
+    return self.output.with_name(f"{self.output.stem}_{name}.png")
+
+  def evaluated(self) -> list[tuple[Run, Evaluation]]:
+    """Every evaluation of every run."""
+    return [(run, evaluation) for run in self.runs
+            for evaluation in run.evaluations]
+
+  def by_data(self) -> dict[str, list[tuple[Run, Evaluation]]]:
+    """The same by what was classified: only those can be compared."""
+    groups: dict[str, list[tuple[Run, Evaluation]]] = {}
+    for run, evaluation in self.evaluated():
+      groups.setdefault(evaluation.data, []).append((run, evaluation))
+    return groups
+
+
+def read_all(folders: Sequence[str]) -> list[Run]:
+  """Reads runs, each under a name of its own.
+
+  Raises:
+    ConfigError: there is none, one is named twice, or is no run.
+    DataError: one of their files is damaged.
+  """
+  paths = [pathlib.Path(folder) for folder in folders if folder]
+  if not paths:
+    raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
+  whole = [path.absolute() for path in paths]
+  if len({path.resolve() for path in paths}) < len(paths):
+    raise errors.ConfigError("--workdir names the same run twice")
+  names = [path.name for path in whole]
+  if len(set(names)) < len(names):
+    names = [os.fspath(path) for path in paths]
+  return [read(path, name) for path, name in zip(paths, names)]
+
+
+def read(folder: pathlib.Path, name: str) -> Run:
+  """Reads a run.
+
+  Raises:
+    ConfigError: the folder is not that of a run.
+    DataError: one of its files is damaged.
+  """
+  config = schema.read(folder / "config.json", schema.CONFIG)
+  lines = schema.read_lines(folder / metrics_lib.METRICS)
+  found = sorted(folder.glob("evaluation/*/evaluation.json"))
+  if config is None and not lines and not found:
+    raise errors.ConfigError(
+        f"{folder} is not the work directory of a run: no config.json",
+        "--workdir=runs/NAME")
+  return Run(
+      name=name, folder=folder, config=config or {}, lines=lines,
+      result=schema.read(folder / "result.json", schema.RESULT) or {},
+      cheat=schema.read(
+          folder / "report" / "cheat_index.json", schema.CHEAT) or [],
+      evaluations=[
+          Evaluation(
+              folder=file.parent, values=schema.read(file, schema.EVALUATION),
+              random_init=schema.read(
+                  file.with_name("evaluation_random_init.json"),
+                  schema.EVALUATION)) for file in found])

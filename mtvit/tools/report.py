@@ -1,0 +1,67 @@
+"""Writes one HTML file about a run, or about several side by side.
+
+  python -m mtvit.tools.report --workdir=runs/quickstart
+  python -m mtvit.tools.report --workdir=runs/a,runs/b --output=compare.html
+
+The file needs nothing else: pictures are inside. It is made of what is on disk,
+without TensorFlow and without the model; what is missing is left out, with the
+command that makes it. By default it is RUN/report/index.html, or
+RUN/report/comparison.html of the first of several runs. The PNGs that it draws
+lie beside it.
+"""
+
+import pathlib
+
+from absl import flags
+
+from mtvit import entry
+from mtvit import errors
+from mtvit import workdir as workdir_lib
+from mtvit.report import diagnostics
+from mtvit.report import encoder
+from mtvit.report import page
+from mtvit.report import runs as runs_lib
+from mtvit.report import training
+
+_WORKDIR = flags.DEFINE_list("workdir", [], "Of the run, or of several: A,B.")
+_OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
+
+SECTIONS = (
+    encoder.summary, training.config, training.curves, training.tasks,
+    encoder.probes, diagnostics.layers, diagnostics.rank,
+    diagnostics.positions, encoder.attention, encoder.neighbours,
+    training.gradients, diagnostics.cheat, training.environment)
+
+
+def save(book: runs_lib.Book) -> None:
+  """Writes the report of a book, and the PNGs that it draws beside it."""
+  names = [run.name for run in book.runs]
+  title = f"Report of {names[0]}" if len(names) == 1 else (
+      f"{len(names)} runs side by side")
+  subtitle = "Pretraining of a Vision Transformer: " + ", ".join(
+      str(run.folder) for run in book.runs)
+  text = page.render(title, subtitle, [make(book) for make in SECTIONS])
+  workdir_lib.write_text(book.output, text)
+
+
+def main() -> None:
+  """Reads the runs and writes the report."""
+  folders = _WORKDIR.value
+  runs = runs_lib.read_all(folders)
+  name = "index.html" if len(runs) == 1 else "comparison.html"
+  output = pathlib.Path(
+      _OUTPUT.value or runs[0].folder / "report" / name)
+  if output.suffix != ".html":
+    raise errors.ConfigError(f"--output={output} must end in .html")
+  try:
+    save(runs_lib.Book(runs=runs, output=output))
+  except OSError as e:
+    if e.errno in errors.DISK_FULL:
+      raise
+    raise errors.ConfigError(
+        f"{output} can't be written: {e.strerror}", "another --output") from e
+  print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+  entry.run(main)
