@@ -11,7 +11,6 @@ import functools
 import pathlib
 from typing import Any, Callable, Iterator, Sequence
 
-from etils import epy
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +20,6 @@ from mtvit import build
 from mtvit import errors
 from mtvit import loading
 from mtvit.models import vit
-
-with epy.lazy_imports():
-  from mtvit import interchange
 
 # The keys of a `model` section that a file of weights does not tell.
 _MODEL = dict(
@@ -260,11 +256,12 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Encoder:
 
 
 def _from_file(path: pathlib.Path) -> Encoder:
-  read = interchange.read(path)
+  read = loading.imported(path)
   model = vit.ModelConfig(**_MODEL | read.model)
   policy = "drop" if "position" in read.params else "drop_all"
   return Encoder(
-      name=str(path), model=model, params=read.params, gray=False, step=0,
+      name=str(path), model=model, params=read.params, gray=read.gray,
+      step=0,
       module=model.encoder(tuple(read.token_names), policy))
 
 

@@ -19,7 +19,8 @@ from mtvit import sharding
 with epy.lazy_imports():
   from mtvit import interchange
 
-WEIGHTS = (".safetensors", ".npz")     # Files that `interchange` reads.
+# Files for `interchange`, which reads the first two and refuses pickles.
+WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
 def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
@@ -121,8 +122,16 @@ def weights(path: str) -> dict[str, Any]:
     CheckpointError: there are none, or they are damaged.
   """
   if pathlib.Path(path).suffix in WEIGHTS:
-    return {"encoder": interchange.read(pathlib.Path(path)).params}
+    return {"encoder": imported(pathlib.Path(path)).params}
   return load(path).state
+
+
+def imported(path: pathlib.Path) -> "interchange.imported.Imported":
+  """A file of weights; says what it left out or had to assume."""
+  read = interchange.read(path)
+  for note in read.notes:
+    logging.warning("%s: %s", path, note)
+  return read
 
 
 def transfer(params: Any, loaded: dict[str, Any]) -> Any:

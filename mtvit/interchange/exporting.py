@@ -1,0 +1,195 @@
+"""An encoder's weights, written for other libraries.
+
+What a library needs to know beside the weights lies beside them as JSON.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any, Mapping, Sequence
+
+from flax import traverse_util
+import numpy as np
+
+from mtvit import encoder as encoder_lib
+from mtvit import errors
+from mtvit import workdir
+from mtvit.interchange import files
+from mtvit.interchange import naming
+from mtvit.interchange import native
+
+# Format -> its file of weights.
+FORMATS = {"safetensors": "model.safetensors", "npz": "augreg.npz",
+           "hf": "hf/model.safetensors", "numpy": "mtvit.npz"}
+_LIBRARIES = {
+    "safetensors": (naming.TIMM, files.write_safetensors),
+    "npz": (naming.AUGREG, files.write_npz),
+    "hf": (naming.HUGGING_FACE, files.write_safetensors)}
+_OTHERS = ("timm.json", "hf/config.json", "hf/preprocessor_config.json")
+NORM_EPSILON = 1e-6
+# timm has these at 224 px; of other sizes the arguments are all that counts.
+_TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large",
+               "H": "huge", "g": "giant"}
+_TIMM_PATCHES = {"Ti": (16,), "S": (8, 16, 32), "B": (8, 16, 32),
+                 "L": (14, 16, 32), "H": (14,), "g": (14,)}
+
+
+def export(
+    encoder: encoder_lib.Encoder, output: pathlib.Path,
+    formats: Sequence[str] = tuple(FORMATS), drop_tokens: bool = False,
+    config: Any = None) -> dict[str, list[str]]:
+  """Writes an encoder's weights for other libraries.
+
+  Args:
+    encoder: to export.
+    output: a folder, new, empty or an earlier export's; that is replaced.
+    formats: of `FORMATS`.
+    drop_tokens: leave task tokens out for timm, too.
+    config: of the run, JSON, for mtvit.npz.
+
+  Returns:
+    File -> notes on what was left out or must be minded.
+
+  Raises:
+    ConfigError: no such format, or the folder is not ours.
+  """
+  tokens = {name: _kept(encoder, name, drop_tokens) for name in formats}
+  notes = {FORMATS[x]: _notes(encoder, tokens[x], x) for x in formats}
+  described = dict(
+      model=dataclasses.asdict(encoder.model), tokens=encoder.token_names,
+      gray=encoder.gray, run=encoder.name, step=encoder.step)
+  _claim(output)
+  _write_json(output / "export.json", {**described, "notes": notes})
+  _describe(encoder, output, tokens)
+  params = {name: np.asarray(x, np.float32) for name, x in
+            traverse_util.flatten_dict(encoder.params, sep="/").items()
+            if name != "position_mask"}
+  if "numpy" in formats:
+    native.write(
+        output / FORMATS["numpy"], params, described | dict(config=config))
+  shape = (math.prod(encoder.grid), encoder.module.width)
+  params = {"position": np.zeros(shape, np.float32)} | params
+  for name, (library, write) in _LIBRARIES.items():
+    if name in formats:
+      arrays = naming.to_theirs(library, params, tokens[name])
+      write(output / FORMATS[name], arrays)
+  return notes
+
+
+def _kept(
+    encoder: encoder_lib.Encoder, name: str, drop: bool
+) -> tuple[str, ...]:
+  """The tokens that a format can hold."""
+  if name not in FORMATS:
+    raise errors.ConfigError(
+        f"--formats: no {name!r}" + errors.suggest(name, FORMATS))
+  if name in ("npz", "hf") or (name == "safetensors" and drop):
+    return ("cls",)
+  return encoder.token_names
+
+
+def _describe(
+    encoder: encoder_lib.Encoder, output: pathlib.Path,
+    tokens: Mapping[str, tuple[str, ...]]
+) -> None:
+  """Writes what timm and transformers need to know; `tokens` by format."""
+  timm = {FORMATS[name]: timm_arguments(encoder, tokens[name])
+          for name in ("safetensors", "npz") if name in tokens}
+  if timm:
+    _write_json(output / "timm.json", timm)
+  if "hf" in tokens:
+    _write_json(output / "hf" / "config.json", hf_config(encoder))
+    _write_json(output / "hf" / "preprocessor_config.json",
+                hf_processor(encoder))
+
+
+def _notes(
+    encoder: encoder_lib.Encoder, tokens: tuple[str, ...], name: str
+) -> list[str]:
+  """What a format leaves out, and what its user must mind."""
+  notes = []
+  dropped = encoder.token_names[len(tokens):]
+  if dropped:
+    notes.append(
+        f"the tokens {', '.join(dropped)} are left out; all outputs change a "
+        "little, since nothing attends to them")
+  elif name == "safetensors" and tokens[1:]:
+    notes.append(f"the registers are {', '.join(tokens[1:])}")
+  if "position" not in encoder.params and name != "numpy":
+    notes.append("the model has no position embeddings; they are 0")
+  if "position_mask" in encoder.params:
+    notes.append("the embedding that hides positions in training is left out")
+  if encoder.gray:
+    notes.append("trained on gray images: make the input gray")
+  return notes
+
+
+def timm_arguments(
+    encoder: encoder_lib.Encoder, tokens: tuple[str, ...]
+) -> dict[str, Any]:
+  """What timm.json says of a file.
+
+  Returns:
+    `create_model`, the arguments of timm.create_model; `tokens`, the order of
+    [CLS] and the registers in the output; `norm_epsilon`, timm's default too.
+  """
+  module, size, patch = (
+      encoder.module, encoder.image_size, encoder.patch_size)
+  name = encoder.model.variant.partition("/")[0]
+  known = patch in _TIMM_PATCHES.get(name, ())
+  return dict(
+      create_model=dict(
+          model_name=f"vit_{_TIMM_SIZES[name]}_patch{patch}_224" if known
+          else "vit_base_patch16_224",
+          img_size=size, patch_size=patch, embed_dim=module.width,
+          depth=module.depth, num_heads=module.heads,
+          mlp_ratio=module.mlp_dim / module.width,
+          act_layer=module.activation, reg_tokens=len(tokens) - 1,
+          no_embed_class=len(tokens) > 1, num_classes=0, global_pool="token",
+          pretrained_cfg_overlay=dict(
+              input_size=[3, size, size], mean=[0.5] * 3, std=[0.5] * 3,
+              crop_pct=1.0, interpolation="bilinear")),
+      tokens=tokens, norm_epsilon=NORM_EPSILON)
+
+
+def hf_config(encoder: encoder_lib.Encoder) -> dict[str, Any]:
+  """The config.json of transformers' ViTModel."""
+  module = encoder.module
+  return dict(
+      architectures=["ViTModel"], model_type="vit", dtype="float32",
+      hidden_size=module.width, num_hidden_layers=module.depth,
+      num_attention_heads=module.heads, intermediate_size=module.mlp_dim,
+      hidden_act={"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[
+          module.activation],
+      layer_norm_eps=NORM_EPSILON, image_size=encoder.image_size,
+      patch_size=encoder.patch_size, num_channels=3, qkv_bias=True)
+
+
+def hf_processor(encoder: encoder_lib.Encoder) -> dict[str, Any]:
+  """The preprocessor_config.json: pixels / 127.5 - 1."""
+  return dict(
+      image_processor_type="ViTImageProcessor", do_resize=True,
+      size=dict(height=encoder.image_size, width=encoder.image_size),
+      resample=2, do_rescale=True, rescale_factor=1 / 255, do_normalize=True,
+      image_mean=[0.5] * 3, image_std=[0.5] * 3)
+
+
+def _claim(output: pathlib.Path) -> None:
+  """Makes the folder; removes the files of an earlier export."""
+  try:
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()) and not (output / "export.json").is_file():
+      raise errors.ConfigError(
+          f"--output={output} is not empty, and no export of mtvit",
+          "another --output")
+    for name in (*FORMATS.values(), *_OTHERS):
+      (output / name).unlink(missing_ok=True)
+  except OSError as e:
+    raise errors.ConfigError(
+        f"--output={output} can't be written to: {e.strerror}",
+        "another --output") from e
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+  workdir.write_text(path, json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,55 @@
+"""An encoder from a file, and what any such file must fulfil."""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any, Mapping
+
+from mtvit import errors
+from mtvit.interchange import files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Imported:
+  """An encoder from a file.
+
+  Attributes:
+    params: of `vit.Encoder`, nested, float32 numpy.
+    model: what the file says of a config's `model` section: variant,
+      image_size and activation.
+    token_names: "cls", then the registers.
+    gray: images must be made gray.
+    notes: what was left out or assumed, one sentence each.
+  """
+  params: Any
+  model: dict[str, Any]
+  token_names: tuple[str, ...]
+  gray: bool = False
+  notes: tuple[str, ...] = ()
+
+
+def check_names(path: pathlib.Path, names: Any) -> None:
+  """Raises CheckpointError unless these can be the tokens of an encoder."""
+  if (not isinstance(names, list) or names[:1] != ["cls"]
+      or not all(isinstance(x, str) and re.fullmatch(r"[a-z]\w*", x, re.ASCII)
+                 for x in names) or len(set(names)) != len(names)):
+    raise errors.CheckpointError(
+        f"{path}: its tokens are said to be {str(names)[:80]}",
+        'names such as ["cls", "ct"]')
+
+
+def compare(
+    path: pathlib.Path, found: Mapping[str, files.Tensor],
+    want: Mapping[str, tuple[int, ...]]
+) -> None:
+  """Raises CheckpointError unless a file has these arrays, and no others."""
+  for name in sorted(want.keys() | found.keys()):
+    if name not in found:
+      what = f"{path} has no {name}"
+    elif name not in want:
+      what = f"{path} has {name}, which this ViT has not"
+    elif found[name].shape != want[name]:
+      what = f"{path}: {name} is {found[name].shape}, and must be {want[name]}"
+    else:
+      continue
+    raise errors.CheckpointError(what, "a file of a plain ViT")

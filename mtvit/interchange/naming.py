@@ -1,0 +1,226 @@
+"""What other libraries call the parameters of a ViT, and how they lay them out.
+
+One table for each: timm's `VisionTransformer` (DeiT and DINO are named alike),
+Hugging Face's `ViTModel`, and the npz files of AugReg and big_vision
+(arXiv:2106.10270). A table serves both directions.
+"""
+
+import dataclasses
+import math
+from typing import Any, Iterator, Mapping
+
+import numpy as np
+
+from mtvit.models import vit
+
+# Our layout -> theirs, of one layer. "linear" is torch's [out, in], of which
+# the output may be several of our axes (q, k, v, heads); of "linear_heads" the
+# input is.
+_TO_THEIRS = {
+    "same": lambda x: x,
+    "flat": lambda x: x.reshape(-1),
+    "linear": lambda x: x.reshape(len(x), -1).T,
+    "linear_heads": lambda x: x.reshape(-1, x.shape[-1]).T,
+    "hwio": lambda x: _square(x),                             # [p, p, 3, d]
+    "oihw": lambda x: _square(x).transpose(3, 2, 0, 1),       # [d, 3, p, p]
+}
+# Theirs -> ours, but for the shape.
+_TO_OURS = {
+    "same": lambda y: y,
+    "flat": lambda y: y,
+    "linear": lambda y: y.T,
+    "linear_heads": lambda y: y.T,
+    "hwio": lambda y: y,
+    "oihw": lambda y: y.transpose(2, 3, 1, 0),
+}
+
+
+def _square(x: np.ndarray) -> np.ndarray:
+  """A patch projection [p*p*3, d] as [p, p, 3, d]."""
+  p = math.isqrt(len(x) // 3)
+  return x.reshape(p, p, 3, x.shape[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One of their parameters.
+
+  Attributes:
+    theirs: name; {} stands for the number of the block.
+    ours: path, joined by "/".
+    layout: of theirs; a key of `_TO_THEIRS`.
+    part: 0, 1, 2 if it is q, k or v of ours.
+  """
+  theirs: str
+  ours: str
+  layout: str
+  part: int | None = None
+
+  def place(self, ours: Mapping[str, Any], layer: int) -> np.ndarray:
+    """The view of our array that this is."""
+    x = ours[self.ours]
+    if "{}" in self.theirs:
+      x = x[layer]
+    if self.part is not None:                # [d, 3, h, e] or [3, h, e]
+      x = x[:, self.part] if x.ndim == 4 else x[self.part]
+    return x
+
+  def get(self, ours: Mapping[str, Any], layer: int) -> np.ndarray:
+    """Their array, from ours."""
+    return _TO_THEIRS[self.layout](self.place(ours, layer))
+
+  def put(self, ours: Mapping[str, Any], layer: int, theirs: Any) -> None:
+    """Writes their array, of the right shape, into ours."""
+    place = self.place(ours, layer)
+    place[...] = _TO_OURS[self.layout](theirs).reshape(place.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Naming:
+  """A library's names.
+
+  Attributes:
+    library: what errors call it.
+    entries: all parameters but tokens and positions.
+    cls: [1, 1, d].
+    positions: [1, n, d], with or without slots for the tokens before.
+    registers: [1, k, d]; "" if there are none in this library.
+    heads: beginnings of names that come after the encoder.
+  """
+  library: str
+  entries: tuple[Entry, ...]
+  cls: str
+  positions: str
+  registers: str
+  heads: tuple[str, ...]
+
+  def each(self, depth: int) -> Iterator[tuple[str, Entry, int]]:
+    """Their name, the entry and the layer of each parameter in `entries`."""
+    for entry in self.entries:
+      for layer in range(depth if "{}" in entry.theirs else 1):
+        yield entry.theirs.format(layer), entry, layer
+
+  def entry(self, ours: str) -> Entry:
+    """The first of those that make up our parameter."""
+    return next(e for e in self.entries if e.ours == ours)
+
+
+def _entries(
+    projection: tuple[str, str], block: str, qkv: tuple[str, ...],
+    rest: Mapping[str, str], last: str, words: tuple[str, str, str]
+) -> tuple[Entry, ...]:
+  """The table of a library.
+
+  Args:
+    projection: name of the patch projection and layout of its kernel.
+    block: beginning of the names in a block.
+    qkv: names of q, k and v, or the one of all.
+    rest: our names in a block -> theirs.
+    last: name of the final norm.
+    words: for kernel, bias and scale, with the separator.
+  """
+  kernel, bias, scale = words
+  torch = kernel == ".weight"
+  linear, heads, flat = (
+      ("linear", "linear_heads", "flat") if torch else ("same",) * 3)
+  name, layout = projection
+  found = [Entry(name + kernel, "embed/kernel", layout),
+           Entry(name + bias, "embed/bias", "same")]
+  for i, name in enumerate(qkv):
+    part = i if len(qkv) > 1 else None
+    found += [
+        Entry(block + name + kernel, "blocks/attn/qkv/kernel", linear, part),
+        Entry(block + name + bias, "blocks/attn/qkv/bias", flat, part)]
+  for ours, theirs in rest.items():
+    path, name = f"blocks/{ours}", block + theirs
+    if "norm" in ours:
+      found += [Entry(name + scale, f"{path}/scale", "same")]
+    else:
+      found += [Entry(name + kernel, f"{path}/kernel",
+                      heads if ours == "attn/out" else linear)]
+    found += [Entry(name + bias, f"{path}/bias", "same")]
+  return tuple(found + [Entry(last + scale, "norm/scale", "same"),
+                        Entry(last + bias, "norm/bias", "same")])
+
+
+_TORCH = (".weight", ".bias", ".weight")
+TIMM = Naming(
+    "timm",
+    _entries(
+        ("patch_embed.proj", "oihw"), "blocks.{}.", ("attn.qkv",),
+        {"norm1": "norm1", "attn/out": "attn.proj", "norm2": "norm2",
+         "fc1": "mlp.fc1", "fc2": "mlp.fc2"}, "norm", _TORCH),
+    "cls_token", "pos_embed", "reg_token", ("head.", "pre_logits."))
+HUGGING_FACE = Naming(
+    "Hugging Face",
+    _entries(
+        ("embeddings.patch_embeddings.projection", "oihw"),
+        "encoder.layer.{}.",
+        tuple(f"attention.attention.{x}" for x in ("query", "key", "value")),
+        {"norm1": "layernorm_before", "attn/out": "attention.output.dense",
+         "norm2": "layernorm_after", "fc1": "intermediate.dense",
+         "fc2": "output.dense"}, "layernorm", _TORCH),
+    "embeddings.cls_token", "embeddings.position_embeddings", "",
+    ("pooler.", "classifier."))
+AUGREG = Naming(
+    "AugReg",
+    _entries(
+        ("embedding", "hwio"), "Transformer/encoderblock_{}/",
+        tuple(f"MultiHeadDotProductAttention_1/{x}"
+              for x in ("query", "key", "value")),
+        {"norm1": "LayerNorm_0",
+         "attn/out": "MultiHeadDotProductAttention_1/out",
+         "norm2": "LayerNorm_2", "fc1": "MlpBlock_3/Dense_0",
+         "fc2": "MlpBlock_3/Dense_1"}, "Transformer/encoder_norm",
+        ("/kernel", "/bias", "/scale")),
+    "cls", "Transformer/posembed_input/pos_embedding", "",
+    ("head/", "pre_logits/"))
+
+
+def shapes(
+    variant: str, num_patches: int, token_names: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+  """Path -> shape of our parameters, without what hides positions."""
+  sizes, p = vit.parse_variant(variant)
+  d, h, depth, mlp = (
+      sizes[k] for k in ("width", "heads", "depth", "mlp_dim"))
+  e = d // h
+  block = {
+      "norm1/scale": (d,), "norm1/bias": (d,), "attn/qkv/kernel": (d, 3, h, e),
+      "attn/qkv/bias": (3, h, e), "attn/out/kernel": (h, e, d),
+      "attn/out/bias": (d,), "norm2/scale": (d,), "norm2/bias": (d,),
+      "fc1/kernel": (d, mlp), "fc1/bias": (mlp,), "fc2/kernel": (mlp, d),
+      "fc2/bias": (d,)}
+  return {
+      "embed/kernel": (p * p * 3, d), "embed/bias": (d,),
+      "position": (num_patches, d), "norm/scale": (d,), "norm/bias": (d,),
+      **{f"token_{name}": (d,) for name in token_names},
+      **{f"blocks/{name}": (depth, *shape) for name, shape in block.items()}}
+
+
+def to_theirs(
+    naming: Naming, ours: Mapping[str, np.ndarray],
+    token_names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+  """Their arrays by name.
+
+  Args:
+    naming: of a library.
+    ours: path -> array, as in `shapes`.
+    token_names: "cls", then what become registers, if the library has them.
+  """
+  depth = len(ours["blocks/fc1/bias"])
+  arrays = {name: entry.get(ours, layer)
+            for name, entry, layer in naming.each(depth)}
+  token = lambda name: ours[f"token_{name}"]
+  position = ours["position"]                                 # [n, d]
+  if token_names[1:]:
+    # No slots: what a slot would hold is in the tokens already.
+    arrays[naming.registers] = np.stack(
+        [token(name) for name in token_names[1:]])[None]      # [1, k, d]
+  else:
+    position = np.concatenate(
+        [np.zeros_like(position[:1]), position])              # [1+n, d]
+  arrays[naming.cls] = token("cls")[None, None]               # [1, 1, d]
+  arrays[naming.positions] = position[None]
+  return arrays

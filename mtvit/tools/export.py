@@ -1,0 +1,58 @@
+"""Exports the encoder of a run to timm, Hugging Face, AugReg's npz and numpy.
+
+  python -m mtvit.tools.export --workdir=runs/quickstart --output=exported
+
+  safetensors  model.safetensors, for timm's VisionTransformer; timm.json has
+               the arguments of timm.create_model
+  npz          augreg.npz, in the naming of AugReg, which timm reads too
+  hf           hf/, a folder for transformers' ViTModel
+  numpy        mtvit.npz, our own names and the config
+
+Beside [CLS] only timm knows special tokens, as registers. Elsewhere they are
+left out, and all outputs change a little, since nothing attends to them.
+export.json and the output say what was left out.
+"""
+
+import pathlib
+
+from absl import flags
+
+from mtvit import distributed
+from mtvit import encoder as encoder_lib
+from mtvit import entry
+from mtvit import errors
+from mtvit import loading
+from mtvit.interchange import exporting
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
+_STEP = flags.DEFINE_integer("step", None, "Checkpoint; the newest if not set.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
+_FORMATS = flags.DEFINE_list(
+    "formats", list(exporting.FORMATS),
+    f"Any of {','.join(exporting.FORMATS)}.")
+_DROP = flags.DEFINE_bool(
+    "drop_tokens", False, "Leave the task tokens out for timm too.")
+
+
+def main() -> None:
+  """Exports, and prints each file with its notes."""
+  if not _WORKDIR.value or not _OUTPUT.value:
+    raise errors.ConfigError(
+        "--workdir or --output is missing", "--workdir=runs/NAME --output=DIR")
+  encoder = encoder_lib.load(_WORKDIR.value, _STEP.value)
+  if not distributed.is_main():
+    return
+  path = pathlib.Path(_WORKDIR.value).expanduser()
+  is_run = (path / "checkpoints").is_dir()
+  config = loading.saved_config(path) if is_run else None
+  output = pathlib.Path(_OUTPUT.value).expanduser()
+  notes = exporting.export(
+      encoder, output, _FORMATS.value, drop_tokens=_DROP.value, config=config)
+  for file, lines in notes.items():
+    print(output / file)
+    for line in lines:
+      print(f"  note: {line}")
+
+
+if __name__ == "__main__":
+  entry.run(main)

@@ -1,0 +1,42 @@
+"""Runs in the other environment: timm and transformers, and never jax.
+
+  python outside.py SCRIPT FOLDER
+
+Runs SCRIPT with `pixels`, float32 [b, 3, h, w], from the uint8 images in
+FOLDER/images.npz, and writes the arrays in its variable `results` to
+FOLDER/results.npz.
+"""
+
+import pathlib
+import runpy
+import sys
+
+import numpy as np
+import torch
+
+
+def main():
+  script, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+  try:
+    import torchvision  # noqa: F401
+  except RuntimeError:
+    # The build of PyPI is for CUDA, and leaves its operators out on torch for
+    # CPU, which then misses them by name. Nothing here calls them.
+    for name in [x for x in sys.modules if x.startswith("torchvision")]:
+      del sys.modules[name]
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+      library.define(
+          f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+  with np.load(folder / "images.npz", allow_pickle=False) as file:
+    images = torch.from_numpy(file["images"])
+  pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+  with torch.no_grad():
+    made = runpy.run_path(script, {"images": images, "pixels": pixels,
+                                   "folder": folder})
+  results = made.get("results") or {"tokens": made["tokens"]}
+  np.savez(folder / "results.npz", **{
+      name: np.asarray(x) for name, x in results.items()})
+
+
+main()

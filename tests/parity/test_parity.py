@@ -1,0 +1,144 @@
+"""The same images through our encoder, and through timm and transformers."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from mtvit import encoder as encoder_lib
+from mtvit.interchange import exporting
+from tests.interchange import helpers
+from tests.parity import environment
+
+HERE = pathlib.Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+TOLERANCE = 1e-4                 # Of outputs of order one, in float32.
+
+
+@pytest.fixture
+def report(record_property, capsys):
+  """Call it with what is compared, and both; both agree."""
+  def compare(what, ours, theirs):
+    error = np.abs(ours - theirs).max()
+    with capsys.disabled():
+      print(f"\n  {what}: largest difference {error:.1e}", end="")
+    assert ours.shape == theirs.shape and ours.std() > 0.5
+    assert error < TOLERANCE, what
+  return compare
+
+
+def outside(script, folder, size, cwd=None):
+  """Runs a script in the other environment; its images and its results."""
+  images = np.random.default_rng(0).integers(
+      0, 256, (3, size, size, 3), dtype=np.uint8)
+  np.savez(folder / "images.npz", images=images)
+  environment.run(script, folder, cwd=cwd)
+  with np.load(folder / "results.npz", allow_pickle=False) as file:
+    return images, dict(file)
+
+
+def sequence(encoder, images):
+  """All outputs in the order of the sequence, [b, t+n, d]."""
+  out = encoder.tokens(images)
+  return np.concatenate(
+      [np.stack([out.tokens[x] for x in encoder.token_names], 1),
+       out.patches], 1)
+
+
+@pytest.mark.parametrize("variant, size, tokens, activation, policy", [
+    ("nano/8", 32, ("cls", "ct", "rot"), "gelu_tanh", "drop"),
+    ("nano/8", 32, ("cls",), "gelu", "drop"),
+    ("nano/8", 32, ("cls",), "gelu_tanh", "drop_all"),
+    ("Ti/16", 224, ("cls", "ct"), "gelu", "drop"),
+    ("Ti/16", 224, ("cls",), "gelu_tanh", "drop")])
+def test_exports(tmp_path, report, variant, size, tokens, activation, policy):
+  encoder = helpers.encoder(variant, size, tokens, activation, policy)
+  exporting.export(encoder, tmp_path)
+  images, theirs = outside(HERE / "from_export.py", tmp_path, size)
+  assert theirs["known"].all()
+  what = f"{variant} {len(tokens)} tokens {activation} {policy}"
+  report(f"{what}, timm", sequence(encoder, images),
+         theirs["model.safetensors"])
+  # The others have no place for the task tokens; this is what they then are.
+  plain = helpers.encoder(variant, size, ("cls",), activation, policy)
+  plain.params.update({name: encoder.params[name] for name in plain.params})
+  ours = sequence(plain, images)
+  report(f"{what}, timm from AugReg's npz", ours, theirs["augreg.npz"])
+  report(f"{what}, transformers", ours, theirs["hf"])
+  assert not theirs["hf missing"].size and not theirs["hf unexpected"].size
+  for name in ("model.safetensors", "augreg.npz", "hf"):
+    for value in ("mean", "std"):
+      assert (theirs[f"{name} {value}"] == 0.5).all()
+  assert list(theirs["model.safetensors size"]) == [3, size, size]
+  np.testing.assert_allclose(theirs["hf pixels"], theirs["pixels"], atol=1e-6)
+
+
+def test_imports_of_timm_and_transformers(tmp_path, report):
+  images, theirs = outside(HERE / "to_import.py", tmp_path, 64)
+  (tmp_path / "timm.json").write_text(
+      '{"tanh.safetensors": {"create_model": {"act_layer": "gelu_tanh"}}}')
+  for name in ("plain", "tanh", "registers", "slots", "head", "gelu",
+               "gelu_pytorch_tanh"):
+    file = tmp_path / f"{name}.safetensors"
+    if name not in ("plain", "tanh", "registers", "slots", "head"):
+      file = tmp_path / name / "model.safetensors"
+    encoder = encoder_lib.load(file)
+    assert encoder.model.variant == "Ti/16" and encoder.image_size == 64
+    report(f"import of {name}", sequence(encoder, images), theirs[name])
+
+
+def test_imports_of_augreg(tmp_path, report):
+  draw = np.random.default_rng(0).standard_normal
+  normal = lambda *shape: (draw(shape) * 0.07).astype(np.float32)
+  norm = lambda: {"scale": 1 + normal(192), "bias": normal(192)}
+  augreg = {
+      "embedding/kernel": normal(16, 16, 3, 192), "embedding/bias": normal(192),
+      "cls": normal(1, 1, 192),
+      "Transformer/posembed_input/pos_embedding": normal(1, 17, 192),
+      "head/kernel": normal(192, 10), "head/bias": normal(10)}
+  for leaf, x in norm().items():
+    augreg[f"Transformer/encoder_norm/{leaf}"] = x
+  modules = {}                     # The numbers of both formats -> leaves.
+  for i in range(12):
+    add = lambda names, **leaves: [
+        modules.setdefault((*names, leaf), []).append(x)
+        for leaf, x in leaves.items()]
+    add(("LayerNorm_0", "LayerNorm_0"), **norm())
+    add(("LayerNorm_2", "LayerNorm_1"), **norm())
+    mha = [f"MultiHeadDotProductAttention_{i}/" for i in (1, 0)]
+    for x in ("query", "key", "value"):
+      add([m + x for m in mha], kernel=normal(192, 3, 64), bias=normal(3, 64))
+    add([m + "out" for m in mha], kernel=normal(3, 64, 192), bias=normal(192))
+    mlp = lambda j: [f"MlpBlock_{i}/Dense_{j}" for i in (3, 0)]
+    add(mlp(0), kernel=normal(192, 768), bias=normal(768))
+    add(mlp(1), kernel=normal(768, 192), bias=normal(192))
+  big_vision = {
+      f"params/{name}": x for name, x in augreg.items() if "pos_" not in name}
+  big_vision["params/pos_embedding"] = normal(1, 16, 192)
+  for (apart, stacked, leaf), layers in modules.items():
+    big_vision[f"params/Transformer/encoderblock/{stacked}/{leaf}"] = (
+        np.stack(layers))
+    for i, x in enumerate(layers):
+      augreg[f"Transformer/encoderblock_{i}/{apart}/{leaf}"] = x
+  np.savez(tmp_path / "augreg.npz", **augreg)
+  np.savez(tmp_path / "big_vision.npz", **big_vision)
+  images, theirs = outside(HERE / "from_augreg.py", tmp_path, 64)
+  for name in ("augreg", "big_vision"):
+    encoder = encoder_lib.load(tmp_path / f"{name}.npz")
+    report(f"import of {name}.npz", sequence(encoder, images), theirs[name])
+
+
+@pytest.mark.parametrize("library, tokens", [
+    ("timm", ("cls", "ct")), ("transformers", ("cls",))])
+def test_the_snippets_of_the_readme(tmp_path, report, library, tokens):
+  found = [code for code in re.findall(
+      "```python\n(.*?)```", README.read_text(), re.S)
+      if f"= {library}." in code]
+  assert len(found) == 1
+  script = tmp_path / "snippet.py"
+  script.write_text(found[0])
+  encoder = helpers.encoder("nano/8", 32, tokens)
+  exporting.export(encoder, tmp_path / "exported")
+  images, theirs = outside(script, tmp_path, 32, cwd=tmp_path)
+  report(f"README, {library}", sequence(encoder, images), theirs["tokens"])
