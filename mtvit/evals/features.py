@@ -11,7 +11,9 @@ from mtvit import encoder as encoder_lib
 from mtvit import sharding
 from mtvit.models import vit
 
-BATCH = 256       # Images at most; a multiple of the devices.
+# Images at most, a multiple of the devices. On CPU larger ones are slower: they
+# fall out of the caches.
+BATCH = 128
 
 
 def extractor(

@@ -23,22 +23,22 @@ class Setting:
   temperature: float
 
 
-@functools.partial(jax.jit, static_argnames=("settings", "num_classes"))
-def _vote(queries, train, labels, *, settings, num_classes):
-  """Each setting's guesses: queries [m, d], train [n, d] -> int [s, m]."""
-  similarity = jnp.matmul(
-      queries, train.T, precision=jax.lax.Precision.HIGHEST)  # [m, n]
-  most = min(max(s.k for s in settings), train.shape[0])
-  top, ids = jax.lax.top_k(similarity, most)                # [m, most], sorted
-  rows = jnp.arange(len(queries))[:, None]                  # [m, 1]
-  guesses = []
-  for setting in settings:
-    k = min(setting.k, most)
-    weights = jnp.exp((top[:, :k] - 1) / setting.temperature)  # [m, k]
-    votes = jnp.zeros((len(queries), num_classes)).at[
-        rows, labels[ids[:, :k]]].add(weights)              # [m, classes]
-    guesses.append(votes.argmax(-1))
-  return jnp.stack(guesses)
+@functools.partial(jax.jit, static_argnames="k")
+def _search(queries, train, *, k):
+  """The k largest cosines, falling, and whose: [m, d], [n, d] -> [m, k]."""
+  # Alone in its function: XLA sorts all n where the result is cut as well.
+  return jax.lax.top_k(jnp.matmul(
+      queries, train.T, precision=jax.lax.Precision.HIGHEST), k)
+
+
+@functools.partial(jax.jit, static_argnames=("setting", "num_classes"))
+def _vote(top, labels, *, setting, num_classes):
+  """The class with most votes: cosines and labels [m, k] -> int [m]."""
+  weights = jnp.exp((top - 1) / setting.temperature)        # [m, k]
+  rows = jnp.arange(len(top))[:, None]                      # [m, 1]
+  votes = jnp.zeros((len(top), num_classes)).at[
+      rows, labels].add(weights)                            # [m, classes]
+  return votes.argmax(-1)
 
 
 def predict(
@@ -63,13 +63,17 @@ def predict(
   labels = jnp.asarray(train_labels)
   num_classes = int(train_labels.max()) + 1
   guesses = np.full((len(settings), len(queries)), -1)
+  most = min(max(s.k for s in settings), len(train))
   rows = max(1, min(500, _SIMILARITIES // len(train)))
   for start in range(0, len(queries), rows):
     if should_stop():
       break
-    guesses[:, start:start + rows] = _vote(
-        queries[start:start + rows], bank, labels, settings=tuple(settings),
-        num_classes=num_classes)
+    block = slice(start, start + rows)
+    top, ids = _search(queries[block], bank, k=most)        # [rows, most]
+    for guess, setting in zip(guesses, settings):
+      guess[block] = _vote(
+          top[:, :setting.k], labels[ids[:, :setting.k]], setting=setting,
+          num_classes=num_classes)
   return guesses
 
 

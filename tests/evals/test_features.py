@@ -31,6 +31,30 @@ def test_features_are_those_of_the_clean_images(parsed):
   np.testing.assert_array_equal(labels, train.labels)
 
 
+def test_every_layer_is_read_under_the_final_norm(parsed):
+  module = parsed.model.encoder(("cls", "ct"))
+  train, _ = build.sources(parsed)
+  mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
+  images = next(pipeline.eval_batches(train, 32, 40))["image"]
+  params = module.init(jax.random.key(0), images[:2])["params"]
+  # Batches of 16: the last of three holds eight images.
+  got, _ = features.extract(
+      params, pipeline.eval_batches(train, 32, 16),
+      features.encoder_extractor(module, mesh, [0, 3, 4]), mesh)
+  out = module.apply({"params": params}, images, layers=True)
+  x = np.asarray(out.layers[3], np.float64)                 # [b, t+n, d]
+  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
+      x.var(-1, keepdims=True) + 1e-6)      # The initial scale is 1, bias 0.
+  for name, want in (("ct", x[:, 1]), ("gap", x[:, 2:].mean(1))):
+    assert got[name].shape == (3, 40, 96) and got[name].dtype == np.float32
+    np.testing.assert_allclose(got[name][1], want, atol=1e-4)
+  last, _ = features.extract(
+      params, pipeline.eval_batches(train, 32, 16),
+      features.encoder_extractor(module, mesh), mesh)
+  for name in ("cls", "ct", "gap"):
+    np.testing.assert_allclose(got[name][2], last[name], atol=1e-5)
+
+
 def test_it_can_be_told_to_stop(parsed):
   tasks = build.tasks(parsed)
   model = pretrainer.Pretrainer(parsed.model, tasks)

@@ -1,0 +1,107 @@
+"""What an evaluation adds to its numbers: the cheat index, and pictures."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any, Mapping
+
+import numpy as np
+from etils import epy
+
+from mtvit import build
+from mtvit import encoder as encoder_lib
+from mtvit import loading
+from mtvit.evals import cheat
+from mtvit.evals import plots
+from mtvit.evals import probes
+
+with epy.lazy_imports():
+  from mtvit.data import pipeline
+if TYPE_CHECKING:
+  from mtvit.data import datasets
+
+SHOWN, NEIGHBOURS = 6, 7         # Images in a picture, and the nearest of each.
+CHEAT_BATCH = 64                 # Images.
+
+
+def cheat_rows(
+    path: pathlib.Path, step: int | None, train: "datasets.Source",
+    test: "datasets.Source", fit_steps: int
+) -> list[dict[str, Any]]:
+  """The cheat index of a run's position tasks, in batches of few images.
+
+  Args:
+    path: the work directory of a run, or one of its checkpoints; a file of
+      weights has no tasks, and so no rows.
+    step: of a run: which checkpoint; None for the newest.
+    train: heads are refitted on its images.
+    test: answers are counted on its images, in a third as many batches.
+    fit_steps: steps to refit a head; 0 for no rows.
+  """
+  if not fit_steps or path.suffix in loading.WEIGHTS:
+    return []
+  run = build.trained(path, step)
+  size = min(CHEAT_BATCH, run.config.batch_size, train.num_examples,
+             test.num_examples)
+  config = dataclasses.replace(run.config, batch_size=size // 2 * 2)
+  if config.batch_size < 2:
+    return []
+  batches = lambda source, steps: build.global_batches(
+      config, run.tasks, source, 0, steps)
+  return cheat.index(
+      run.model, run.params, lambda: batches(train, fit_steps),
+      lambda: batches(test, max(1, fit_steps // 3)))
+
+
+def save_pictures(
+    encoder: encoder_lib.Encoder, train: "datasets.Source",
+    test: "datasets.Source", splits: tuple[probes.Split, probes.Split],
+    evaluation: Mapping[str, Any], folder: pathlib.Path
+) -> list[pathlib.Path]:
+  """Draws layers, position embeddings, attention and nearest neighbours.
+
+  Args:
+    encoder: that was evaluated.
+    train: the training split.
+    test: the test split.
+    splits: their features, of evenly spaced images; [n, d] for each readout.
+    evaluation: what evaluation.json holds.
+    folder: where the PNGs go.
+
+  Returns:
+    The PNGs.
+  """
+  diagnostics = evaluation["diagnostics"]
+  files = [folder / "layers.png"]
+  plots.save_layers([(encoder.name, diagnostics["layers"])], files[0])
+  if diagnostics["positions"]:
+    files.append(folder / "positions.png")
+    plots.save_positions(diagnostics["positions"], files[-1])
+  # The same test images in both pictures.
+  rows = np.arange(SHOWN) * len(splits[1].labels) // SHOWN
+  ids = pipeline.eval_ids(test, len(splits[1].labels))[rows]
+  queries = _images(encoder, test, ids)                     # [m, s, s, 3]
+  files.append(folder / "attention.png")
+  plots.save_attention(
+      queries, encoder.attention(queries), encoder.token_names, encoder.grid,
+      files[-1])
+  readout = evaluation["probes"]["chosen"]["knn_k20"]
+  train_x, test_x = (
+      probes.with_pairs(split.features, [readout])[readout]
+      for split in splits)
+  near = plots.neighbours(train_x, test_x[rows], NEIGHBOURS)
+  ids = pipeline.eval_ids(train, len(splits[0].labels))[near.ids]  # [m, k]
+  files.append(folder / "neighbours.png")
+  plots.save_neighbours(
+      queries, _images(encoder, train, ids), splits[1].labels[rows],
+      splits[0].labels[near.ids], train.classes, files[-1], near.cosines)
+  return files
+
+
+def _images(
+    encoder: encoder_lib.Encoder, source: "datasets.Source", ids: np.ndarray
+) -> np.ndarray:
+  """Clean examples as the encoder sees them: uint8 [*ids.shape, s, s, 3]."""
+  wanted, places = np.unique(ids, return_inverse=True)
+  batch = next(pipeline.eval_batches(
+      source, encoder.image_size, len(wanted), None, encoder.gray, wanted))
+  return batch["image"][places.reshape(ids.shape)]

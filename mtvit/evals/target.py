@@ -1,0 +1,153 @@
+"""What is evaluated, on what, and where the results go."""
+
+import dataclasses
+import pathlib
+import re
+import tempfile
+
+from etils import epath
+from etils import epy
+import jax
+import numpy as np
+
+from mtvit import checkpoint_checks
+from mtvit import config as config_lib
+from mtvit import encoder as encoder_lib
+from mtvit import errors
+from mtvit import loading
+
+with epy.lazy_imports():
+  from mtvit.data import datasets
+
+# Of data that no run describes; see `config.Data`.
+_DATA = config_lib.Data(
+    name="", train_split="train", test_split="test", data_dir="",
+    cache_dir="~/.cache/mtvit", memory_mb=2048, max_pixels=100_000_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+  """An encoder and a data set.
+
+  Attributes:
+    encoder: to evaluate.
+    data: describes the data set.
+    train: its training split, with labels.
+    test: its test split, with the same classes.
+    root: where evaluations of this encoder are kept.
+    folder: where those on this data set are kept.
+  """
+  encoder: encoder_lib.Encoder
+  data: config_lib.Data
+  train: "datasets.Source"
+  test: "datasets.Source"
+  root: pathlib.Path
+  folder: pathlib.Path
+
+
+def open_target(
+    path: pathlib.Path, *, step: int | None = None, random_init: bool = False,
+    data: str = "", train_split: str = "", test_split: str = "",
+    data_dir: str = ""
+) -> Target:
+  """Opens all of it.
+
+  Args:
+    path: the work directory of a run, one of its checkpoints, or a file of
+      weights.
+    step: of a run: which checkpoint; None for the newest.
+    random_init: take the encoder at initial parameters, at step 0.
+    data: "photo_crops", "folder:PATH" or a TFDS name; "" for the run's own.
+    train_split: "" for the run's own, or "train" with another data set.
+    test_split: "" for the run's own, or "test" with another data set.
+    data_dir: where TFDS keeps its data; "" for the run's own.
+
+  Raises:
+    CheckpointError: there is no such encoder.
+    ConfigError: no such data set or split, or nothing can be written to `root`.
+    DataError: the splits have no labels, or different classes.
+  """
+  encoder = encoder_lib.load(path, step)
+  given = dict(
+      train_split=train_split, test_split=test_split, data_dir=data_dir)
+  if data:
+    given = dict(name=data, train_split=train_split or "train",
+                 test_split=test_split or "test", data_dir=data_dir)
+  section = dataclasses.replace(
+      _own_data(path, encoder.step, data),
+      **{key: value for key, value in given.items() if value})
+  if random_init:
+    encoder = _untrained(encoder)
+  train, test = _open(section, encoder)
+  root = _writable(
+      path.with_name(f"{path.name}.evaluation") if path.suffix
+      in loading.WEIGHTS else _run(path) / "evaluation")
+  slug = re.sub(r"[^A-Za-z0-9.-]+", "_", section.name).strip("._-")
+  return Target(encoder=encoder, data=section, train=train, test=test,
+                root=root, folder=root / slug)
+
+
+def is_checkpoint(path: pathlib.Path) -> bool:
+  """Whether it is one checkpoint, not a run."""
+  return path.name.isdecimal() and (path / "meta").exists()
+
+
+def _run(path: pathlib.Path) -> pathlib.Path:
+  """The work directory of a run or of one of its checkpoints."""
+  return path.absolute().parents[1] if is_checkpoint(path) else path
+
+
+def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
+  """The same architecture, its parameters as they are drawn."""
+  size = encoder.image_size
+  params = jax.jit(encoder.module.init)(
+      jax.random.key(0), np.zeros((1, size, size, 3), np.uint8))["params"]
+  return dataclasses.replace(
+      encoder, params=jax.device_get(params), step=0)
+
+
+def _own_data(path: pathlib.Path, step: int, asked: str) -> config_lib.Data:
+  """The data section of the checkpoint; the defaults for a file of weights."""
+  if path.suffix not in loading.WEIGHTS:
+    meta = checkpoint_checks.read_meta(
+        epath.Path(_run(path).absolute() / "checkpoints" / str(step)))
+    return config_lib.parse(meta["config"]).data
+  if not asked:
+    raise errors.ConfigError(
+        f"{path} does not say on which data", "--data=folder:PATH")
+  return _DATA
+
+
+def _open(
+    data: config_lib.Data, encoder: encoder_lib.Encoder
+) -> "tuple[datasets.Source, datasets.Source]":
+  """The training and the test split, with labels."""
+  train, test = (
+      datasets.open_source(
+          data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
+          memory_mb=data.memory_mb, max_pixels=data.max_pixels,
+          min_side=max(encoder.grid))
+      for split in (data.train_split, data.test_split))
+  # A label is a place among the sorted class names of its own split.
+  datasets.check_same_classes(train, test)
+  if len(train.classes) < 2:
+    raise errors.DataError(
+        f"{train.name} has " + ("one class" if train.classes else "no labels")
+        + ": there is nothing to classify",
+        "--data=folder:PATH or a TFDS name with labels")
+  return train, test
+
+
+def _writable(root: pathlib.Path) -> pathlib.Path:
+  """Makes the folder and tries whether it can be written to."""
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=root, prefix=".trial"):
+      pass
+  except OSError as e:
+    if e.errno in errors.DISK_FULL:
+      raise
+    raise errors.ConfigError(
+        f"{root} can't be written to: {e.strerror}",
+        "copy the run to a place where you may write") from e
+  return root

@@ -1,0 +1,102 @@
+"""The diagnostics, pictures and TensorBoard events of a whole evaluation."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+from mtvit import build
+from mtvit import encoder as encoder_lib
+from mtvit import evaluate
+from mtvit import plain
+from mtvit import pretrain
+from mtvit.evals import insight
+from mtvit.evals import plots
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+  tiny.total_steps = 2
+  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+  return tmp_path / "run"
+
+
+def test_an_evaluation_leaves_its_insides(run, image_folder, capsys):
+  found = evaluate.evaluate(run, evaluate.Options(
+      layer_images=20, draws=2, cheat_steps=6))
+  folder = next((run / "evaluation").glob("*/evaluation.json")).parent
+  saved = json.loads((folder / "evaluation.json").read_text())
+  assert saved["diagnostics"] == json.loads(json.dumps(found["diagnostics"]))
+  section = saved["diagnostics"]
+  assert [row["layer"] for row in section["layers"]] == [0, 1, 2, 3, 4]
+  assert {row["blank"] for row in section["cheat"]} == {
+      "nothing", "queried", "contents", "positions", "both"}
+  assert {row["task"] for row in section["cheat"]} == {"relative_position"}
+  assert section["dense"]["chance"] == pytest.approx(0.25, abs=0.1)
+  text = capsys.readouterr().out
+  for words in ("residual", "position embeddings: R²", "RankMe", "dense probe",
+                "relative_position, position=keep"):
+    assert words in text
+  for name in ("layers", "positions", "attention", "neighbours"):
+    with Image.open(folder / f"{name}.png") as image:
+      assert np.asarray(image).std() > 1, name
+  events = event_accumulator.EventAccumulator(
+      str(run), size_guidance={"images": 0, "scalars": 0})
+  events.Reload()
+  tags = events.Tags()
+  place = f"evaluation/{folder.name}"
+  # clu writes tensors; TensorBoard shows them by their plugin.
+  assert {f"{place}/layers", f"{place}/attention", f"{place}/knn_k20/gap/"
+          f"layer_4"} <= {*tags["tensors"], *tags["images"], *tags["scalars"]}
+
+
+def test_one_part_alone(run, capsys):
+  found = evaluate.evaluate(run, evaluate.Options(
+      layer_images=0, draws=2, diagnostics=False))
+  assert "diagnostics" not in found
+  assert not list((run / "evaluation").glob("*/*.png"))
+  found = evaluate.evaluate(run, evaluate.Options(
+      layer_images=0, draws=2, random_init=True, cheat_steps=6))
+  assert found["diagnostics"]["cheat"] == []
+
+
+def test_neighbours_are_the_images_that_they_stand_for(
+    run, monkeypatch):
+  """The test split searched in itself: each image is its own nearest."""
+  shown = {}
+  monkeypatch.setattr(
+      plots, "save_neighbours",
+      lambda queries, found, labels, found_labels, classes, file, cosines:
+      shown.update(queries=queries, found=found, cosines=cosines,
+                   labels=labels, found_labels=found_labels))
+  monkeypatch.setattr(plots, "save_layers", lambda *unused: None)
+  encoder = encoder_lib.load(run)
+  _, test = build.sources(build.trained(run).config)
+  # Every second image, so that rows are not ids.
+  split = insight.probes.Split(
+      {name: encoder.features(_centred(test, encoder), name)[::2]
+       for name in ("ct", "gap")}, test.labels[::2])
+  insight.save_pictures(
+      encoder, test, test, (split, split), {
+          "probes": {"chosen": {"knn_k20": "ct+gap"}},
+          "diagnostics": {"layers": [], "positions": None}},
+      run / "pictures")
+  assert shown["found"].shape == (6, 7, 32, 32, 3)
+  np.testing.assert_array_equal(shown["found"][:, 0], shown["queries"])
+  np.testing.assert_array_equal(shown["found_labels"][:, 0], shown["labels"])
+  np.testing.assert_allclose(shown["cosines"][:, 0], 1, atol=1e-5)
+  assert (shown["queries"][0] != shown["queries"][1]).any()
+
+
+def _centred(source, encoder):
+  return insight._images(encoder, source, np.arange(source.num_examples))
+
+
+def test_images_by_id(run):
+  encoder = encoder_lib.load(run)
+  _, test = build.sources(build.trained(run).config)
+  every = _centred(test, encoder)
+  ids = np.array([[5, 0], [5, 17]])
+  np.testing.assert_array_equal(insight._images(encoder, test, ids), every[ids])

@@ -1,0 +1,250 @@
+"""Evaluations from start to end: files, choices, targets, and errors."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+import sklearn.linear_model
+import sklearn.neighbors
+
+import mtvit
+from mtvit import errors
+from mtvit import evaluate
+from mtvit import plain
+from mtvit import pretrain
+from mtvit.data import pipeline
+from mtvit.evals import probes
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+  return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def run(tiny, kept, tmp_path):
+  """A copy of a run of two steps; it is made once."""
+  if not (kept / "run" / "result.json").exists():
+    tiny.total_steps, tiny.checkpoint_every = 2, 1
+    tiny.data.cache_dir = str(kept / "cache")
+    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
+  shutil.copytree(kept / "run", tmp_path / "run")
+  return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def colors(tmp_path_factory):
+  """Three classes that colour tells: train (20 each), test (10 each)."""
+  root, rng = tmp_path_factory.mktemp("colors"), np.random.default_rng(0)
+  for split, count in (("train", 20), ("test", 10)):
+    for c, name in enumerate(("red", "green", "blue")):
+      folder = root / split / name
+      folder.mkdir(parents=True)
+      for i in range(count):
+        x = rng.integers(0, 100, (40, 40, 3), np.uint8)
+        x[..., c] += 150
+        Image.fromarray(x).save(folder / f"{i}.png")
+  return root
+
+
+def options(**kwargs):
+  return evaluate.Options(**dict(
+      layer_images=0, draws=2, diagnostics=False) | kwargs)
+
+
+def row_of(found, readout, probe):
+  row, = (r for r in found["probes"]["test"]
+          if (r["readout"], r["probe"]) == (readout, probe))
+  return row
+
+
+def test_a_run_is_evaluated(run, image_folder, capsys):
+  got = evaluate.evaluate(run, options(layer_images=20))
+  file, = (run / "evaluation").glob("folder_*/evaluation.json")
+  assert json.loads(file.read_text()) == json.loads(json.dumps(got))
+  assert (got["run"], got["step"]) == (str(run), 2)
+  assert got["data"] == {
+      "name": f"folder:{image_folder}", "train_split": "train",
+      "test_split": "test", "num_train": 36, "num_val": 4, "num_test": 20,
+      "classes": ["astronaut", "coffee", "flower", "rocket"]}
+  assert got["seconds"] > 0 and got["versions"]["jax"]
+  found = got["probes"]
+  readouts = {"cls", "ct", "gap", "ct+gap"}
+  kinds = {"knn_k20", "knn_k200", "linear", "fewshot_1", "fewshot_5",
+           "fewshot_10", "fewshot_1%", "fewshot_10%"}
+  assert {(r["readout"], r["probe"], r["layer"]) for r in found["test"]} == {
+      (a, b, 4) for a in readouts for b in kinds}
+  for r in found["test"]:
+    assert 0 <= r["accuracy"] <= 1 and r["low"] <= r["accuracy"] <= r["high"]
+  assert row_of(got, "gap", "fewshot_10")["short_classes"] == 4     # 9 each.
+  assert found["chosen"].keys() == kinds
+  assert set(found["chosen"].values()) <= readouts
+  assert {(r["layer"], r["readout"], r["probe"]) for r in found["layers"]} == {
+      (layer, a, b) for layer in range(5) for a in readouts
+      for b in ("knn_k20", "linear")}
+  out = capsys.readouterr().out
+  assert out.count("extracted") == 3 and str(file) in out
+  assert probes.table(found) in out
+  # Again: the same numbers from the cache.
+  again = evaluate.evaluate(run, options(layer_images=20))
+  out = capsys.readouterr().out
+  assert out.count("read from") == 3 and "extracted" not in out
+  assert again["probes"] == found
+
+
+def test_scikit_learn_finds_the_same_in_features_of_the_api(run, colors):
+  got = evaluate.evaluate(run, options(data=f"folder:{colors}"))
+  encoder, sets = mtvit.load(run), {}
+  for split in ("train", "test"):
+    files = sorted((colors / split).rglob("*.png"), key=lambda f: (
+        f.parent.name, f.name))
+    sets[split] = (
+        encoder.features([Image.open(f) for f in files], "ct+gap"),
+        np.array([f.parent.name for f in files]))
+  (x, y), (x_test, test) = sets["train"], sets["test"]
+  knn = sklearn.neighbors.KNeighborsClassifier(
+      20, metric="cosine", algorithm="brute",
+      weights=lambda distance: np.exp(-distance / 0.07)).fit(x, y)
+  row = row_of(got, "ct+gap", "knn_k20")
+  assert row["accuracy"] == pytest.approx(knn.score(x_test, test), abs=0.04)
+  row = row_of(got, "ct+gap", "linear")
+  mean, scale = x.mean(0), x.std(0)
+  linear = sklearn.linear_model.LogisticRegression(
+      C=1 / (len(x) * row["l2"]), max_iter=5000).fit((x - mean) / scale, y)
+  assert row["accuracy"] == pytest.approx(
+      linear.score((x_test - mean) / scale, test), abs=0.04)
+  assert row["accuracy"] > 0.9
+
+
+def test_a_checkpoint_and_a_layer_have_files_of_their_own(run):
+  a = evaluate.evaluate(run / "checkpoints" / "1", options())
+  b = evaluate.evaluate(run, options(step=1))
+  assert a["step"] == b["step"] == 1 and a["probes"] == b["probes"]
+  last = evaluate.evaluate(run, options())
+  assert last["step"] == 2 and last["probes"] != a["probes"]
+  assert last["probes"]["layers"] == []
+  second = evaluate.evaluate(run, options(layer=2))
+  assert {r["layer"] for r in second["probes"]["test"]} == {2}
+  by_number = evaluate.evaluate(run, options(layer=4))
+  assert by_number["probes"] == last["probes"]
+  folder, = (run / "evaluation").glob("folder_*")
+  assert {f.name for f in folder.iterdir()} == {
+      "evaluation_step1.json", "evaluation.json", "evaluation_layer2.json",
+      "evaluation_layer4.json"}
+
+
+def test_shuffled_labels_and_initial_parameters(run, colors):
+  data = dict(data=f"folder:{colors}")
+  plain_ = evaluate.evaluate(run, options(**data))
+  shuffled = evaluate.evaluate(run, options(shuffle_labels=True, **data))
+  for probe in ("knn_k20", "linear", "fewshot_10"):
+    assert row_of(plain_, "gap", probe)["accuracy"] > 0.9
+    # Chance, but of three heaps of images alike.
+    assert row_of(shuffled, "gap", probe)["accuracy"] < 0.9
+  folder, = (run / "evaluation").glob("folder_*colors*")
+  assert {f.name for f in folder.iterdir()} == {
+      "evaluation.json", "evaluation_shuffled.json"}
+  trained, untrained = (evaluate.evaluate(
+      run, options(random_init=random)) for random in (False, True))
+  assert (trained["step"], untrained["step"]) == (2, 0)
+  assert untrained["probes"] != trained["probes"]
+  folder, = (run / "evaluation").glob("folder_*images*")
+  assert {f.name for f in folder.iterdir()} == {
+      "evaluation.json", "evaluation_random_init.json"}
+
+
+def test_the_test_split_decides_nothing(run, colors, tmp_path):
+  other = tmp_path / "colors"      # The test images have each other's labels.
+  shutil.copytree(colors, other)
+  (other / "test" / "red").rename(other / "test" / "old")
+  (other / "test" / "blue").rename(other / "test" / "red")
+  (other / "test" / "old").rename(other / "test" / "blue")
+  a, b = (evaluate.evaluate(run, options(data=f"folder:{root}"))
+          for root in (colors, other))
+  assert a["probes"]["chosen"] == b["probes"]["chosen"]
+  for x, y in zip(a["probes"]["test"], b["probes"]["test"], strict=True):
+    assert [x.get(k) for k in ("val_accuracy", "l2", "penalty")] == [
+        y.get(k) for k in ("val_accuracy", "l2", "penalty")]
+  assert row_of(a, "gap", "linear")["accuracy"] > 0.9
+  assert row_of(b, "gap", "linear")["accuracy"] < 0.5
+
+
+def test_limits(run):
+  got = evaluate.evaluate(run, options(num_train=20, num_test=8))
+  assert (got["data"]["num_train"], got["data"]["num_val"],
+          got["data"]["num_test"]) == (16, 4, 8)
+
+
+def test_a_gray_run_sees_gray_images(tiny, tmp_path, monkeypatch):
+  tiny.input, tiny.total_steps = "gray", 1
+  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+  seen, make = [], pipeline.eval_batches
+
+  def watched(*args, **kwargs):
+    for batch in make(*args, **kwargs):
+      seen.append(batch["image"])
+      yield batch
+
+  monkeypatch.setattr(pipeline, "eval_batches", watched)
+  evaluate.evaluate(tmp_path / "run", options())
+  images = np.concatenate(seen)
+  assert len(images) >= 60 and (images == images[..., :1]).all()
+
+
+def add_class(root, name, count):
+  for split in ("train", "test"):
+    (root / split / name).mkdir(parents=True)
+    for i in range(count):
+      Image.new("RGB", (32, 32), (i, 0, 0)).save(
+          root / split / name / f"{i}.png")
+
+
+def test_errors(run, tmp_path, colors):
+  add_class(tmp_path / "one", "all", 3)
+  with pytest.raises(errors.DataError, match="one class"):
+    evaluate.evaluate(run, options(data=f"folder:{tmp_path / 'one'}"))
+  add_class(tmp_path / "few", "a", 1)
+  add_class(tmp_path / "few", "b", 1)
+  with pytest.raises(errors.DataError, match="no class has two"):
+    evaluate.evaluate(run, options(data=f"folder:{tmp_path / 'few'}"))
+  with pytest.raises(errors.ConfigError, match="does not exist"):
+    evaluate.evaluate(run, options(
+        data=f"folder:{colors}", test_split="validation"))
+  with pytest.raises(errors.ConfigError, match="to 4"):
+    evaluate.evaluate(run, options(layer=5))
+  with pytest.raises(errors.CheckpointError, match="step 7"):
+    evaluate.evaluate(run, options(step=7))
+  with pytest.raises(errors.CheckpointError, match="does not exist"):
+    evaluate.evaluate(tmp_path / "nothing", options())
+  shutil.rmtree(run / "evaluation")
+  (run / "evaluation").write_text("")
+  with pytest.raises(errors.ConfigError, match="can't be written"):
+    evaluate.evaluate(run, options())
+
+
+@pytest.mark.parametrize("arguments, code, text", [
+    (["--help"], 1, "shuffle_labels"),      # absl's exit code for --help.
+    ([], 2, "--workdir is missing"),
+    (["--workdir=x", "--draws=1"], 2, "draws"),
+    (["--workdir=/nothing"], 5, "does not exist"),
+])
+def test_the_command_line_without_tensorflow(arguments, code, text):
+  program = (
+      "import runpy, sys, atexit\n"
+      "atexit.register(lambda: print('tensorflow' in sys.modules))\n"
+      f"sys.argv = ['evaluate'] + {arguments!r}\n"
+      "runpy.run_module('mtvit.evaluate', run_name='__main__')\n")
+  done = subprocess.run(
+      [sys.executable, "-c", program], cwd=ROOT, capture_output=True,
+      text=True, timeout=120)
+  assert done.returncode == code, done.stderr
+  assert done.stdout.splitlines()[-1] == "False"
+  assert text in done.stdout + done.stderr
+  assert len(done.stderr.splitlines()) <= 5
