@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       watchdog_seconds=1800))
   if options["mode"] == "linear":
     config.optimizer.update(
-        trainable="^head_", layer_decay=1.0, base_lr=1e-2, weight_decay=0.0)
+        trainable="^head_", layer_decay=1.0, base_lr=1e-1, weight_decay=0.0)
     config.model.drop_path = 0.0
     config.tasks.supervised.update(smoothing=0.0, mixup=0.0, cutmix=0.0)
   return config

@@ -21,11 +21,19 @@ from mtvit.evals import features
 from tests import states
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+  return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def run(tiny, tmp_path):
-  tiny.total_steps, tiny.checkpoint_every = 2, 1
-  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
-  return tmp_path / "run"
+def run(tiny, kept):
+  """A run of two steps; it is made once, and only read."""
+  if not (kept / "run" / "result.json").exists():
+    tiny.total_steps, tiny.checkpoint_every = 2, 1
+    tiny.data.cache_dir = str(kept / "cache")
+    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
+  return kept / "run"
 
 
 @pytest.fixture

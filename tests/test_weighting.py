@@ -49,7 +49,7 @@ def test_uncertainty_by_hand():
 def optimizer_section(**changes):
   fields = dict(
       base_lr=0.5, warmup=0.0, weight_decay=0.5, decay="kernel$", b1=0.9,
-      b2=0.99, clip_norm=1.0)
+      b2=0.99, clip_norm=1.0, layer_decay=1.0, trainable="")
   return config_lib.Optimizer(**(fields | changes))
 
 

@@ -23,9 +23,6 @@ from mtvit.report import page
 from mtvit.report import runs as runs_lib
 from mtvit.report import training
 
-_WORKDIR = flags.DEFINE_list("workdir", [], "Of the run, or of several: A,B.")
-_OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
-
 SECTIONS = (
     encoder.summary, training.config, training.curves, training.tasks,
     encoder.probes, diagnostics.layers, diagnostics.rank,
@@ -46,11 +43,11 @@ def save(book: runs_lib.Book) -> None:
 
 def main() -> None:
   """Reads the runs and writes the report."""
-  folders = _WORKDIR.value
+  folders = flags.FLAGS.workdir
   runs = runs_lib.read_all(folders)
   name = "index.html" if len(runs) == 1 else "comparison.html"
   output = pathlib.Path(
-      _OUTPUT.value or runs[0].folder / "report" / name)
+      flags.FLAGS.output or runs[0].folder / "report" / name)
   if output.suffix != ".html":
     raise errors.ConfigError(f"--output={output} must end in .html")
   try:
@@ -64,4 +61,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  # Not on import: other programs have flags of the same names.
+  flags.DEFINE_list("workdir", [], "Of the run, or of several: A,B.")
+  flags.DEFINE_string("output", None, "The HTML file.")
   entry.run(main)

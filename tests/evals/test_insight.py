@@ -1,6 +1,7 @@
 """The diagnostics, pictures and TensorBoard events of a whole evaluation."""
 
 import json
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -16,10 +17,19 @@ from mtvit.evals import insight
 from mtvit.evals import plots
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+  return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def run(tiny, tmp_path):
-  tiny.total_steps = 2
-  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+def run(tiny, kept, tmp_path):
+  """A copy of a run of two steps; it is made once."""
+  if not (kept / "run" / "result.json").exists():
+    tiny.total_steps = 2
+    tiny.data.cache_dir = str(kept / "cache")
+    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
+  shutil.copytree(kept / "run", tmp_path / "run")
   return tmp_path / "run"
 
 
