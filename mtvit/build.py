@@ -41,6 +41,11 @@ def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
   created = tasks_lib.create(config.tasks, geometry(config))
   for pass_tasks in passes(config, created).values():
     tasks_lib.check_capacity(pass_tasks, geometry(config).grid)
+    mixing = [t.name for t in pass_tasks if t.mixes]
+    if mixing and len(pass_tasks) > 1:
+      raise errors.ConfigError(
+          f"mixup or cutmix of {mixing[0]} would mix the images of the other "
+          "tasks too", "both 0, or forward=separate")
   corrupting = [t.name for t in created if not t.trains]
   if config.forward == "separate" and corrupting:
     raise errors.ConfigError(

@@ -19,6 +19,7 @@ from PIL import Image
 from mtvit import build
 from mtvit import errors
 from mtvit import loading
+from mtvit.data import images as images_lib
 from mtvit.models import vit
 
 # The keys of a `model` section that a file of weights does not tell.
@@ -30,7 +31,7 @@ _LUMINANCE = np.array([0.212671, 0.715160, 0.072169], np.float32)
 Images = np.ndarray | Sequence[Any]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Encoder:
   """A trained Vision Transformer.
 
@@ -100,10 +101,12 @@ class Encoder:
             f"readout {readout!r}: this encoder has none",
             f"choose one of {', '.join(self.readouts)}")
     run = self._run("readouts", layer)
-    return self._map(
-        lambda image: jnp.concatenate(
-            [run(self.params, image)[part] for part in parts], -1),
-        images, batch_size)
+
+    def read(params, image):
+      found = run(params, image)
+      return jnp.concatenate([found[part] for part in parts], -1)
+
+    return self._map(read, images, batch_size)
 
   def tokens(
       self, images: Images, *, layer: int | None = None, batch_size: int = 256
@@ -112,8 +115,7 @@ class Encoder:
 
     The arguments are those of `features`.
     """
-    run = self._run("tokens", layer)
-    return self._map(lambda image: run(self.params, image), images, batch_size)
+    return self._map(self._run("tokens", layer), images, batch_size)
 
   def attention(
       self, images: Images, *, layer: int = -1, batch_size: int = 64
@@ -132,13 +134,14 @@ class Encoder:
     if not -depth <= layer < depth:
       raise errors.ConfigError(
           f"attention of layer {layer}", f"there are {depth} blocks, from 0")
-    run = self._run("attention", layer % depth)
-    return self._map(lambda image: run(self.params, image), images, batch_size)
+    return self._map(
+        self._run("attention", layer % depth), images, batch_size)
 
   def prepare(self, images: Images) -> Iterator[np.ndarray]:
     """Each picture as the model wants it: uint8 [s, s, 3].
 
-    The centre square is cut out and resized, as the evaluations do (Pillow's
+    EXIF rotation is undone, and transparency shows white, as in training. The
+    centre square is cut out and resized, as the evaluations do (Pillow's
     bilinear filter in the place of TensorFlow's: values may differ by 1 of
     255). Gray pictures are repeated over the channels.
     """
@@ -146,18 +149,20 @@ class Encoder:
     for i, image in enumerate(images):
       if not isinstance(image, Image.Image):
         array = np.asarray(image)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        if array.dtype != np.uint8 or not array.size or not (
+            array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)):
           raise errors.ConfigError(
               f"image {i} is {array.dtype} {array.shape}",
               "give uint8 [h, w, 3], or a PIL image")
         image = Image.fromarray(array)
-      if image.size != (size, size):
-        side = min(image.size)
-        left, top = ((x - side) // 2 for x in image.size)
-        image = image.convert("RGB").crop(
-            (left, top, left + side, top + side)).resize(
-                (size, size), Image.Resampling.BILINEAR)
-      pixels = np.asarray(image.convert("RGB"))             # [s, s, 3]
+      image.load()
+      pixels = images_lib.upright_rgb(image)                # [h, w, 3]
+      if pixels.shape[:2] != (size, size):
+        side = min(pixels.shape[:2])
+        top, left = ((x - side) // 2 for x in pixels.shape[:2])
+        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(
+            pixels[top:top + side, left:left + side])).resize(
+                (size, size), Image.Resampling.BILINEAR))   # [s, s, 3]
       yield _gray(pixels) if self.gray else pixels
 
   def _run(self, what: str, layer: int | None) -> Callable[[Any, Any], Any]:
@@ -168,18 +173,27 @@ class Encoder:
     return _compiled(self.module, what, layer)
 
   def _map(
-      self, run: Callable[[np.ndarray], Any], images: Images, batch_size: int
+      self, run: Callable[[Any, np.ndarray], Any], images: Images,
+      batch_size: int
   ) -> Any:
     """Runs batches of one size and puts the results together."""
-    if len(images) == 0:
-      raise errors.ConfigError("there are no images", "give one at least")
+    if isinstance(images, Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim == 3
+        and images.shape[-1] in (3, 4)):
+      raise errors.ConfigError("this is one image", "give [image]")
+    images = images if hasattr(images, "__getitem__") else list(images)
+    if len(images) == 0 or batch_size < 1:
+      raise errors.ConfigError(
+          f"there are {len(images)} images, in batches of {batch_size}",
+          "give one of each at least")
+    params = jax.device_put(self.params)      # Once, not for each batch.
     found, batch_size = [], min(batch_size, len(images))
     for start in range(0, len(images), batch_size):
       batch = np.stack(list(self.prepare(images[start:start + batch_size])))
       rows = len(batch)
       batch = np.pad(batch, [(0, batch_size - rows)] + [(0, 0)] * 3)
       found.append(jax.tree.map(
-          lambda x, rows=rows: np.asarray(x)[:rows], run(batch)))
+          lambda x, rows=rows: np.asarray(x)[:rows], run(params, batch)))
     return jax.tree.map(lambda *x: np.concatenate(x), *found)
 
 

@@ -39,6 +39,9 @@ def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
     CheckpointError: what it is to start from can't be read.
   """
   raw = plain.to_plain(raw)
+  for key in ("init_from", "input", "model"):
+    if key not in raw:
+      raise errors.ConfigError(f"{key} is missing from the config")
   model = raw["model"]
   found = dict(activation="gelu_tanh", image_size=32)
   gray = False

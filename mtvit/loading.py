@@ -76,6 +76,10 @@ def _folder(path: str, step: int | None) -> pathlib.Path:
   """The folder of the checkpoint that is meant."""
   given = pathlib.Path(path).expanduser().absolute()
   if given.name.isdecimal() and (given / "meta").exists():
+    if step not in (None, int(given.name)):
+      raise errors.CheckpointError(
+          f"{given} is of step {given.name}, not {step}",
+          "give the work directory of the run")
     return given
   directory = given / "checkpoints"
   if not directory.is_dir():
@@ -169,6 +173,12 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
     raise errors.CheckpointError("init_from: no parameter has the same name")
   if missing:
     logging.warning("init_from: fresh parameters: %s", ", ".join(missing))
+  heads = {sharding.path_name(path).partition("/")[0]
+           for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+           if sharding.path_name(path) not in missing}
+  heads = sorted(name for name in heads if name.startswith("head_"))
+  if heads:
+    logging.warning("init_from: heads taken over: %s", ", ".join(heads))
   unused = [name for name in map(sharding.path_name, found)
             if name.startswith("encoder/")]
   if unused:

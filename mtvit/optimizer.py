@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mtvit import config as config_lib
+from mtvit import errors
 from mtvit import sharding
 from mtvit import weighting
 
@@ -44,7 +45,16 @@ def trained(params: Any, pattern: str) -> Any:
   Args:
     params: of the model.
     pattern: `optimizer.trainable`; "" trains all.
+
+  Raises:
+    ConfigError: it finds none.
   """
+  names = [sharding.path_name(path) for path, _ in
+           jax.tree_util.tree_leaves_with_path(params)]
+  if not any(re.search(pattern, name) for name in names):
+    raise errors.ConfigError(
+        f"optimizer.trainable={pattern!r} finds no parameter",
+        f"they are {', '.join(names[:2])}, ... {names[-1]}")
   return jax.tree_util.tree_map_with_path(
       lambda path, x: x if re.search(pattern, sharding.path_name(path))
       else jax.lax.stop_gradient(x), params)

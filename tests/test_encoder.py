@@ -1,5 +1,6 @@
 """The Python API: the same features as the evaluations, without TensorFlow."""
 
+import io
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from mtvit import plain
 from mtvit import pretrain
 from mtvit import sharding
 from mtvit.data import image_ops
+from mtvit.data import images as images_lib
 from mtvit.data import patch_ops
 from mtvit.data import pipeline
 from mtvit.evals import features
@@ -98,6 +100,19 @@ def test_any_pictures_will_do(run, images):
   assert all(x.shape == (32, 32, 3) for x in prepared)
   np.testing.assert_array_equal(prepared[0], 200)
   np.testing.assert_array_equal(prepared[1], 7)
+  # Rotated by EXIF, transparent, 16 bits: as the data pipeline decodes them.
+  turned = Image.new("RGB", (32, 32), "navy")
+  turned.paste("white", (0, 0, 32, 16))
+  exif = Image.Exif()
+  exif[0x112] = 6
+  clear = Image.new("RGBA", (32, 32), (9, 9, 9, 0))
+  deep = Image.fromarray(np.full((32, 32), 65535, np.uint16))
+  for picture, kwargs in ((turned, {"exif": exif}), (clear, {}), (deep, {})):
+    file = io.BytesIO()
+    picture.save(file, "PNG", **kwargs)
+    got = next(encoder.prepare([Image.open(file)]))
+    np.testing.assert_array_equal(
+        got, images_lib.decode_pillow(file.getvalue(), 10**6))
   noise = np.random.default_rng(1).integers(0, 256, (50, 41, 3), np.uint8)
   resized = next(encoder.prepare([noise]))
   want = image_ops.centre(noise, 32).numpy()
@@ -134,10 +149,18 @@ def test_what_is_wrong_is_named(run, images, tmp_path):
       (lambda: encoder.features(images, "rot"), "cls, ct, gap, ct"),
       (lambda: encoder.features(images, layer=5), "to 4, the last"),
       (lambda: encoder.attention(images, layer=4), "there are 4 blocks"),
-      (lambda: encoder.features([]), "there are no images"),
+      (lambda: encoder.features([]), "there are 0 images"),
+      (lambda: encoder.features(images[0]), "this is one image"),
+      (lambda: encoder.features(Image.new("RGB", (9, 9))), "one image"),
+      (lambda: encoder.features(images.transpose(0, 3, 1, 2)), "3, 32, 32"),
+      (lambda: encoder.features(images[:, :0]), "0, 32, 3"),
+      (lambda: encoder.features(images, batch_size=0), "batches of 0"),
       (lambda: encoder.features(images.astype(float)), "float64")):
     with pytest.raises(errors.ConfigError, match=message):
       call()
+  assert encoder == encoder and hash(encoder)
+  with pytest.raises(errors.CheckpointError, match="is of step 1, not 2"):
+    mtvit.load(run / "checkpoints" / "1", step=2)
   with pytest.raises(errors.CheckpointError, match="there are: 1, 2"):
     mtvit.load(run, step=7)
   with pytest.raises(errors.CheckpointError, match="does not exist"):

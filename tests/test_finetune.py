@@ -137,6 +137,12 @@ def test_tasks_of_two_views_refuse_one(tiny, tmp_path):
     pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
 
 
+def test_other_tasks_refuse_mixed_images(tiny, tmp_path):
+  tiny.tasks.supervised.update(mode="train", num_classes=4, cutmix=1.0)
+  with pytest.raises(errors.ConfigError, match="cutmix of supervised"):
+    pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+
+
 def test_a_gray_run_without_positions_stays_so(tiny, config, tmp_path):
   tiny.input, tiny.total_steps = "gray", 1
   tiny.tasks.relative_position.position = "drop_all"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtvit import config as config_lib
+from mtvit import errors
 from mtvit import optimizer
 
 CONFIG = config_lib.Optimizer(
@@ -68,6 +69,11 @@ def test_layer_decay_by_hand():
       encoder["blocks"]["fc1"]["kernel"][:, 0, 0], [0.25, 0.5])
   np.testing.assert_allclose(encoder["embed"]["kernel"], 0.125)
   np.testing.assert_allclose(encoder["token_cls"], 0.125)
+
+
+def test_a_pattern_that_finds_nothing_is_named():
+  with pytest.raises(errors.ConfigError, match="heads_.* finds no parameter"):
+    optimizer.trained(encoder_params(), "^heads_")
 
 
 def test_what_is_not_trainable_gets_no_gradient_and_no_decay():

@@ -126,8 +126,13 @@ def decode_pillow(data: bytes, max_pixels: int) -> np.ndarray:
   with READERS[name](io.BytesIO(data)) as image:
     check_pixels(*image.size, max_pixels)
     image.load()
-    rgb = _to_rgb(image)
-    turn = orientation(image.info.get("exif", b""))
+    return upright_rgb(image)
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+  """A loaded picture as `decode_pillow` gives it: uint8 [h, w, 3]."""
+  rgb = _to_rgb(image)
+  turn = orientation(image.info.get("exif", b""))
   # EXIF says which sides of the picture the stored row 0 and column 0 are.
   if turn in (2, 3, 6, 7):
     rgb = rgb[:, ::-1] if turn < 5 else rgb[::-1]

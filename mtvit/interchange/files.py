@@ -18,6 +18,8 @@ import safetensors.numpy
 
 from mtvit import errors
 
+TEXT = "mtvit"                     # The only array that may be text.
+MAX_TEXT = 2**22                   # Bytes of it; four for a letter.
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _DTYPES = {"F64", "F32", "F16", "BF16"}       # safetensors' names.
 _BROKEN = (
@@ -98,7 +100,9 @@ def _npz(path: pathlib.Path) -> dict[str, Tensor]:
     def read():
       with zipfile.ZipFile(path) as file, file.open(f"{name}.npy") as f:
         return np.lib.format.read_array(f, allow_pickle=False)
-    return lambda: _float(_checked(read, path), f"{path}: {name}")
+    text = name == TEXT
+    return lambda: _checked(read, path) if text else _float(
+        _checked(read, path), f"{path}: {name}")
 
   return {name: Tensor(shape, reader(name)) for name, shape in found.items()}
 
@@ -118,6 +122,8 @@ def _npy_shape(
     if dtype.hasobject:
       raise ValueError(f"{info.filename} holds Python objects")
     size = math.prod(shape) * dtype.itemsize
+    if dtype.kind == "U" and size > MAX_TEXT:
+      raise ValueError(f"{info.filename} has {size} bytes of text")
     if f.tell() + size != info.file_size:
       raise ValueError(
           f"{info.filename} claims {size} bytes, and has "
@@ -126,10 +132,8 @@ def _npy_shape(
 
 
 def _float(x: np.ndarray, what: str) -> np.ndarray:
-  """Text as it is; floating point as float32, checked for nan and infinity."""
-  if x.dtype.kind == "U":
-    return x
-  if x.dtype.kind == "V" and x.dtype.itemsize == 2:       # big_vision's npz.
+  """Floating point as float32, checked for nan and infinity."""
+  if x.dtype == np.dtype("V2"):                           # big_vision's npz.
     x = (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
   if x.dtype.kind != "f" and x.dtype.name != "bfloat16":
     raise errors.CheckpointError(

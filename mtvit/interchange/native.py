@@ -19,7 +19,7 @@ from mtvit.models import blocks
 from mtvit.models import vit
 
 FORMAT_VERSION = 1
-KEY = "mtvit"                      # Of the JSON among the arrays.
+KEY = files.TEXT                   # Of the JSON among the arrays.
 
 
 def write(
@@ -75,7 +75,9 @@ def _described(path: pathlib.Path, text: files.Tensor) -> dict[str, Any]:
             and model["activation"] in blocks.ACTIVATIONS
             and described["tokens"]):
       raise ValueError("its description is wrong")
-    vit.parse_variant(model["variant"])
+    _, patch = vit.parse_variant(model["variant"])
+    if model["image_size"] % patch:
+      raise ValueError(f"{model['image_size']} px, in patches of {patch}")
   except (ValueError, KeyError, TypeError, AttributeError,
           RecursionError) as e:
     raise errors.CheckpointError(

@@ -92,6 +92,7 @@ class Task:
   num_patches: ClassVar[int] = 0   # single patches that `claim` takes
   single_views: ClassVar[bool] = False    # one view of an image is enough
   readout: ClassVar[str | None] = None    # what the head reads of the encoder
+  mixes: ClassVar[bool] = False           # whole images with each other
 
   mode: str
   weight: float

@@ -54,6 +54,10 @@ class Supervised(base.Task):
     errors.check_ranges(smoothing=(self.smoothing, 0, 0.999))
 
   @property
+  def mixes(self) -> bool:
+    return bool(self.mixup or self.cutmix)
+
+  @property
   def trivial_loss(self) -> float:
     return float(np.log(self.num_classes))
 
@@ -62,7 +66,7 @@ class Supervised(base.Task):
     return 1 / self.num_classes
 
   def corrupt_image(self, images: Any, draw: Any) -> base.Corrupted:
-    if not (self.mixup or self.cutmix):
+    if not self.mixes:
       return base.Corrupted(images)
     _, h, w, _ = images.shape
     u = draw.uniform("share", (3,))                         # [b, 3]
@@ -97,7 +101,7 @@ class Supervised(base.Task):
       self, patches: Any, ids: Any, layout: Any, draw: Any
   ) -> base.Corrupted:
     answers = {"label": layout.label}
-    if self.mixup or self.cutmix:
+    if self.mixes:
       answers["other"] = tf.ensure_shape(
           tf.gather(layout.label, self._partners(patches)),
           layout.label.shape)
