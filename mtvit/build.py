@@ -224,6 +224,8 @@ def measure(
 
   `poll` is called for each batch; it may raise.
   """
+  for task in tasks:
+    task.check_classes(source.classes)
   config = dataclasses.replace(config, batch_size=STATISTICS_BATCH)
   batches = []
   for batch in global_batches(config, (), source, 0, num_batches):

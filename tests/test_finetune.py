@@ -120,6 +120,12 @@ def test_what_the_config_leaves_open(pretrained, config, tmp_path):
     pretrain.pretrain(finetune.complete(raw), tmp_path / "run")
 
 
+def test_more_classes_than_the_head_has_are_named(config, tmp_path):
+  config.model.variant, config.tasks.supervised.num_classes = "pico/8", 3
+  with pytest.raises(errors.ConfigError, match="4 classes\n.*set it to 4"):
+    run(config, tmp_path / "run")
+
+
 @pytest.mark.parametrize("change, message", [
     ({"readout": "rot"}, "tasks.supervised.readout=rot"),
     ({"smoothing": 1.5}, "smoothing=1.5"), ({"mixup": -1.0}, "mixup")])

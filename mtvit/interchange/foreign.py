@@ -1,5 +1,6 @@
 """Encoders in another library's naming, and what describes them beside it."""
 
+import functools
 import json
 import math
 import pathlib
@@ -13,6 +14,7 @@ from mtvit import errors
 from mtvit.interchange import files
 from mtvit.interchange import imported
 from mtvit.interchange import naming as naming_lib
+from mtvit.interchange import normalisation
 from mtvit.models import vit
 
 MAX_PATCHES = 2**16                # More are not believed.
@@ -63,6 +65,7 @@ def read(
   shapes = naming_lib.shapes(variant, side * side, token_names)
   _check_shapes(path, naming, found, shapes)
   ours = _filled(naming, found, shapes, token_names, slots)
+  normalisation.fold(ours, *_pixels(path, naming, notes))
   return imported.Imported(
       params=traverse_util.unflatten_dict(ours, sep="/"),
       token_names=token_names, notes=tuple(notes), model=dict(
@@ -166,6 +169,33 @@ def _told(
     raise errors.CheckpointError(
         f"{path} has the activation {act!r}", "a model with GELU")
   return dict(activation=activations[act], heads=heads, tokens=tokens)
+
+
+def _pixels(
+    path: pathlib.Path, naming: naming_lib.Naming, notes: list[str]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and deviation that the model's pixels are normalised with."""
+  if naming is naming_lib.AUGREG:
+    return normalisation.OURS
+  if naming is naming_lib.HUGGING_FACE:
+    found = normalisation.check(
+        path, _json(path.with_name("preprocessor_config.json")), "image_mean",
+        "image_std")
+  else:
+    inner = lambda told, *keys: functools.reduce(
+        lambda x, key: x.get(key, {}) if isinstance(x, dict) else {}, keys,
+        told)
+    # Our own export, or the file that timm lays beside its weights.
+    exported = inner(_json(path.with_name("timm.json")), path.name,
+                     "create_model", "pretrained_cfg_overlay")
+    told = exported or inner(
+        _json(path.with_name("config.json")), "pretrained_cfg")
+    found = normalisation.check(
+        path, told if isinstance(told, dict) else {}, "mean", "std")
+  if found is None:
+    notes.append("the mean and deviation of its pixels are not beside the "
+                 "file; 0.5 is assumed (DeiT and DINO have others)")
+  return found or normalisation.OURS
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

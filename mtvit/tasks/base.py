@@ -92,7 +92,7 @@ class Task:
   num_patches: ClassVar[int] = 0   # single patches that `claim` takes
   single_views: ClassVar[bool] = False    # one view of an image is enough
   readout: ClassVar[str | None] = None    # what the head reads of the encoder
-  mixes: ClassVar[bool] = False           # whole images with each other
+  mixes: ClassVar[bool] = False           # whole images
 
   mode: str
   weight: float
@@ -222,6 +222,9 @@ class Task:
     """The next state, from the same answers that `loss` saw."""
     return answers["state"]
 
+  def check_classes(self, classes: tuple[str, ...]) -> None:
+    """Raises ConfigError if the task can't have data of these classes."""
+
   def measure(
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
@@ -286,8 +289,7 @@ def paste(image: np.ndarray, ids: np.ndarray, patches: np.ndarray
 
   Args:
     image: uint8 [h, w, 3].
-    ids: int [k] patch ids in reading order.
-    patches: uint8 [k, p, p, 3].
+    ids: int [k] patch ids; their `patches` are uint8 [k, p, p, 3].
   """
   image = image.copy()
   p = patches.shape[1]

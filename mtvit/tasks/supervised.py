@@ -127,6 +127,12 @@ class Supervised(base.Task):
         "accuracy": jnp.mean(logits.argmax(-1) == label),
         "skill": 1 - loss / self.trivial_loss}
 
+  def check_classes(self, classes: tuple[str, ...]) -> None:
+    if len(classes) > self.num_classes:
+      raise errors.ConfigError(
+          f"tasks.supervised.num_classes={self.num_classes}: the data have "
+          f"{len(classes)} classes", f"set it to {len(classes)}")
+
   def measure(
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
