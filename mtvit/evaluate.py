@@ -90,7 +90,8 @@ def _define_flags() -> None:
   flags.DEFINE_bool(
       "shuffle_labels", False, "Permute the training labels: expect chance.")
   flags.DEFINE_bool(
-      "random_init", False, "Evaluate the encoder as it was before training.")
+      "random_init", False, "Evaluate the architecture with random "
+      "parameters.")
 
 
 def main() -> None:
@@ -141,17 +142,19 @@ def evaluate(path: pathlib.Path, options: Options) -> dict[str, Any]:
     _say(probes.table(evaluation["probes"]))
 
     # ---- Diagnostics: layers, positions, ranks, mosaics, the cheat index
+    file = target.folder / f"{_stem(path, target.encoder.step, options)}.json"
+    evaluation["seconds"] = time.time() - began
+    results.save_json(file, evaluation)      # Hours, for large data.
     if options.diagnostics:
       evaluation["diagnostics"] = diagnostics.measure(
           target.encoder, mesh, target.train, target.test,
           cheat_rows=[] if options.random_init else insight.cheat_rows(
-              path, options.step, target.train, target.test,
+              path, target.encoder.step, target.train, target.test,
               options.cheat_steps))
       _say("\n" + diagnostics.table(evaluation["diagnostics"]))
 
   # ---- evaluation.json, pictures, TensorBoard
   evaluation["seconds"] = time.time() - began
-  file = target.folder / f"{_stem(path, target.encoder.step, options)}.json"
   results.save_json(file, evaluation)
   if file.stem == "evaluation" and distributed.is_main():
     _draw(target, splits, evaluation)
@@ -240,12 +243,14 @@ def _draw(
 ) -> None:
   """Writes the pictures of an evaluation, and all of it to TensorBoard."""
   files = []
+  for name in insight.PICTURES:    # Of an earlier evaluation.
+    (target.folder / f"{name}.png").unlink(missing_ok=True)
   if "diagnostics" in evaluation:
     files = insight.save_pictures(
         target.encoder, target.train, target.test,
         (splits.train, splits.test), evaluation, target.folder)
   plots.tensorboard(
-      target.root.parent, target.encoder.step, target.folder.name, evaluation,
+      target.events, target.encoder.step, target.folder.name, evaluation,
       files)
 
 
@@ -272,6 +277,9 @@ def _stem(path: pathlib.Path, step: int, options: Options) -> str:
     stem += "_shuffled"
   if options.random_init:
     stem += "_random_init"
+  for name in ("num_train", "num_test"):
+    if getattr(options, name):
+      stem += f"_{name}{getattr(options, name)}"
   if options.layer is not None:
     stem += f"_layer{options.layer}"
   if options.step is not None or target_lib.is_checkpoint(path):

@@ -178,6 +178,9 @@ def test_the_test_split_decides_nothing(run, colors, tmp_path):
 
 def test_limits(run):
   got = evaluate.evaluate(run, options(num_train=20, num_test=8))
+  # It does not take the place of a whole one.
+  assert [f.name for f in (run / "evaluation").glob("folder_*/*.json")] == [
+      "evaluation_num_train20_num_test8.json"]
   assert (got["data"]["num_train"], got["data"]["num_val"],
           got["data"]["num_test"]) == (16, 4, 8)
 

@@ -19,6 +19,7 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
   from mtvit.data import datasets
 
+PICTURES = ("layers", "positions", "attention", "neighbours")
 SHOWN, NEIGHBOURS = 6, 7         # Images in a picture, and the nearest of each.
 CHEAT_BATCH = 64                 # Images.
 

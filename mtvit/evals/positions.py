@@ -51,6 +51,8 @@ def leave_one_out_r2(x: np.ndarray, y: np.ndarray) -> float:
   """
   x = np.asarray(x, np.float64)
   n, d = x.shape
+  if n < 2:
+    return 0.0
   deviation = x.std(axis=0)                                 # [d]
   x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
   gram = x @ x.T / d                                        # [n, n]

@@ -14,6 +14,7 @@ from mtvit import checkpoint_checks
 from mtvit import config as config_lib
 from mtvit import encoder as encoder_lib
 from mtvit import errors
+from mtvit import fingerprint
 from mtvit import loading
 
 with epy.lazy_imports():
@@ -36,6 +37,7 @@ class Target:
     test: its test split, with the same classes.
     root: where evaluations of this encoder are kept.
     folder: where those on this data set are kept.
+    events: where TensorBoard's files go.
   """
   encoder: encoder_lib.Encoder
   data: config_lib.Data
@@ -43,6 +45,7 @@ class Target:
   test: "datasets.Source"
   root: pathlib.Path
   folder: pathlib.Path
+  events: pathlib.Path
 
 
 def open_target(
@@ -82,9 +85,14 @@ def open_target(
   root = _writable(
       path.with_name(f"{path.name}.evaluation") if path.suffix
       in loading.WEIGHTS else _run(path) / "evaluation")
+  # Other splits, and other names that look alike, have folders of their own.
+  which = [section.name, section.data_dir, section.train_split,
+           section.test_split]
   slug = re.sub(r"[^A-Za-z0-9.-]+", "_", section.name).strip("._-")
+  slug = f"{slug[:60]}_{fingerprint.of_json(which)[:6]}"
   return Target(encoder=encoder, data=section, train=train, test=test,
-                root=root, folder=root / slug)
+                root=root, folder=root / slug,
+                events=root if path.suffix in loading.WEIGHTS else root.parent)
 
 
 def is_checkpoint(path: pathlib.Path) -> bool:

@@ -54,9 +54,10 @@ def summary(book: runs_lib.Book) -> page.Section:
           for row in (chosen_row(evaluation.values, probe)
                       for probe in HEADLINES))])
       styles.append(None)
-      if evaluation.random_init:
-        rows.append([f"{run.name} before training", *(
-            cells.accuracy(chosen_row(evaluation.random_init, probe))
+      random_init = evaluation.random_init
+      if random_init and random_init["data"] == evaluation.values["data"]:
+        rows.append([f"{run.name}, random parameters", *(
+            cells.accuracy(chosen_row(random_init, probe))
             for probe in HEADLINES)])
         styles.append("reference")
     rows.append([f"guessing among {classes} classes",
@@ -69,8 +70,9 @@ def summary(book: runs_lib.Book) -> page.Section:
   parts += not_evaluated(book)
   return page.Section(
       name="summary", title="Summary", lead=(
-          "Pretraining uses no labels. How much was learnt is seen by how well "
-          "images can be classified from what the frozen encoder says of them: "
+          "How much was learnt is seen by how well images can be classified "
+          "from what the frozen encoder says of them (an encoder that was "
+          "trained by the task `supervised` has seen the labels of its data): "
           "by the 20 most similar training images (kNN), by a linear "
           "classifier, and by one that sees 10 labelled images of each class. "
           "Which of the encoder's outputs is read was chosen on validation "

@@ -27,9 +27,10 @@ class Evaluation:
 
   @property
   def data(self) -> str:
-    """Name and test split of what was classified."""
+    """What was classified, and from how many images."""
     data = self.values["data"]
-    return f"{data['name']}, {data['test_split']}"
+    return (f"{data['name']}, {data['test_split']} ({data['num_test']} images, "
+            f"{data['num_train'] + data['num_val']} for training)")
 
   @property
   def diagnostics(self) -> Mapping[str, Any]:

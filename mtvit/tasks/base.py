@@ -164,7 +164,6 @@ class Task:
       images: uint8 [b, h, w, 3], the views of an image adjacent.
       draw: stateless randomness of this task.
     """
-    del draw
     return Corrupted(images)
 
   def claim(self, layout: Any, draw: Any) -> Any:
@@ -289,7 +288,8 @@ def paste(image: np.ndarray, ids: np.ndarray, patches: np.ndarray
 
   Args:
     image: uint8 [h, w, 3].
-    ids: int [k] patch ids; their `patches` are uint8 [k, p, p, 3].
+    ids: int [k] patch ids in reading order.
+    patches: uint8 [k, p, p, 3].
   """
   image = image.copy()
   p = patches.shape[1]

@@ -35,7 +35,7 @@ def save(book: runs_lib.Book) -> None:
   names = [run.name for run in book.runs]
   title = f"Report of {names[0]}" if len(names) == 1 else (
       f"{len(names)} runs side by side")
-  subtitle = "Pretraining of a Vision Transformer: " + ", ".join(
+  subtitle = "Training of a Vision Transformer: " + ", ".join(
       str(run.folder) for run in book.runs)
   text = page.render(title, subtitle, [make(book) for make in SECTIONS])
   workdir_lib.write_text(book.output, text)

@@ -93,3 +93,7 @@ def test_shuffled_and_zeroed():
   assert not found["zeroed"].any() and found["zeroed"].shape == x.shape
   np.testing.assert_array_equal(
       positions.changed(x)["shuffled"], found["shuffled"])
+
+
+def test_a_single_patch_has_nothing_to_predict():
+  assert positions.leave_one_out_r2(np.ones((1, 4)), np.zeros(1)) == 0

@@ -141,7 +141,7 @@ def test_what_random_init_reaches_is_shown(tmp_path):
   (folder / "evaluation" / "set" / "evaluation_random_init.json").write_text(
       json.dumps(material.evaluation(shift=-0.2)))
   page = material.Page(material.write(tmp_path / "page.html", folder))
-  row = material.row_of(page, "summary", "run before training")
+  row = material.row_of(page, "summary", "run, random parameters")
   assert row[1].startswith("20.0 %")
 
 
