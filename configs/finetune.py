@@ -9,7 +9,7 @@ the model's sizes are its own. From scratch: no init_from, and `variant=nano/8`.
 `--config.model.image_size=64` is a higher resolution, with resized position
 embeddings. PATH holds train/<class>/ and test/<class>/.
 
-Hardware: 2 CPU cores, about 2 minutes an epoch of CIFAR-10 with nano/8.
+Hardware: 2 CPU cores, 1 to 2 minutes an epoch of CIFAR-10 with nano/8.
 """
 
 import ml_collections

@@ -183,18 +183,9 @@ def sources(
     ConfigError: no such data set, folder or split.
     DataError: not prepared, no images, or other classes in the two splits.
   """
-  data = config.data
-  train, test = (
-      datasets.open_source(
-          data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
-          memory_mb=data.memory_mb, max_pixels=data.max_pixels,
-          min_side=config.model.image_size // config.model.patch_size,
-          poll=poll, names=names)
-      for split, names in (
-          (data.train_split, train_names), (data.test_split, None)))
-  # A label is a place among the sorted class names of its own split.
-  datasets.check_same_classes(train, test)
-  return train, test
+  return datasets.open_splits(
+      config.data, config.model.image_size // config.model.patch_size, poll,
+      train_names)
 
 
 def global_batches(

@@ -9,6 +9,7 @@ from typing import Any, Callable, Mapping, Sequence
 from absl import logging
 from etils import epy
 import numpy as np
+from PIL import Image
 
 from mtvit import distributed
 from mtvit import workdir as workdir_lib
@@ -98,12 +99,25 @@ class Writer:
       except tf.errors.OpError as e:
         logging.warning("TensorBoard lacks step %d: %s", step, e.message)
 
-  def close(self) -> None:
+  def close(
+      self, step: int = 0, pictures: Sequence[pathlib.Path] = ()
+  ) -> None:
+    """Shows the PNGs of a run's report in TensorBoard too, and ends."""
     if self._tensorboard:
       try:
+        if pictures:
+          self._tensorboard.write_images(step, images(pictures, "report/"))
         self._tensorboard.close()
       except tf.errors.OpError as e:
         logging.warning("TensorBoard lacks the last steps: %s", e.message)
+
+
+def images(
+    files: Sequence[pathlib.Path], prefix: str
+) -> dict[str, np.ndarray]:
+  """PNGs for TensorBoard: prefix and stem -> uint8 [1, h, w, 3]."""
+  return {prefix + file.stem: np.asarray(
+      Image.open(file).convert("RGB"))[None] for file in files}
 
 
 def last_report(workdir: pathlib.Path) -> dict[str, float]:

@@ -158,9 +158,9 @@ def _run(
     raise errors.Preempted(
         f"{stop.name}: training is done, the evaluation is not")
   writer.write(total_steps, scores)
-  writer.close()
   pictures = monitor.save_report(
       workdir, model, state.params, build.sample(config, tasks, train), mesh)
+  writer.close(total_steps, pictures)
   progress.note(results.summary(tasks, report | scores, pictures))
   return results.save_result(
       workdir, report | scores, total_steps, time.time() - began)

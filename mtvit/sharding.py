@@ -103,6 +103,12 @@ def state_sharding(state: Any, mesh: jax.sharding.Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(find, state)
 
 
+def spread(x: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
+  """Rows that every host has, over the devices: a global array."""
+  return jax.make_array_from_callback(
+      x.shape, batch_sharding(mesh), lambda index: x[index])
+
+
 def global_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
   """Makes this host's rows its part of the global batch."""
   sharding = batch_sharding(mesh)

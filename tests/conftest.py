@@ -1,6 +1,7 @@
 """Eight simulated devices, a tiny config, and small real images on disk."""
 
 import os
+import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -18,6 +19,8 @@ import pytest  # noqa: E402
 
 from configs import quickstart  # noqa: E402
 from mtvit import config as config_lib  # noqa: E402
+from mtvit import plain  # noqa: E402
+from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402
 
 
@@ -70,3 +73,19 @@ def everything(tiny):
 def parsed(tiny):
   """`tiny` as dataclasses."""
   return config_lib.parse(tiny)
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+  return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def run(tiny, kept, tmp_path):
+  """A copy of a run of two steps, with a checkpoint of each; made once."""
+  if not (kept / "run" / "result.json").exists():
+    tiny.total_steps, tiny.checkpoint_every = 2, 1
+    tiny.data.cache_dir = str(kept / "cache")
+    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
+  shutil.copytree(kept / "run", tmp_path / "run")
+  return tmp_path / "run"

@@ -23,21 +23,6 @@ from mtvit.evals import features
 from tests import states
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-  return tmp_path_factory.mktemp("kept")
-
-
-@pytest.fixture
-def run(tiny, kept):
-  """A run of two steps; it is made once, and only read."""
-  if not (kept / "run" / "result.json").exists():
-    tiny.total_steps, tiny.checkpoint_every = 2, 1
-    tiny.data.cache_dir = str(kept / "cache")
-    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
-  return kept / "run"
-
-
 @pytest.fixture
 def images():
   return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)

@@ -23,22 +23,6 @@ from mtvit.evals import probes
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-  return tmp_path_factory.mktemp("kept")
-
-
-@pytest.fixture
-def run(tiny, kept, tmp_path):
-  """A copy of a run of two steps; it is made once."""
-  if not (kept / "run" / "result.json").exists():
-    tiny.total_steps, tiny.checkpoint_every = 2, 1
-    tiny.data.cache_dir = str(kept / "cache")
-    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
-  shutil.copytree(kept / "run", tmp_path / "run")
-  return tmp_path / "run"
-
-
 @pytest.fixture(scope="session")
 def colors(tmp_path_factory):
   """Three classes that colour tells: train (20 each), test (10 each)."""

@@ -6,7 +6,7 @@ come in file order; resuming skips over them).
 """
 
 import pathlib
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from mtvit import errors
 from mtvit.data import folder
@@ -51,6 +51,30 @@ def open_source(
   else:
     opened = tfds_sources.open_tfds(name, split, data_dir)
   return held.hold(opened, cache, memory_mb, poll)
+
+
+def open_splits(
+    data: Any, min_side: int, poll: Callable[[], None] = lambda: None,
+    train_names: Sequence[str] | None = None
+) -> tuple[Source, Source]:
+  """The training and the test split, with the same classes.
+
+  Args:
+    data: `config.Data`.
+    min_side: see `open_source`; so are the others, and what is raised.
+    poll: called regularly.
+    train_names: the files that a run began with.
+  """
+  train, test = (
+      open_source(
+          data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
+          memory_mb=data.memory_mb, max_pixels=data.max_pixels,
+          min_side=min_side, poll=poll, names=names)
+      for split, names in (
+          (data.train_split, train_names), (data.test_split, None)))
+  # A label is a place among the sorted class names of its own split.
+  check_same_classes(train, test)
+  return train, test
 
 
 def check_same_classes(train: Source, test: Source) -> None:

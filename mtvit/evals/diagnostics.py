@@ -21,6 +21,7 @@ from mtvit.evals import dense
 from mtvit.evals import knn
 from mtvit.evals import linear
 from mtvit.evals import positions
+from mtvit.evals import probes
 from mtvit.evals import rank
 from mtvit.evals import smoothing
 
@@ -86,12 +87,6 @@ def _batches(
       source, encoder.image_size, rows, limit, encoder.gray)
 
 
-def _place(x: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
-  """Rows that every host has, over the devices."""
-  return jax.make_array_from_callback(
-      x.shape, sharding.batch_sharding(mesh), lambda index: x[index])
-
-
 def _layers(
     encoder: encoder_lib.Encoder, params: Any, mesh: jax.sharding.Mesh,
     source: "datasets.Source", limit: int
@@ -113,7 +108,7 @@ def _layers(
 
   def batches():
     for batch in _batches(encoder, mesh, source, limit, most):
-      yield (params, _place(batch["image"], mesh)), batch["valid"]
+      yield (params, sharding.spread(batch["image"], mesh)), batch["valid"]
 
   return smoothing.measure(encode, batches, encoder.grid, mesh)
 
@@ -145,15 +140,13 @@ def _readouts(
   for source, limit in sets:
     found = []
     for batch in _batches(encoder, mesh, source, limit, BATCH):
-      out = extract(params, embeddings, _place(batch["image"], mesh))
+      out = extract(params, embeddings, sharding.spread(batch["image"], mesh))
       found.append(jax.tree.map(
           lambda x, valid=batch["valid"]: np.asarray(x)[valid],
           (*out, batch["label"])))
     results.append(jax.tree.map(lambda *x: np.concatenate(x), *found))
   (parts, train, labels), (_, test, test_labels) = results
-  readouts = {
-      name: np.concatenate([parts[part] for part in name.split("+")], axis=1)
-      for name in encoder.readouts}
+  readouts = probes.with_pairs(parts, encoder.readouts)
   if not embeddings or min(labels.min(), test_labels.min()) < 0:
     return readouts, None
   return readouts, {
@@ -213,7 +206,7 @@ def _in_batches(
   for start in range(0, len(images), rows):
     part = images[start:start + rows]
     padding = [(0, rows - len(part))] + [(0, 0)] * (part.ndim - 1)
-    out = function(_place(np.pad(part, padding), mesh))
+    out = function(sharding.spread(np.pad(part, padding), mesh))
     found.append(np.asarray(out)[:len(part)])
   return np.concatenate(found)
 

@@ -76,14 +76,11 @@ def extract(
   Returns:
     Readout -> float32 [..., n, d], and int32 [n].
   """
-  rows = sharding.batch_sharding(mesh)
   found, labels = [], []
   for batch in batches:
     if should_stop():
       break
-    image = batch["image"]
-    image = jax.make_array_from_callback(
-        image.shape, rows, lambda index, image=image: image[index])
+    image = sharding.spread(batch["image"], mesh)
     valid = batch["valid"]
     out = jax.device_get(extractor_fn(params, image))
     found.append({name: x[..., valid, :] for name, x in out.items()})

@@ -12,36 +12,12 @@ import numpy as np
 from scipy import stats
 
 from mtvit.evals import blas
+from mtvit.evals import linear
 
 # For each class so many images, or so large a share of its images.
 SHOTS = (1, 5, 10, "1%", "10%")
 PENALTIES = tuple(4.0**i for i in range(-5, 11))
 _MOST_VALIDATION = 5000      # More images don't change which penalty is best.
-
-
-@dataclasses.dataclass(frozen=True)
-class Ridge:
-  """A linear map from features to class scores.
-
-  Attributes:
-    mean: [d], of the training rows.
-    scale: [d], their deviation; 1 where that is 0.
-    weights: [d, classes].
-    bias: [classes].
-  """
-  mean: np.ndarray
-  scale: np.ndarray
-  weights: np.ndarray
-  bias: np.ndarray
-
-  def scores(self, x: np.ndarray) -> np.ndarray:
-    """[m, d] -> [m, classes]."""
-    weights = (self.weights / self.scale[:, None]).astype(x.dtype)
-    return (x - self.mean.astype(x.dtype)) @ weights + self.bias
-
-  def predict(self, x: np.ndarray) -> np.ndarray:
-    """[m, d] -> the classes with the highest scores, int [m]."""
-    return self.scores(x).argmax(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +84,7 @@ def draw(
 def ridges(
     x: np.ndarray, labels: np.ndarray, num_classes: int,
     penalties: Sequence[float]
-) -> Iterator[Ridge]:
+) -> Iterator[linear.Probe]:
   """Fits one map for each penalty, from one eigendecomposition.
 
   Minimised is |scores - onehot|^2 + penalty * |weights|^2, of standardised
@@ -121,8 +97,7 @@ def ridges(
     penalties: above 0.
   """
   x = np.asarray(x, np.float64)
-  mean, deviation = x.mean(0), x.std(0)                     # [d], [d]
-  scale = np.where(deviation > 1e-6 * np.abs(x).max(), deviation, 1)
+  mean, scale = linear.standard(x)                          # [d], [d]
   x = (x - mean) / scale                                    # [n, d]
   targets = np.eye(num_classes)[labels]                     # [n, classes]
   bias = targets.mean(0)          # [classes]; right, as the mean of x is 0.
@@ -134,7 +109,8 @@ def ridges(
     left, right = vectors, vectors.T @ (x.T @ targets)
   for penalty in penalties:
     inverse = 1 / (np.maximum(values, 0) + penalty)
-    yield Ridge(mean, scale, left @ (inverse[:, None] * right), bias)
+    yield linear.Probe(
+        mean, scale, left @ (inverse[:, None] * right), bias)
 
 
 def evaluate(

@@ -9,7 +9,7 @@ scikit-learn's LogisticRegression(C=1 / (n * l2)) finds the same.
 """
 
 import dataclasses
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ GRID = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-  """A linear classifier of standardised features.
+  """A linear classifier of standardised features; few-shot has it too.
 
   Attributes:
     mean: [d], of the training rows.
@@ -38,9 +38,10 @@ class Probe:
   bias: np.ndarray
 
   def logits(self, x: np.ndarray) -> np.ndarray:
-    """[m, d] -> float32 [m, classes]; softmax makes them probabilities."""
-    weights = self.weights / self.scale[:, None]            # [d, classes]
-    return ((x - self.mean) @ weights + self.bias).astype(np.float32)
+    """[m, d] -> float32 [m, classes]; softmax makes a fit's probabilities."""
+    weights = (self.weights / self.scale[:, None]).astype(x.dtype)
+    logits = (x - self.mean.astype(x.dtype)) @ weights + self.bias
+    return logits.astype(np.float32)
 
   def predict(self, x: np.ndarray) -> np.ndarray:
     """[m, d] -> the likeliest classes, int [m]."""
@@ -61,6 +62,19 @@ class Selected:
   accuracy: float
 
 
+class Standard(NamedTuple):
+  """Mean and deviation of features, [d] each; 1 for a deviation of 0."""
+  mean: np.ndarray
+  scale: np.ndarray
+
+
+def standard(x: np.ndarray) -> Standard:
+  """How features [n, d] are standardised."""
+  mean, deviation = x.mean(0), x.std(0)                     # [d], [d]
+  return Standard(mean, np.where(
+      deviation > 1e-6 * np.abs(x).max(), deviation, 1))
+
+
 def fit(
     x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float,
     start: Probe | None = None, tolerance: float = 1e-9
@@ -79,8 +93,7 @@ def fit(
     start: of a similar problem, to begin with.
     tolerance: it ends once a step lowers the loss by less than this share.
   """
-  mean, deviation = x.mean(0), x.std(0)                     # [d], [d]
-  scale = np.where(deviation > 1e-6 * np.abs(x).max(), deviation, 1)
+  mean, scale = standard(x)                                 # [d], [d]
   x = jnp.asarray((x - mean) / scale, jnp.float32)          # [n, d]
   with blas.one_thread():
     values, axes = np.linalg.eigh(np.asarray(_covariance(x), np.float64))

@@ -9,7 +9,8 @@ from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from etils import epy
-from PIL import Image
+
+from mtvit import metrics
 
 with epy.lazy_imports():
   from clu import metric_writers
@@ -273,9 +274,7 @@ def tensorboard(
   place = f"evaluation/{name}/"
   writer.write_scalars(
       step, {place + key: x for key, x in scalars(evaluation).items()})
-  writer.write_images(step, {
-      place + file.stem: np.asarray(Image.open(file).convert("RGB"))[None]
-      for file in files})                                   # [1, h, w, 3]
+  writer.write_images(step, metrics.images(files, place))
   writer.close()
 
 

@@ -130,14 +130,7 @@ def _open(
     data: config_lib.Data, encoder: encoder_lib.Encoder
 ) -> "tuple[datasets.Source, datasets.Source]":
   """The training and the test split, with labels."""
-  train, test = (
-      datasets.open_source(
-          data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
-          memory_mb=data.memory_mb, max_pixels=data.max_pixels,
-          min_side=max(encoder.grid))
-      for split in (data.train_split, data.test_split))
-  # A label is a place among the sorted class names of its own split.
-  datasets.check_same_classes(train, test)
+  train, test = datasets.open_splits(data, max(encoder.grid))
   if len(train.classes) < 2:
     raise errors.DataError(
         f"{train.name} has " + ("one class" if train.classes else "no labels")

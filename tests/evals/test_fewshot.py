@@ -28,7 +28,7 @@ def test_equals_scikit_learn(n):
     oracle = sklearn.linear_model.Ridge(alpha=penalty).fit(
         (x - mean) / scale, np.eye(3)[labels])
     want = oracle.predict((x_test - mean) / scale)
-    np.testing.assert_allclose(got.scores(x_test), want, atol=1e-4)
+    np.testing.assert_allclose(got.logits(x_test), want, atol=1e-4)
     np.testing.assert_array_equal(got.predict(x_test), want.argmax(1))
 
 
