@@ -112,8 +112,8 @@ def _notes(
   dropped = encoder.token_names[len(tokens):]
   if dropped:
     notes.append(
-        f"the tokens {', '.join(dropped)} are left out; all outputs change a "
-        "little, since nothing attends to them")
+        f"the tokens {', '.join(dropped)} are left out; all outputs change, "
+        "since nothing attends to them")
   elif name == "safetensors" and tokens[1:]:
     notes.append(f"the registers are {', '.join(tokens[1:])}")
   if "position" not in encoder.params and name != "numpy":
