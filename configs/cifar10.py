@@ -26,6 +26,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=600, total_epochs=0.0,
       batch_size=256,             # images
+      accumulate=1,
       views=2, input="rgb", forward="shared",
       data=dict(
           name="cifar10", train_split="train", test_split="test",

@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=10.0,
       batch_size=256,             # images
+      accumulate=1,
       views=1, input="",          # "": as in init_from
       forward="shared",
       data=dict(

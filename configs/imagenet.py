@@ -23,6 +23,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=300.0,
       batch_size=4096,            # images
+      accumulate=1,
       views=2, input="rgb", forward="shared",
       data=dict(
           name="imagenet2012", train_split="train",

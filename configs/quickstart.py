@@ -17,6 +17,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=1000, total_epochs=0.0,
       batch_size=64,              # images
+      accumulate=1,
       views=2, input="rgb", forward="shared",
       data=dict(
           name="photo_crops", train_split="train", test_split="test",

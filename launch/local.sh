@@ -4,10 +4,17 @@
 #   bash launch/local.sh                              # trains the quickstart
 #   bash launch/local.sh mtvit.pretrain --config=configs/cifar10.py
 #   bash launch/local.sh mtvit.tools.inspect_batch --config=configs/quickstart.py
+#
+# With --with_libtpu first it also installs the TPU compiler (200 MB), which
+# mtvit.tools.plan --topology asks; it needs no TPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 install requirements "$ROOT/requirements.txt"
+if [[ "${1:-}" == --with_libtpu ]]; then
+  install libtpu "$ROOT/launch/libtpu.txt"
+  shift
+fi
 if [[ $# -eq 0 ]]; then
   set -- mtvit.pretrain --config="$ROOT/configs/quickstart.py" \
     --workdir="$ROOT/runs/quickstart"

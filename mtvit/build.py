@@ -1,17 +1,18 @@
 """The parts of a run, made and checked from its configuration."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 import jax
-import numpy as np
 from etils import epy
 
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import loading
 from mtvit import plain
+from mtvit import sharding
 from mtvit import tasks as tasks_lib
 from mtvit.models import pretrainer
 from mtvit.tasks import base
@@ -102,17 +103,20 @@ def passes(
 def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
   """Raises ConfigError unless the views divide among devices and hosts."""
   shards = mesh.shape["data"] * mesh.shape["fsdp"]
-  hosts = jax.process_count()
-  # Tasks that mix images take them in pairs, so each of several hosts has an
-  # even number.
-  unit = int(np.lcm(
-      shards // np.gcd(shards, config.views), 2 * hosts if hosts > 1 else 1))
+  hosts = sharding.share(mesh).count
+  views = shards * config.accumulate
+  unit = views // math.gcd(views, config.views)
+  if hosts > 1:
+    # The views of an image stay on one device, since the rows of a host need
+    # not be neighbours; and tasks that mix images take them in pairs.
+    unit = math.lcm(unit, shards, 2 * hosts)
   if config.batch_size % unit:
     below = config.batch_size // unit * unit
     sizes = [str(s) for s in (below, below + unit) if s]
+    pieces = f", in {config.accumulate} pieces" * (config.accumulate > 1)
     raise errors.ConfigError(
         f"batch_size={config.batch_size} images can't be divided among "
-        f"{shards} devices and {hosts} hosts",
+        f"{shards} devices and {hosts} hosts{pieces}",
         f"--config.batch_size={' or '.join(sizes)}")
 
 
@@ -156,16 +160,18 @@ def total_steps(
 
 
 def pipeline_spec(
-    config: config_lib.Config, tasks: Sequence[base.Task]
+    config: config_lib.Config, tasks: Sequence[base.Task],
+    share: sharding.Share | None = None
 ) -> "pipeline.Spec":
-  """What the training pipeline of this host makes."""
+  """What the training pipeline makes: a share of each batch; all if None."""
+  share = share or sharding.Share(0, 1)
   return pipeline.Spec(
       batch_size=config.batch_size, views=config.views,
       image_size=config.model.image_size,
       patch_size=config.model.patch_size, augment=config.augment,
       passes=passes(config, tasks) if tasks else {},
       gray_input=config.input == "gray", seed=config.seed,
-      process_index=jax.process_index(), process_count=jax.process_count())
+      part=share.index, parts=share.count)
 
 
 def sources(
@@ -193,9 +199,8 @@ def global_batches(
     source: "datasets.Source", start: int, stop: int
 ) -> Iterator[dict[str, Any]]:
   """Global batches of a run's steps, in numpy, however many hosts there are."""
-  spec = dataclasses.replace(
-      pipeline_spec(config, tasks), process_index=0, process_count=1)
-  return iter(pipeline.Batches(source, spec, start, stop))
+  return iter(pipeline.Batches(
+      source, pipeline_spec(config, tasks), start, stop))
 
 
 def sample(

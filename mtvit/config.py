@@ -188,6 +188,10 @@ class Config:
     total_steps: training steps; 0 if `total_epochs` says.
     total_epochs: passes over the training split; 0 if `total_steps` says.
     batch_size: images in a step.
+    accumulate: the model runs on the views of a step in so many pieces, one
+      after another, so that the activations of one piece are held at a time.
+      The losses are of the whole batch all the same; each piece is computed
+      twice.
     views: of each image in a batch; 2, or 1 if no task compares two.
     input: "rgb", or "gray": views lose their colour, for every task and for
       every evaluation (harmonised inputs, Doersch & Zisserman 2017).
@@ -211,6 +215,7 @@ class Config:
   total_steps: int
   total_epochs: float
   batch_size: int
+  accumulate: int
   views: int
   input: str
   forward: str
@@ -237,8 +242,9 @@ class Config:
         views=(self.views, (1, 2)))
     for name, least in (
         ("total_steps", 0), ("total_epochs", 0), ("batch_size", 2),
-        ("log_every", 1), ("diagnose_every", 0), ("checkpoint_every", 1),
-        ("keep_checkpoints", 1), ("max_skipped_steps", 0),
+        ("accumulate", 1), ("log_every", 1), ("diagnose_every", 0),
+        ("checkpoint_every", 1), ("keep_checkpoints", 1),
+        ("max_skipped_steps", 0),
         ("watchdog_seconds", 0)):
       if getattr(self, name) < least:
         raise ValueError(

@@ -4,9 +4,10 @@ Axes: `data` splits the batch; `fsdp` splits the batch and the parameters;
 `tensor` splits heads and hidden units.
 """
 
+import collections
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple, Sequence
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -14,6 +15,7 @@ import numpy as np
 
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit.models import pieces
 
 # Regular expression on the "/"-joined path -> the axes of each dimension. The
 # first match wins; a path without a match is an error. Layers are the leading
@@ -49,31 +51,83 @@ def path_name(path: tuple[Any, ...]) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def create_mesh(config: config_lib.Mesh) -> jax.sharding.Mesh:
-  """The mesh over all devices.
+def create_mesh(
+    config: config_lib.Mesh, devices: Sequence[Any] | None = None
+) -> jax.sharding.Mesh:
+  """The mesh over all devices, neighbours in the network where it matters.
+
+  Args:
+    config: sizes of the axes.
+    devices: those of a slice that is not here; None for those that are.
 
   Raises:
-    ConfigError: the axes don't multiply to the number of devices.
+    ConfigError: the axes don't multiply to the number of devices, or can't be
+      laid out on their network.
   """
   sizes = [config.data, config.fsdp, config.tensor]
-  devices = jax.device_count()
+  devices = jax.devices() if devices is None else devices
+  count = len(devices)
   if sizes.count(-1) == 1:
     known = math.prod(size for size in sizes if size != -1)
-    if known > 0 and devices % known == 0:
-      sizes[sizes.index(-1)] = devices // known
-  if min(sizes) < 1 or math.prod(sizes) != devices:
+    if known > 0 and count % known == 0:
+      sizes[sizes.index(-1)] = count // known
+  name = f"mesh {config.data} x {config.fsdp} x {config.tensor}"
+  if min(sizes) < 1 or math.prod(sizes) != count:
     raise errors.ConfigError(
-        f"mesh {config.data} x {config.fsdp} x {config.tensor} does not fit "
-        f"{devices} devices", "the product must be the number of devices; one "
-        "axis may be -1")
-  return jax.make_mesh(
-      tuple(sizes), ("data", "fsdp", "tensor"),
-      axis_types=(AxisType.Auto,) * 3)
+        f"{name} does not fit {count} devices",
+        "the product must be the number of devices; one axis may be -1")
+  try:
+    return jax.make_mesh(
+        tuple(sizes), ("data", "fsdp", "tensor"),
+        axis_types=(AxisType.Auto,) * 3, devices=devices)
+  except NotImplementedError as e:
+    raise errors.ConfigError(
+        f"{name} can't be laid out on the network of these {count} devices",
+        "make each axis a product of sides of the slice") from e
+
+
+class Share(NamedTuple):
+  """Which part of the global batch a process reads: number `index` of `count`.
+
+  Processes whose devices have the same rows read the same part.
+
+  Attributes:
+    index: from 0.
+    count: of different parts.
+  """
+  index: int
+  count: int
+
+
+def share(mesh: jax.sharding.Mesh, process: int | None = None) -> Share:
+  """The part of a process; this one if None.
+
+  On a TPU slice the mesh follows the network, so the rows of a process need
+  not lie next to each other, nor in the order of the processes; and where
+  `tensor` spans hosts, several of them have the same rows.
+
+  Raises:
+    ConfigError: some rows of a process are also in another, and some not.
+  """
+  process = jax.process_index() if process is None else process
+  rows = collections.defaultdict(set)
+  devices = mesh.devices.reshape(-1, mesh.shape["tensor"])  # [rows, tensor]
+  for row, copies in enumerate(devices):
+    for device in copies:
+      rows[device.process_index].add(row)
+  parts = sorted({tuple(sorted(found)) for found in rows.values()})
+  if (sum(map(len, parts)) != len(devices)
+      or len({len(part) for part in parts}) > 1):
+    raise errors.ConfigError(
+        "with this mesh hosts share some rows of the batch but not all",
+        "a mesh.tensor that divides the devices of a host, or is a multiple "
+        "of them")
+  return Share(parts.index(tuple(sorted(rows[process]))), len(parts))
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   """Rows of the global batch over `data` and `fsdp`."""
-  return NamedSharding(mesh, P(("data", "fsdp")))
+  return NamedSharding(mesh, P(pieces.ROWS))
 
 
 def state_sharding(state: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -18,6 +18,8 @@ from mtvit import optimizer
 from mtvit import sharding
 from mtvit import train_state
 from mtvit import weighting as weighting_lib
+from mtvit.models import blocks
+from mtvit.models import pieces
 from mtvit.models import pretrainer
 
 Metrics = dict[str, jax.Array]
@@ -36,10 +38,12 @@ class Objective:
     model: a `Pretrainer`; its tasks are built.
     weighting: the config's section.
     trainable: see `config.Optimizer`.
+    accumulate: see `config.Config`.
   """
   model: pretrainer.Pretrainer
   weighting: config_lib.Weighting
   trainable: str = ""
+  accumulate: int = 1
 
   @property
   def tasks(self) -> tuple[Any, ...]:
@@ -63,13 +67,11 @@ class Objective:
     inputs = model_inputs(batch)
     # Layers that drop paths draw anew in every step.
     rng = jax.random.fold_in(state.rng, state.step)
-    features, predicted = self.model.apply(
-        {"params": optimizer.trained(params, self.trainable)}, inputs,
-        train=True, rngs={"dropout": rng})
+    tokens, predicted = self._apply(
+        optimizer.trained(params, self.trainable), inputs, rng)
     taught = {}
     if state.teacher:
-      _, taught = jax.lax.stop_gradient(
-          self.model.apply({"params": state.teacher}, inputs))
+      _, taught = jax.lax.stop_gradient(self._apply(state.teacher, inputs))
     losses, metrics, next_state = {}, {}, {}
     for task in self.tasks:
       answers = dict(batch["answers"].get(task.name, {}))
@@ -85,10 +87,24 @@ class Objective:
         found["slot_bound"] = jnp.float32(task.slot_bound)
       metrics |= {f"{task.name}/{key}": value for key, value in found.items()}
       if task.token:
-        views = features[pretrainer.pass_of(task.name, features)]
-        metrics[f"features/{task.token}_spread"] = spread(
-            views.tokens[task.token])
+        views = tokens[pretrainer.pass_of(task.name, tokens)]
+        metrics[f"features/{task.token}_spread"] = spread(views[task.token])
     return losses, (metrics, next_state)
+
+  def _apply(
+      self, params: Any, inputs: dict[str, Any], rng: jax.Array | None = None
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Special tokens by pass, predictions by task; trains if it may draw."""
+    params = blocks.in_dtype(params, self.model.config.dtype)
+
+    def apply(inputs, piece):
+      rngs = {}
+      if rng is not None:
+        rngs["dropout"] = jax.random.fold_in(rng, piece)
+      features, predicted = self.model.apply(
+          {"params": params}, inputs, train=rng is not None, rngs=rngs)
+      return {name: f.tokens for name, f in features.items()}, predicted
+    return pieces.in_pieces(apply, inputs, self.accumulate)
 
   def total(
       self, params: Any, state: train_state.TrainState,
@@ -150,8 +166,9 @@ def create(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     grad_norm = optax.global_norm(grads)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(
-        optax.global_norm(params))
+    # With a finite gradient, clipped, AdamW's update is finite too; looking at
+    # the new parameters would read them all once more.
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     skipped = state.skipped + ~finite
     in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
     metrics |= {

@@ -1,8 +1,11 @@
 """The mesh and the table of rules."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
+import numpy as np
 import pytest
 
 from mtvit import build
@@ -56,11 +59,52 @@ def test_a_batch_that_does_not_divide_gets_the_nearest_sizes(tiny):
   build.check_batch(config_lib.parse(tiny), mesh)
 
 
-def test_each_of_several_hosts_has_an_even_number_of_images(
-    tiny, monkeypatch):
-  mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
+def hosts(*rows):
+  """A mesh of devices on these hosts: rows of the batch x tensor."""
+  devices = np.array(rows)[:, None]                         # [data, 1, tensor]
+  return types.SimpleNamespace(
+      devices=np.vectorize(
+          lambda host: types.SimpleNamespace(process_index=host))(devices),
+      shape=dict(zip(("data", "fsdp", "tensor"), devices.shape)))
+
+
+def test_each_of_several_hosts_has_an_even_number_of_images(tiny):
+  one, four = hosts(*[[0]] * 4), hosts([0], [1], [2], [3])
   tiny.batch_size = 12
+  build.check_batch(config_lib.parse(tiny), one)
+  with pytest.raises(errors.ConfigError, match="8 or 16"):  # 3 images each.
+    build.check_batch(config_lib.parse(tiny), four)
+
+
+def test_views_of_an_image_stay_on_a_device_of_several_hosts(tiny):
+  tiny.batch_size = 4                                       # 8 views.
+  build.check_batch(config_lib.parse(tiny), hosts(*[[0]] * 8))
+  with pytest.raises(errors.ConfigError, match="batch_size=8"):
+    build.check_batch(
+        config_lib.parse(tiny), hosts(*[[0], [1], [1], [0]] * 2))
+
+
+def test_pieces_divide_the_batch(tiny):
+  mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
+  tiny.batch_size, tiny.accumulate = 12, 3
   build.check_batch(config_lib.parse(tiny), mesh)
-  monkeypatch.setattr(jax, "process_count", lambda: 4)     # 3 images each.
-  with pytest.raises(errors.ConfigError, match="8 or 16"):
+  tiny.accumulate = 2
+  with pytest.raises(errors.ConfigError, match="in 2 pieces"):
     build.check_batch(config_lib.parse(tiny), mesh)
+
+
+@pytest.mark.parametrize("mesh, shares", [
+    (hosts([0], [0], [1], [1]), [(0, 2), (1, 2)]),
+    (hosts([1], [0], [1], [0]), [(1, 2), (0, 2)]),          # Interleaved.
+    (hosts([0, 0], [1, 1]), [(0, 2), (1, 2)]),
+    (hosts([0, 2], [3, 1]), [(0, 2), (1, 2), (0, 2), (1, 2)]),
+    (hosts([0, 1]), [(0, 1), (0, 1)])])
+def test_hosts_with_the_same_rows_read_the_same_share(mesh, shares):
+  assert [sharding.share(mesh, i) for i in range(len(shares))] == shares
+
+
+def test_hosts_that_share_only_some_rows_are_refused():
+  with pytest.raises(errors.ConfigError, match="mesh.tensor"):
+    sharding.share(hosts([0, 1], [1, 2], [2, 0]), 0)
+  with pytest.raises(errors.ConfigError, match="mesh.tensor"):
+    sharding.share(hosts([0], [0], [1]), 0)

@@ -1,5 +1,7 @@
 """The step: equal on any mesh, one forward pass, at the cost of one task."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,14 @@ import pytest
 
 from mtvit import build
 from mtvit import config as config_lib
+from mtvit import cost
 from mtvit import optimizer
 from mtvit import sharding
 from mtvit import tasks as tasks_lib
 from mtvit import train_state
 from mtvit import train_step
 from mtvit.models import pretrainer
+
 
 @pytest.fixture
 def parts(parsed):
@@ -69,21 +73,77 @@ def loss_and_grads(parts, axes):
     return jax.device_get((loss, metrics, grads))
 
 
-@pytest.mark.parametrize("kind, meshes", [
-    ("infonce", ((2, 1, 1), (8, 1, 1), (2, 4, 1), (2, 2, 2))),
-    ("moco", ((2, 4, 1),))])
-def test_loss_and_gradients_are_equal_on_every_mesh(kind, meshes, tiny):
-  # nano has 4 heads: tensor can split them.
-  parts = changed(tiny, **{
-      "model.variant": "nano/8", "tasks.contrastive.kind": kind})
-  want, want_metrics, want_grads = loss_and_grads(parts, (1, 1, 1))
+def assert_equal(found, wanted):
+  """Design: loss within 1e-5, each gradient within 1e-5 of its largest."""
+  (loss, metrics, grads), (want, want_metrics, want_grads) = found, wanted
+  assert abs(loss - want) <= 1e-5 * max(1, abs(want))
+  assert metrics.keys() == want_metrics.keys()
+  for key, value in metrics.items():
+    assert value == pytest.approx(want_metrics[key], abs=1e-4), key
+  for a, b in zip(jax.tree.leaves(want_grads), jax.tree.leaves(grads)):
+    assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max() + 1e-6
+
+
+@pytest.mark.parametrize("kind, remat, accumulate, meshes", [
+    ("infonce", "none", 1, ((8, 1, 1), (2, 4, 1), (2, 2, 2))),
+    ("infonce", "dots", 2, ((1, 1, 1), (2, 4, 1), (2, 2, 2))),
+    ("moco", "full", 2, ((8, 1, 1), (2, 4, 1)))])
+def test_loss_and_gradients_are_equal_on_every_mesh(
+    kind, remat, accumulate, meshes, everything):
+  # All tasks; nano has 4 heads, which tensor can split.
+  everything.model.variant = "nano/8"
+  everything.tasks.contrastive.kind = kind
+  wanted = loss_and_grads(
+      make_parts(config_lib.parse(everything)), (1, 1, 1))
+  everything.model.remat, everything.accumulate = remat, accumulate
+  parts = make_parts(config_lib.parse(everything))
+  assert len(parts[1].tasks) == 7
   for axes in meshes:
-    loss, metrics, grads = loss_and_grads(parts, axes)
-    assert abs(loss - want) <= 1e-5 * max(1, abs(want))
-    for key, value in metrics.items():
-      assert value == pytest.approx(want_metrics[key], abs=1e-4), key
-    for a, b in zip(jax.tree.leaves(want_grads), jax.tree.leaves(grads)):
-      assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max() + 1e-6
+    assert_equal(loss_and_grads(parts, axes), wanted)
+
+
+def compiled_step(tiny, mesh, batch_size, **changes):
+  """A step of the tiny config, compiled; all of it on a mesh."""
+  tiny.batch_size = batch_size
+  tiny.update_from_flattened_dict(changes)
+  config = config_lib.parse(tiny)
+  mesh = sharding.create_mesh(config_lib.Mesh(
+      data=mesh[0], fsdp=mesh[1], tensor=mesh[2]))
+  step = cost.train_step_of(config, mesh)
+  with jax.set_mesh(mesh):
+    return step.function.lower(step.state, step.batch).compile()
+
+
+def test_pieces_and_remat_hold_less(tiny):
+  held = lambda **changes: compiled_step(
+      tiny, (8, 1, 1), 256, **changes).memory_analysis().temp_size_in_bytes
+  whole = held()
+  assert held(**{"model.remat": "dots"}) < 0.9 * whole
+  full = held(**{"model.remat": "full"})
+  assert full < 0.7 * whole
+  assert held(accumulate=4) < 0.6 * full
+
+
+def test_fsdp_gathers_parameters_and_sums_no_activations(tiny):
+  # 32 images of two views, 4x4 patches and two tokens, 128 features.
+  text = compiled_step(
+      tiny, (1, 8, 1), 32, **{"model.variant": "nano/8"}).as_text()
+  assert "all-gather" in text
+  sums = re.findall(r"= \(?f32\[([\d,]*)\]\S* all-reduce", text)
+  assert sums
+  assert not [s for s in sums if ",18,128" in s or ",18,512" in s]
+
+
+def test_bfloat16_keeps_float32_parameters_and_nearly_the_gradient(tiny):
+  of = lambda dtype: loss_and_grads(
+      changed(tiny, **{"model.dtype": dtype}), (8, 1, 1))
+  (want, _, exact), (loss, _, rounded) = of("float32"), of("bfloat16")
+  assert loss == pytest.approx(want, abs=0.02)
+  assert {x.dtype for x in jax.tree.leaves(rounded)} == {np.dtype("float32")}
+  flat = lambda tree: np.concatenate(
+      [x.ravel() for x in jax.tree.leaves(tree)])
+  a, b = flat(exact), flat(rounded)
+  assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.995
 
 
 def make_step(parts, mesh, total_steps=100):

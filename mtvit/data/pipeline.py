@@ -36,8 +36,8 @@ class Spec:
       views stay uncorrupted.
     gray_input: the model sees views without colour.
     seed: of the run.
-    process_index: of this host.
-    process_count: hosts; divides the batch.
+    part: which part of the batch this host reads (`sharding.share`).
+    parts: how many there are; divides the batch.
   """
   batch_size: int
   views: int
@@ -47,15 +47,15 @@ class Spec:
   passes: Mapping[str, Sequence[Any]]
   gray_input: bool
   seed: int
-  process_index: int = 0
-  process_count: int = 1
+  part: int = 0
+  parts: int = 1
 
   def draw(self, step: Any) -> draw_lib.Draw:
     """Randomness for this host's views of a step."""
     rows = self.batch_size * self.views
-    count = rows // self.process_count
+    count = rows // self.parts
     return draw_lib.for_step(
-        self.seed, step, rows, self.process_index * count, count)
+        self.seed, step, rows, self.part * count, count)
 
 
 def example_ids(spec: Spec, step: Any, num_examples: int) -> Any:
@@ -64,8 +64,8 @@ def example_ids(spec: Spec, step: Any, num_examples: int) -> Any:
   Position i of the endless stream is place i mod n of a shuffle that depends on
   the seed and the epoch i // n.
   """
-  local = spec.batch_size // spec.process_count
-  start = step * spec.batch_size + spec.process_index * local
+  local = spec.batch_size // spec.parts
+  start = step * spec.batch_size + spec.part * local
   position = start + tf.range(local, dtype=tf.int64)
   epoch = position // num_examples
   key = draw_lib.name_hash("epoch")
@@ -93,7 +93,7 @@ def train_batches(
   the place of a bad one (`replaced`).
   """
   steps = tf.data.Dataset.range(start_step, num_steps)
-  local = spec.batch_size // spec.process_count
+  local = spec.batch_size // spec.parts
   if source.images is not None:
     images = tf.constant(source.images)
     labels = tf.constant(source.labels)
@@ -185,9 +185,9 @@ def _records(source, spec, steps, start_step):
   if source.kind == "indexed":
     return source.lookup(steps.map(_plain(
         lambda step: _ids(source, spec, step)[0])).unbatch())
-  local = spec.batch_size // spec.process_count
+  local = spec.batch_size // spec.parts
   return source.stream(
-      spec.seed, start_step * local, spec.process_index, spec.process_count)
+      spec.seed, start_step * local, spec.part, spec.parts)
 
 
 def _crops(spec: Spec, step: Any, height: int, width: int) -> tuple[Any, Any]:
@@ -242,7 +242,7 @@ def _finish(spec, step, x, rows, columns, ids, label, replaced):
 def _by_view(p: Any, spec: Spec) -> Any:
   """A probability, or one for each view of an image, as float32 [b]."""
   p = tf.broadcast_to(tf.constant(p, tf.float32), [spec.views])
-  return tf.tile(p, [spec.batch_size // spec.process_count])
+  return tf.tile(p, [spec.batch_size // spec.parts])
 
 
 def eval_batches(

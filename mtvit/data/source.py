@@ -63,7 +63,7 @@ class Source:
     raise NotImplementedError
 
   def stream(
-      self, seed: int, skip: int, process_index: int, process_count: int
+      self, seed: int, skip: int, part: int, parts: int
   ) -> tf.data.Dataset:
     """This host's endless shuffled (encoded image, label, id).
 

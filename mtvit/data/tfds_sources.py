@@ -68,13 +68,13 @@ class StreamedSource(source_lib.Source):
         lambda i, record: (*record, i))
 
   def stream(
-      self, seed: int, skip: int, process_index: int, process_count: int
+      self, seed: int, skip: int, part: int, parts: int
   ) -> tf.data.Dataset:
-    parts = tfds.even_splits(self.split, process_count)
+    splits = tfds.even_splits(self.split, parts)
     # Ids count from the start of the split, wherever this host's part begins.
-    offset = sum(self.builder.info.splits[part].num_examples
-                 for part in parts[:process_index])
-    records = self._read(parts[process_index]).enumerate(offset)
+    offset = sum(self.builder.info.splits[split].num_examples
+                 for split in splits[:part])
+    records = self._read(splits[part]).enumerate(offset)
 
     def epoch(e):
       return records.shuffle(

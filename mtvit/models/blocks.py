@@ -1,11 +1,14 @@
 """The transformer block, pre-norm as in Dosovitskiy et al. 2021."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from mtvit.models import pieces
 
 REMAT_POLICIES = ("none", "dots", "full")
 # GELU by its tanh approximation (big_vision, AugReg), or exact (timm, DeiT).
@@ -15,28 +18,116 @@ ACTIVATIONS = {
 }
 
 
+class Affine(nn.Module):
+  """Kernel and bias of `nn.DenseGeneral`, for products of another form."""
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+  dtype: Any
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array]:
+    """[*inputs, *outputs] and [*outputs], in the dtype of activations."""
+    def init(rng, shape):
+      flat = math.prod(self.inputs), math.prod(self.outputs)
+      return nn.initializers.xavier_uniform()(rng, flat).reshape(shape)
+    kernel = self.param("kernel", init, self.inputs + self.outputs)
+    bias = self.param("bias", nn.initializers.zeros, self.outputs)
+    return kernel.astype(self.dtype), bias.astype(self.dtype)
+
+
 class Attention(nn.Module):
-  """Multi-head self-attention with one fused product for q, k and v."""
+  """Multi-head self-attention."""
   heads: int
   dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """[b, t, d] -> the same, and the weights, float32 [b, h, t, t]."""
-    d = x.shape[-1]
-    e = d // self.heads
-    init = nn.initializers.xavier_uniform()
-    qkv = nn.DenseGeneral(
-        (3, self.heads, e), dtype=self.dtype, name="qkv",
-        kernel_init=init)(x)                                # [b, t, 3, h, e]
-    q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))             # [b, h, t, e] each
-    logits = jnp.einsum("bhqe,bhke->bhqk", q * e**-0.5, k)  # [b, h, t, t]
+    b, t, d = x.shape
+    split = self.heads, d // self.heads
+    q, k, v = self._qkv(x, *split)                          # [b, t, h, e] each
+    logits = jnp.einsum("bqhe,bkhe->bhqk", q * split[1]**-0.5, k)
     weights = jax.nn.softmax(logits.astype(jnp.float32))    # [b, h, t, t]
-    out = jnp.einsum("bhqk,bhke->bqhe", weights.astype(self.dtype), v)
-    out = nn.DenseGeneral(
-        d, axis=(-2, -1), dtype=self.dtype, name="out",
-        kernel_init=init)(out)                              # [b, t, d]
+    out = jnp.einsum("bhqk,bkhe->bqhe", weights.astype(self.dtype), v)
+    kernel, bias = Affine(split, (d,), self.dtype, name="out")()
+    out = out.reshape(b, t, d) @ kernel.reshape(d, d) + bias  # [b, t, d]
     return out, weights
+
+  def _qkv(self, x, h, e):
+    """Queries, keys and values, [b, t, h, e] each."""
+    kernel, bias = Affine(
+        (x.shape[-1],), (3, h, e), self.dtype, name="qkv")()
+    if jax.sharding.get_abstract_mesh().shape.get("tensor", 1) > 1:
+      # Each device has its heads; the gradient of `project` would gather them.
+      return _products(x, kernel, bias)
+    return project(x, kernel, bias)
+
+
+def _products(x, kernel, bias):
+  return tuple(jnp.einsum("btd,dhe->bthe", x, kernel[:, i]) + bias[i]
+               for i in range(3))
+
+
+@jax.custom_vjp
+def project(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Queries, keys and values, with gradients that suit a TPU.
+
+  Three products that end in heads, but the gradients of one flat product: of
+  the forms tried, the one for which XLA copies least between layouts.
+
+  Args:
+    x: [b, t, d].
+    kernel: [d, 3, h, e].
+    bias: [3, h, e].
+
+  Returns:
+    [b, t, h, e] each.
+  """
+  return _products(x, kernel, bias)
+
+
+def _project_forward(x, kernel, bias):
+  return _products(x, kernel, bias), (x, kernel)
+
+
+def _project_backward(saved, grads):
+  x, kernel = saved
+  q, k, v = grads
+  # A bias of the keys adds the same to all logits of a query, which softmax
+  # does not see: its gradient is 0.
+  bias = jnp.stack([q.sum((0, 1)), jnp.zeros(k.shape[2:], k.dtype),
+                    v.sum((0, 1))])                         # [3, h, e]
+  flat = jnp.concatenate([g.reshape(x.shape) for g in grads], -1)  # [b, t, 3d]
+  dx = jnp.einsum("btn,dn->btd", flat, kernel.reshape(x.shape[-1], -1))
+  dkernel = jnp.einsum("btd,btn->dn", x, flat)              # [d, 3 d]
+  return dx, dkernel.reshape(kernel.shape), bias
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
+def in_dtype(params: Any, dtype: Any) -> Any:
+  """An encoder's parameters with the matrices of its blocks in a dtype.
+
+  Cast once, before they are used, they go over the network and into the
+  products in it; XLA would fuse the cast into each product, which takes longer.
+
+  Args:
+    params: of a model with an `encoder`, float32.
+    dtype: of activations.
+  """
+  if jnp.dtype(dtype) == jnp.float32:
+    return params
+
+  def cast(path, x):
+    names = [key.key for key in path]
+    if names[:2] != ["encoder", "blocks"] or names[-1] != "kernel":
+      return x
+    return jax.lax.optimization_barrier(x.astype(dtype))
+
+  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 class Block(nn.Module):
@@ -70,15 +161,17 @@ class Block(nn.Module):
     Returns:
       [b, t, d]; and that again and the attention weights, if asked for.
     """
+    x = pieces.by_rows(x)
     y = nn.LayerNorm(dtype=jnp.float32, name="norm1")(x).astype(self.dtype)
     y, weights = Attention(self.heads, self.dtype, name="attn")(y)
-    x = x + self._kept(y, drop)
+    x = pieces.by_rows(x + self._kept(y, drop))
     y = nn.LayerNorm(dtype=jnp.float32, name="norm2")(x).astype(self.dtype)
     dense = lambda dim, name: nn.Dense(
         dim, dtype=self.dtype, name=name,
         kernel_init=nn.initializers.xavier_uniform())
     y = ACTIVATIONS[self.activation](dense(self.mlp_dim, "fc1")(y))
-    x = x + self._kept(dense(x.shape[-1], "fc2")(y), drop)  # [b, t, d]
+    y = dense(x.shape[-1], "fc2")(y)                        # [b, t, d]
+    x = pieces.by_rows(x + self._kept(y, drop))
     return x, (
         x if self.layers else None, weights if self.attention else None)
 

@@ -20,10 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtvit.models import heads
+from mtvit.models import pieces
 from mtvit.models import vit
 from mtvit.tasks import base
 
 SHOWN = 4        # Similar views in a picture.
+BLOCK_BYTES = 2**26     # Similarities that a device holds at a time.
 LOSSES = ("infonce", "moco", "byol")
 
 
@@ -45,12 +47,31 @@ def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
   """
   z = heads.normalise(z)
   b = z.shape[0]
-  logits = jnp.matmul(
-      z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature  # [b, b]
-  logits = jnp.where(jnp.eye(b, dtype=bool), -jnp.inf, logits)
+
+  def block(rows, _):
+    """Log-sum-exp over the other views, and whether the positive is largest."""
+    views, number = rows
+    logits = jnp.matmul(
+        views, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
+    itself = number[:, None] == jnp.arange(b)               # [rows, b]
+    logits = jnp.where(itself, -jnp.inf, logits)
+    return jax.nn.logsumexp(logits, axis=-1), logits.argmax(-1) == number ^ 1
+
+  total, right = pieces.in_pieces(
+      block, (z, jnp.arange(b)), num_blocks(b))             # [b] each
   positives = jnp.sum(z * partners(z), axis=-1) / temperature
-  loss = jnp.mean(jax.nn.logsumexp(logits, axis=-1) - positives)
-  return loss, jnp.mean(logits.argmax(-1) == jnp.arange(b) ^ 1)
+  return jnp.mean(total - positives), jnp.mean(right)
+
+
+def num_blocks(b: int) -> int:
+  """In how many pieces the [b, b] similarities are computed.
+
+  The fewest for which a device holds at most `BLOCK_BYTES` of them.
+  """
+  rows = b // pieces.shards()                               # Of a device.
+  fits = lambda count: rows // count * b * 4 <= BLOCK_BYTES
+  return next(
+      (n for n in range(1, rows + 1) if rows % n == 0 and fits(n)), rows or 1)
 
 
 def queue_loss(

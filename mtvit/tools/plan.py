@@ -1,26 +1,54 @@
-"""Prints what a config costs, without data and without training.
+"""Prints what a config costs, without data, training or a TPU.
 
   python -m mtvit.tools.plan --config=configs/imagenet.py:variant=S/16
-  python -m mtvit.tools.plan --config=configs/cifar10.py:strategy=separate
+  python -m mtvit.tools.plan --config=configs/imagenet.py:variant=B/16 \
+      --topology=v5e:16x16 --views_per_chip=128
+  python -m mtvit.tools.plan --config=configs/imagenet.py:variant=g/14 \
+      --topology=v5e:16x16 --search --json=g14.json
 
-FLOPs are those of the whole train step, as XLA counts them before optimisation
-with the layers unrolled (of a scan it counts the body once).
+The first counts the FLOPs of the matrix products of a train step, forward and
+backward. With --topology the real train step is compiled for that slice by the
+XLA TPU compiler of `libtpu`, which needs no TPU; it takes seconds to minutes,
+less with --config.model.unroll=1. All that it prints is estimated by the
+compiler, not measured.
 """
 
+import math
+import pathlib
+from typing import Any
+
+from absl import flags
 from ml_collections import config_flags
 
 from mtvit import build
 from mtvit import config as config_lib
 from mtvit import cost
 from mtvit import entry
+from mtvit import errors
 from mtvit.models import pretrainer
+from mtvit.planning import chips
+from mtvit.planning import compiler
+from mtvit.planning import estimate
+from mtvit.planning import search
+from mtvit.planning import show
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Slice to compile for, such as v5e:2x4 or v5p:8x8x16.")
+_VIEWS = flags.DEFINE_integer(
+    "views_per_chip", None, "Sets config.batch_size; of a search the most.",
+    lower_bound=1)
+_SEARCH = flags.DEFINE_bool(
+    "search", False, "Try batch sizes, remat and mesh shapes.")
+_JSON = flags.DEFINE_string("json", None, "File to write.")
+
+# Views of a chip that a search begins with.
+MOST_VIEWS = 256
 
 
-def describe(config: config_lib.Config) -> str:
-  """The table that the command prints."""
+def describe(config: config_lib.Config, total: float) -> str:
+  """The table of the tasks, and the FLOPs of a step."""
   tasks = build.tasks(config)
   gh, gw = build.geometry(config).grid
   passes = build.passes(config, tasks)
@@ -34,15 +62,64 @@ def describe(config: config_lib.Config) -> str:
     lines.append(
         f"{task.name:20} {task.mode:8} {place:20} {task.num_blocks:6} "
         f"{task.num_patches:7} {task.weight:6.3g}")
-  total = cost.flops(config)
   return "\n".join(lines + [
       f"{total / 1e9:.2f} GFLOPs a step, "
       f"{total / config.batch_size / 1e6:.1f} MFLOPs an image"])
 
 
 def main() -> None:
-  """Describes a config."""
-  print(describe(config_lib.parse(entry.config_values(_CONFIG))))
+  """Describes a config, and compiles it for a slice."""
+  values = entry.config_values(_CONFIG)
+  config = config_lib.parse(values)
+  if not _TOPOLOGY.value:
+    for flag in (_VIEWS, _SEARCH, _JSON):
+      if flag.value:
+        raise errors.ConfigError(
+            f"--{flag.name} needs --topology", "--topology=v5e:2x4")
+    print(describe(config, cost.flops(config)))
+    return
+  topology = chips.parse(_TOPOLOGY.value)
+  compiler.prepare()
+  num_chips = len(compiler.devices(topology))
+  if _VIEWS.value:
+    config = estimate.with_views(config, _VIEWS.value, num_chips)
+  total = cost.flops(config)
+  print(describe(config, total) + "\n", flush=True)
+  file = _JSON.value and pathlib.Path(_JSON.value).expanduser()
+  if _SEARCH.value:
+    _search(config, topology, values, file)
+    return
+  found = estimate.estimate(config, topology, total)
+  print(show.text(found))
+  if file:
+    show.write(file, values, [found])
+
+
+def _search(
+    config: config_lib.Config, topology: chips.Slice, values: Any,
+    file: pathlib.Path | None
+) -> None:
+  """Prints and writes each estimate as it is made, and then the best."""
+  num_chips = math.prod(topology.shape)
+  known = show.read(file, values) if file else []
+  # By image, since only the batch changes it.
+  flops = cost.flops(config) / config.batch_size
+
+  def run(trial: search.Trial) -> estimate.Estimate:
+    done = [x for x in known if trial.made(x)]
+    tried = trial.of(config, num_chips)
+    return done[0] if done else estimate.estimate(
+        tried, topology, flops * tried.batch_size)
+
+  found: list[estimate.Estimate] = []
+  print(f"{estimate.NOTE}:")
+  for one in search.search(num_chips, _VIEWS.value or MOST_VIEWS, run):
+    found.append(one)
+    print(show.line(one), flush=True)
+    if file:
+      show.write(file, values, found)
+  best = search.best(found)
+  print("\n" + (show.text(best) if best else f"nothing fits {topology.name}"))
 
 
 if __name__ == "__main__":

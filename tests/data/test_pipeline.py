@@ -28,7 +28,7 @@ def batches(parsed, source, start, stop, index=0, count=1, tasks=None):
   spec = dataclasses.replace(
       build.pipeline_spec(
           parsed, build.tasks(parsed) if tasks is None else tasks),
-      process_index=index, process_count=count)
+      part=index, parts=count)
   return list(pipeline.Batches(source, spec, start, stop))
 
 

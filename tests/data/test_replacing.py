@@ -108,7 +108,7 @@ def test_neither_start_nor_hosts_nor_order_change_what_replaces(root, spec):
   assert list(sources[2].bad.reasons) == bad
   again = run(sources[2], spec)
   hosts = [run(sources[3 + h], dataclasses.replace(
-      spec, process_index=h, process_count=2)) for h in range(2)]
+      spec, part=h, parts=2)) for h in range(2)]
   for key, x in whole.items():
     np.testing.assert_array_equal(again[key], x)
     halves = [h[key].reshape(STEPS, BATCH, *x.shape[1:]) for h in hosts]

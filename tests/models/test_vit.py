@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtvit.models import blocks
 from mtvit.models import vit
 
 BASE = dict(
@@ -253,3 +254,38 @@ def test_extra_tokens_come_after_those_of_the_tasks():
   assert config.encoder(TOKENS).token_names == ("cls", "ct", "rot")
   none = vit.ModelConfig(**(BASE | dict(position_init="none")))
   assert none.encoder(TOKENS).position_policy == "drop_all"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_projections_have_the_gradients_of_automatic_differentiation(dtype):
+  keys = jax.random.split(jax.random.key(0), 4)
+  x = jax.random.normal(keys[0], (3, 5, 8), dtype)
+  kernel = jax.random.normal(keys[1], (8, 3, 2, 4), dtype) * 0.3
+  bias = jax.random.normal(keys[2], (3, 2, 4), dtype)
+  out = jax.random.normal(keys[3], (3, 5, 2, 4), dtype)
+
+  def attend(projected):
+    q, k, v = projected
+    weights = jax.nn.softmax(jnp.einsum("bqhe,bkhe->bhqk", q, k))
+    return jnp.sum(jnp.einsum("bhqk,bkhe->bqhe", weights, v) * out)
+
+  plain = lambda x, kernel, bias: attend(
+      jnp.einsum("btd,dihe->ibthe", x, kernel) + bias[:, None, None])
+  ours = lambda *args: attend(blocks.project(*args))
+  wanted = jax.grad(plain, (0, 1, 2))(x, kernel, bias)
+  for want, found in zip(wanted, jax.grad(ours, (0, 1, 2))(x, kernel, bias)):
+    assert found.dtype == want.dtype and found.shape == want.shape
+    scale = np.abs(np.asarray(want, np.float32)).max()
+    np.testing.assert_allclose(
+        np.asarray(found, np.float32), np.asarray(want, np.float32),
+        atol=scale * (1e-6 if dtype == "float32" else 0.03))
+
+
+def test_only_matrices_of_blocks_are_cast():
+  params = {"encoder": {"blocks": {
+      "fc1": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}},
+      "embed": {"kernel": jnp.ones(2)}}, "head_x": {"kernel": jnp.ones(2)}}
+  cast = blocks.in_dtype(params, "bfloat16")
+  dtypes = [str(x.dtype) for x in jax.tree.leaves(cast)]
+  assert dtypes == ["float32", "bfloat16", "float32", "float32"]
+  assert blocks.in_dtype(params, "float32") is params

@@ -65,6 +65,38 @@ def test_equal_on_any_number_of_devices(devices):
   np.testing.assert_allclose(loss, definition(z, 0.2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_blocks_of_similarities_change_nothing(devices, monkeypatch):
+  z = np.random.default_rng(0).standard_normal((64, 16), np.float32)
+  mesh = jax.sharding.Mesh(
+      np.array(jax.devices()[:devices]).reshape(devices, 1, 1),
+      ("data", "fsdp", "tensor"),
+      axis_types=(jax.sharding.AxisType.Auto,) * 3)
+  both = lambda: jax.jit(jax.value_and_grad(
+      lambda z: contrastive.ntxent(z, 0.2), has_aux=True))
+  with jax.set_mesh(mesh):
+    z = jax.device_put(z, jax.sharding.NamedSharding(
+        mesh, jax.sharding.PartitionSpec(("data", "fsdp"))))
+    (want, right), grad = both()(z)
+    monkeypatch.setattr(contrastive, "BLOCK_BYTES", 64 * 4 * 2)
+    assert contrastive.num_blocks(64) == 32 // devices
+    (loss, accuracy), found = both()(z)
+  np.testing.assert_allclose(loss, definition(np.asarray(z), 0.2), rtol=1e-6)
+  np.testing.assert_allclose(loss, want, rtol=1e-6)
+  assert accuracy == right
+  np.testing.assert_allclose(found, grad, atol=1e-7)
+
+
+def test_no_device_holds_all_similarities():
+  # 8,192 views: 256 MB of similarities, of which a device may hold 64.
+  z = jax.ShapeDtypeStruct((8192, 16), jnp.float32)
+  compiled = jax.jit(jax.grad(
+      lambda z: contrastive.ntxent(z, 0.2)[0])).lower(z).compile()
+  text = compiled.as_text()
+  assert "f32[2048,8192]" in text and "[8192,8192]" not in text
+  assert compiled.memory_analysis().temp_size_in_bytes < 4 * 2**26
+
+
 def test_skill_is_0_for_features_that_know_nothing():
   # All views in one point: every other view is equally likely.
   loss, metrics = make().loss(jnp.ones((16, 4)), {})

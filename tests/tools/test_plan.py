@@ -1,6 +1,10 @@
-"""The cost of a config, without data."""
+"""The cost of a config, without data, and on a slice that isn't here."""
 
 import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,6 +15,9 @@ from configs import cifar10
 from configs import imagenet
 from mtvit import config as config_lib
 from mtvit import cost
+from mtvit import errors
+from mtvit.planning import compiler
+from tests.planning import libtpu
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -44,6 +51,30 @@ def test_the_number_of_layers_that_are_unrolled_does_not_matter():
   rolled = dataclasses.replace(
       config, model=dataclasses.replace(config.model, unroll=1))
   assert cost.flops(rolled) == cost.flops(config)
+
+
+def test_nothing_counts_twice_that_is_computed_twice():
+  config = config_lib.parse(cifar10.get_config())
+  less = dataclasses.replace(
+      config, accumulate=4,
+      model=dataclasses.replace(config.model, remat="full"))
+  assert cost.flops(less) == cost.flops(config)
+
+
+def test_flops_are_those_of_the_products():
+  """Against the sizes of the layers, for a task without patches."""
+  config = cifar10.get_config("strategy=contrastive,variant=nano/8")
+  config.batch_size = 16
+  d, m, layers, t, b = 128, 512, 6, 16 + 2, 32     # 16 patches, [CLS] and [CT].
+  a_layer = b * t * (4 * d * d + 2 * d * m + 2 * t * d)
+  task = config.tasks.contrastive
+  widths = [d, *[task.hidden_dim] * task.num_hidden, task.out_dim]
+  head = b * sum(x * y for x, y in zip(widths, widths[1:]))
+  # Each product forward, and twice backward; the patches' pixels need none.
+  known = 2 * 3 * (layers * a_layer + head + b * b * task.out_dim)
+  embed = 2 * b * 16 * 8 * 8 * 3 * d
+  assert known + embed <= cost.flops(config_lib.parse(config)) <= (
+      1.02 * (known + 2 * embed))
 
 
 def test_command():
@@ -82,3 +113,103 @@ def test_a_wrong_argument_is_a_config_error(arg):
   assert done.returncode == 2
   assert "there are" in done.stderr or "is none of" in done.stderr
   assert len(done.stderr.splitlines()) <= 5
+
+
+def plan(*args, **env):
+  return subprocess.run(
+      [sys.executable, "-m", "mtvit.tools.plan", *args], cwd=ROOT,
+      capture_output=True, text=True, timeout=600, env=os.environ | env)
+
+
+# Eight seconds to compile.
+SMALL = ("--config=configs/quickstart.py:strategy=contrastive",
+         "--config.model.variant=pico/16", "--config.model.unroll=1",
+         "--topology=v5e:2x4", "--views_per_chip=4")
+
+
+WHOLE = 2587904                                 # Bytes of its parameters.
+
+
+@libtpu.needed
+def test_a_slice(tmp_path):
+  file = tmp_path / "plan.json"
+  done = plan(*SMALL, f"--json={file}", "--config.mesh.fsdp=2")
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ""                    # The compiler's noise is gone.
+  assert "grid 3x3" in done.stdout
+  assert "data 4 x fsdp 2 x tensor 1" in done.stdout
+  assert "estimated by the compiler, not measured" in done.stdout
+  saved = json.loads(file.read_text())
+  (found,) = saved["estimates"]
+  assert saved["note"] == "estimated by the compiler, not measured"
+  assert saved["versions"]["libtpu"].startswith("0.")
+  assert saved["config"]["model"]["variant"] == "pico/16"
+  assert saved["best"] == found
+  assert found["settings"]["batch_size"] == 16 and found["views"] == 4
+  memory = found["memory"]
+  assert memory["fits"]
+  parts = memory["parameters"] + memory["optimizer"] + memory["batch"]
+  assert parts < memory["total"] < 1.5 * parts + 20e6
+  # Half of what each chip has without fsdp; a few small ones are not split.
+  assert 0.5 < memory["parameters"] / WHOLE < 0.6
+  assert memory["optimizer"] == pytest.approx(
+      2 * memory["parameters"], rel=0.01)
+  assert found["compiled_flops"] == pytest.approx(
+      found["model_flops"], rel=0.1)
+  assert found["unknown_loops"] == 0
+  assert found["cycles"] > 0 and found["mfu"] < 0.1
+  seconds = found["time"]["step"]
+  assert found["images_per_second"] == pytest.approx(16 / seconds)
+  # Gradients of float32 parameters, and those of the half that is elsewhere.
+  assert sum(found["interconnect_bytes"].values()) > memory["parameters"]
+
+
+@libtpu.needed
+def test_a_search_goes_on_where_it_stopped(tmp_path):
+  file = tmp_path / "plan.json"
+  first = plan(*SMALL, f"--json={file}", "--search")
+  assert first.returncode == 0, first.stderr
+  (row,) = [x for x in first.stdout.splitlines() if x.startswith("mesh")]
+  assert row.startswith("mesh 8x1x1      remat none     4 views a chip: ")
+  saved = json.loads(file.read_text())
+  saved["estimates"][0]["images_per_second"] = 123456.0
+  file.write_text(json.dumps(saved))
+  again = plan(*SMALL, f"--json={file}", "--search")
+  assert "4 views a chip: 123,456 images/s" in again.stdout
+
+
+@pytest.mark.parametrize("args, said", [
+    (["--topology=v5e:8"], "v5e:2x4"), (["--topology=v7:2x4"], "v5p"),
+    (["--search"], "--search needs --topology"),
+    (["--json=x"], "--json needs --topology"),
+    (["--views_per_chip=4"], "--views_per_chip needs --topology")])
+def test_wrong_flags(args, said):
+  done = plan("--config=configs/cifar10.py", *args)
+  assert done.returncode == 2 and said in done.stderr
+  assert len(done.stderr.splitlines()) <= 5
+
+
+@libtpu.needed
+@pytest.mark.parametrize("args, said", [
+    (["--topology=v5e:3x3"], "v5e:2x4"),
+    (["--topology=v5e:2x4", "--config.mesh.fsdp=3"], "8 devices"),
+    (["--topology=v5e:2x4", "--config.batch_size=9"], "batch_size=8 or 12"),
+    (["--topology=v5e:1x1", "--views_per_chip=3"], "1.5 images")])
+def test_what_does_not_go_together(args, said):
+  done = plan("--config=configs/cifar10.py", *args)
+  assert done.returncode == 2, done.stderr
+  assert said in done.stderr and len(done.stderr.splitlines()) <= 5
+
+
+def test_without_the_compiler_there_is_a_line_that_installs_it(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(errors.ConfigError) as e:
+    compiler.prepare()
+  assert f"pip install libtpu=={compiler.VERSION}" in str(e.value)
+
+
+def test_the_compiler_is_the_one_of_this_jax():
+  (wanted,) = {x.partition(";")[0].strip()
+               for x in importlib.metadata.requires("jax")
+               if x.startswith("libtpu") and 'extra == "tpu"' in x}
+  assert compiler.VERSION.startswith(wanted.partition("==")[2].rstrip("*"))

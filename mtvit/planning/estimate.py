@@ -1,0 +1,257 @@
+"""What a train step costs on a slice, by the compiler."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from mtvit import config as config_lib
+from mtvit import cost
+from mtvit import errors
+from mtvit import sharding
+from mtvit.planning import chips
+from mtvit.planning import compiler
+from mtvit.planning import totals
+
+NOTE = "estimated by the compiler, not measured"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+  """Bytes of a chip's main memory; all but the sums without padding.
+
+  Attributes:
+    parameters: of the model.
+    optimizer: its moments.
+    teacher: the momentum encoder.
+    task_state: what tasks and their weighting carry, such as a queue.
+    batch: the chip's views.
+    activations: everything that the step makes on its way; None if it doesn't
+      fit.
+    total: all that the compiler reserves; None if it doesn't fit and the
+      compiler doesn't say.
+    capacity: of the chip.
+    fits: the compiler found a place for everything.
+  """
+  parameters: float
+  optimizer: float
+  teacher: float
+  task_state: float
+  batch: float
+  activations: float | None
+  total: float | None
+  capacity: float
+  fits: bool
+
+  @property
+  def state(self) -> float:
+    """What a chip keeps between steps."""
+    return (self.parameters + self.optimizer + self.teacher
+            + self.task_state)
+
+  @property
+  def arguments(self) -> float:
+    """What a step starts with."""
+    return self.state + self.batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Time:
+  """Seconds of a step.
+
+  Attributes:
+    cores: cycles that the compiler estimates, over the clock; with vector work
+      and what kernels wait for memory.
+    compute: a bound: compiled FLOPs at the chip's peak.
+    hbm: a bound: bytes of main memory at its bandwidth.
+    interconnect: a bound: bytes sent at the bandwidth of the chip's links.
+    waiting: the part of `interconnect` in which the cores wait for it.
+    step: the longest of cores, hbm and the interconnect's other part, and then
+      the waiting.
+  """
+  cores: float
+  compute: float
+  hbm: float
+  interconnect: float
+  waiting: float
+  step: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+  """A plan; all but `images_per_second` of one chip and one step.
+
+  Attributes:
+    topology: such as "v5e:2x4".
+    chips: of it.
+    mesh: axis -> size.
+    settings: what else a search varies.
+    views: of a chip.
+    memory: see there.
+    model_flops: of the model, without recomputation; see `cost.flops`.
+    compiled_flops: of the matrix products in the compiled step.
+    interconnect_bytes: collective -> bytes sent.
+    cycles: that the compiler estimates, without collectives.
+    unknown_loops: loops that count once, since nobody knows how often they run.
+    time: see there; None if it doesn't fit.
+    images_per_second: of the slice.
+    mfu: model FLOPs over what the peak allows in the step's time.
+    limit: "compute" (the cores are the slowest; see `Time`), "HBM bandwidth",
+      "interconnect", or "HBM capacity".
+    compile_seconds: on this machine.
+  """
+  topology: str
+  chips: int
+  mesh: dict[str, int]
+  settings: dict[str, Any]
+  views: float
+  memory: Memory
+  model_flops: float
+  compiled_flops: float | None = None
+  interconnect_bytes: dict[str, float] | None = None
+  cycles: float | None = None
+  unknown_loops: int = 0
+  time: Time | None = None
+  images_per_second: float | None = None
+  mfu: float | None = None
+  limit: str = "HBM capacity"
+  compile_seconds: float
+
+
+def loaded(values: dict[str, Any]) -> Estimate:
+  """From what `dataclasses.asdict` made of one."""
+  seconds = values["time"]
+  return Estimate(**values | {
+      "memory": Memory(**values["memory"]),
+      "time": seconds and Time(**seconds)})
+
+
+def with_views(
+    config: config_lib.Config, views_per_chip: int, num_chips: int
+) -> config_lib.Config:
+  """A config whose batch gives each chip so many views.
+
+  Raises:
+    ConfigError: they make no whole number of images, or less than two.
+  """
+  images, rest = divmod(views_per_chip * num_chips, config.views)
+  if rest or images < 2:
+    raise errors.ConfigError(
+        f"--views_per_chip={views_per_chip} on {num_chips} chips are "
+        f"{views_per_chip * num_chips / config.views:g} images of "
+        f"{config.views} views", "a multiple of the views; two images or more")
+  return dataclasses.replace(config, batch_size=images)
+
+
+def estimate(
+    config: config_lib.Config, topology: chips.Slice, model_flops: float
+) -> Estimate:
+  """Compiles a config's train step for a slice.
+
+  Args:
+    config: of the run, with its global batch.
+    topology: the slice.
+    model_flops: `cost.flops(config)`.
+
+  Raises:
+    ConfigError: the mesh or the batch does not fit the slice.
+  """
+  devices = compiler.devices(topology)
+  mesh = sharding.create_mesh(config.mesh, devices)
+  start = time.monotonic()
+  step = cost.train_step_of(config, mesh)
+  found = dict(
+      topology=topology.name, chips=len(devices), mesh=dict(mesh.shape),
+      settings=settings(config),
+      views=config.views * config.batch_size / len(devices),
+      model_flops=model_flops / len(devices))
+  memory = _memory(step, topology.chip, None)
+  try:
+    # What can't hold its state need not be compiled.
+    if memory.arguments > memory.capacity:
+      raise compiler.DoesNotFit(0.0)
+    compiled = compiler.compiled(step, mesh)
+  except compiler.DoesNotFit as e:
+    needed = e.temporaries is not None and memory.arguments + e.temporaries
+    return Estimate(
+        **found, memory=dataclasses.replace(memory, total=needed or None),
+        compile_seconds=time.monotonic() - start)
+  return Estimate(
+      **found, compile_seconds=time.monotonic() - start,
+      memory=_memory(step, topology.chip, compiled.memory_analysis()),
+      **_speed(totals.of(compiled.as_text(), len(devices)), topology,
+               config.batch_size, found["model_flops"]))
+
+
+def _speed(
+    total: totals.Totals, topology: chips.Slice, images: int, flops: float
+) -> dict[str, Any]:
+  """The fields of an `Estimate` that follow from the compiled step.
+
+  Args:
+    total: of a chip.
+    topology: the slice.
+    images: of the global batch.
+    flops: of the model, for a chip.
+  """
+  passed = _time(total, topology)
+  bounds = {"compute": passed.cores, "HBM bandwidth": passed.hbm,
+            "interconnect": passed.interconnect}
+  return dict(
+      compiled_flops=total.flops, interconnect_bytes=total.collectives,
+      cycles=total.cycles, unknown_loops=total.unknown_loops, time=passed,
+      images_per_second=images / passed.step,
+      mfu=flops / (passed.step * topology.chip.peak),
+      limit=max(bounds, key=bounds.get))
+
+
+def settings(config: config_lib.Config) -> dict[str, Any]:
+  """What of a config decides about memory and time, beside mesh and batch."""
+  return {
+      "variant": config.model.variant, "batch_size": config.batch_size,
+      "remat": config.model.remat, "unroll": config.model.unroll,
+      "accumulate": config.accumulate,
+      "dtype": config.model.dtype, "forward": config.forward,
+      "tasks": [name for name, task in config.tasks.items()
+                if task["mode"] == "train"]}
+
+
+def _time(total: totals.Totals, topology: chips.Slice) -> Time:
+  """Seconds, and what bounds them."""
+  chip, links = topology.chip, topology.ici_bandwidth
+  sent = lambda kinds: sum(kinds.values()) / links if links else 0.0
+  cores, hbm = total.cycles / chip.clock, total.hbm_bytes / chip.hbm_bandwidth
+  waiting, hidden = sent(total.blocking), sent(total.overlapped)
+  return Time(
+      cores=cores, compute=total.flops / chip.peak, hbm=hbm,
+      interconnect=waiting + hidden, waiting=waiting,
+      step=max(cores, hbm, hidden) + waiting)
+
+
+def _memory(
+    step: cost.Step, chip: chips.Chip, found: Any
+) -> Memory:
+  """Of a chip; `found` is the compiler's analysis, None if it doesn't fit."""
+  state = step.state
+  total = found and (
+      found.argument_size_in_bytes + found.output_size_in_bytes
+      - found.alias_size_in_bytes + found.temp_size_in_bytes
+      + found.generated_code_size_in_bytes)
+  return Memory(
+      parameters=_bytes(state.params), optimizer=_bytes(state.opt_state),
+      teacher=_bytes(state.teacher),
+      task_state=_bytes((state.task_state, state.weighting)),
+      batch=_bytes(step.batch),
+      activations=found and float(found.temp_size_in_bytes),
+      total=found and float(total), capacity=chip.hbm_bytes,
+      fits=found is not None)
+
+
+def _bytes(tree: Any) -> float:
+  """Of the part of a tree that one device has, without padding."""
+  return float(sum(
+      math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize
+      for x in jax.tree.leaves(tree)))

@@ -1,0 +1,117 @@
+"""Estimates as text and as JSON."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, Mapping, Sequence
+
+import jax
+import jaxlib
+
+from mtvit import workdir
+from mtvit.planning import compiler
+from mtvit.planning import estimate as estimate_lib
+from mtvit.planning import search
+
+
+def text(found: estimate_lib.Estimate) -> str:
+  """What the command prints of one plan."""
+  memory = found.memory
+  mesh = " x ".join(f"{axis} {size}" for axis, size in found.mesh.items())
+  parts = ("parameters", "optimizer", "teacher", "task_state", "batch",
+           "activations")
+  lines = [
+      f"{found.topology}, {found.chips} chips, {mesh}; a chip, a step, "
+      f"{found.views:g} views ({estimate_lib.NOTE}):",
+      "  HBM                 " + ", ".join(
+          f"{name.replace('_', ' ')} {_size(getattr(memory, name))}"
+          for name in parts if getattr(memory, name)),
+      f"    in all            {_size(memory.total)} of "
+      f"{_size(memory.capacity)}: {'fits' if memory.fits else 'DOES NOT FIT'}",
+      f"  FLOPs               {found.model_flops / 1e9:,.1f} G of the model"]
+  if found.time is None:
+    return "\n".join([*lines, f"  limit               {found.limit}"])
+  seconds, sent = found.time, found.interconnect_bytes
+  ms = lambda x: f"{x * 1e3:.2f} ms"
+  lines[-1] += f", {found.compiled_flops / 1e9:,.1f} G compiled"
+  lines += [
+      f"  interconnect        {sum(sent.values()) / 1e6:.1f} MB: " + (", ".join(
+          f"{kind} {size / 1e6:.1f}" for kind, size in sorted(sent.items()))
+          or "nothing"),
+      f"  cycles              {found.cycles / 1e6:.2f} M without collectives",
+      f"  step                {ms(seconds.step)}: cores {ms(seconds.cores)}, "
+      f"waiting for the interconnect {ms(seconds.waiting)}",
+      f"    at full speed     FLOPs {ms(seconds.compute)}, HBM "
+      f"{ms(seconds.hbm)}, interconnect {ms(seconds.interconnect)}",
+      f"  images/s            {found.images_per_second:,.0f}, "
+      f"{found.images_per_second / found.chips:,.1f} a chip",
+      f"  MFU                 {found.mfu:.1%}",
+      f"  limit               {found.limit}",
+      f"  compiled in         {found.compile_seconds:.0f} s"]
+  if found.unknown_loops:
+    lines.append(f"  {found.unknown_loops} loops of unknown length count once")
+  return "\n".join(lines)
+
+
+def _size(size: float | None) -> str:
+  """Bytes, for people."""
+  if size is None:
+    return "more"
+  unit, name = next(
+      (unit, name) for unit, name in (
+          (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
+      if size >= 0.1 * unit or unit == 1)
+  return f"{size / unit:.2f} {name}"
+
+
+def line(found: estimate_lib.Estimate) -> str:
+  """One of many plans."""
+  mesh = "x".join(map(str, found.mesh.values()))
+  start = (f"mesh {mesh:10} remat {found.settings['remat']:5} "
+           f"{found.views:4g} views a chip: ")
+  if found.time is None:
+    needed = found.memory.total
+    return start + "does not fit" + (
+        f", needs {_size(needed)}" if needed else "")
+  return start + (
+      f"{found.images_per_second:,.0f} images/s, MFU {found.mfu:.1%}, "
+      f"{_size(found.memory.total)}, {found.compile_seconds:.0f} s")
+
+
+def write(
+    file: pathlib.Path, config: Mapping[str, Any],
+    found: Sequence[estimate_lib.Estimate]
+) -> None:
+  """Writes plans as JSON, the file as a whole.
+
+  Args:
+    file: to write.
+    config: that they start from, as plain values.
+    found: all of them.
+  """
+  best = search.best(found)
+  workdir.write_text(file, json.dumps({
+      "note": estimate_lib.NOTE, "versions": _versions(), "config": config,
+      "best": best and dataclasses.asdict(best),
+      "estimates": [dataclasses.asdict(x) for x in found],
+  }, indent=1) + "\n")
+
+
+def read(
+    file: pathlib.Path, config: Mapping[str, Any]
+) -> list[estimate_lib.Estimate]:
+  """The plans of a file that `write` made of this config and versions."""
+  try:
+    saved = json.loads(file.read_text())
+  except (OSError, ValueError):
+    return []
+  if not isinstance(saved, dict) or saved.get("versions") != _versions() or (
+      saved.get("config") != json.loads(json.dumps(config))):
+    return []
+  return [estimate_lib.loaded(x) for x in saved["estimates"]]
+
+
+def _versions() -> dict[str, str]:
+  """What an estimate depends on beside its config."""
+  return {"jax": jax.__version__, "jaxlib": jaxlib.__version__,
+          "libtpu": compiler.version()}
