@@ -44,7 +44,7 @@ await() {
 }
 
 install() {
-  local jax
+  local jax storage
   export PATH="$HOME/.local/bin:$PATH"
   if ! command -v tmux > /dev/null; then
     sudo apt-get update -qq && sudo apt-get install -y -qq tmux
@@ -56,8 +56,12 @@ install() {
     uv venv --python 3.12 "$VENV"
   fi
   jax="$(sed -nE 's/^jax==([^ ;]+).*/\1/p' "$REPO/requirements.txt")"
+  # What Orbax wants for a work directory on gs://; named in a comment there.
+  storage="$(sed -nE 's/.*google-cloud-storage==([^ ;]+).*/\1/p' \
+    "$REPO/requirements.txt")"
   uv pip install --python "$VENV/bin/python" \
-    -r "$REPO/requirements.txt" "jax[tpu]==$jax"
+    -r "$REPO/requirements.txt" "jax[tpu]==$jax" \
+    "google-cloud-storage==$storage"
 }
 
 devices() {

@@ -13,13 +13,15 @@ setup_slice() {
   says "process 0: 4 of 8 devices"
   says "process 1: 4 of 8 devices"
   jax="$(sed -n 's/^jax==//p' requirements.txt)"
+  storage="$(sed -n 's/.*google-cloud-storage==//p' requirements.txt)"
+  [[ -n "$storage" ]]
   [[ "$(grep -c "curl '-LsSf' 'https://astral.sh/uv/" "$FAKE/installs")" == 2 ]]
   for i in 0 1; do
     home="$FAKE/home of $i"
     grep -F "'venv' '--python' '3.12' '$home/mtvit_venv'" "$FAKE/installs"
     grep -F "'pip' 'install' '--python' '$home/mtvit_venv/bin/python' \
-'-r' '$home/mtvit/requirements.txt' 'jax[tpu]==$jax'" \
-      "$FAKE/installs"
+'-r' '$home/mtvit/requirements.txt' 'jax[tpu]==$jax' \
+'google-cloud-storage==$storage'" "$FAKE/installs"
   done
 }
 

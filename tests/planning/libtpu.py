@@ -7,5 +7,5 @@ import pytest
 
 MISSING = importlib.util.find_spec("libtpu") is None
 needed = pytest.mark.skipif(
-    MISSING and os.environ.get("MTVIT_REQUIRE_PLAN") != "1",
+    MISSING and os.environ.get("MTVIT_REQUIRE_ALL") != "1",
     reason="libtpu is not installed; see the README")
