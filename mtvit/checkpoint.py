@@ -7,7 +7,7 @@ before memory is taken for them.
 """
 
 import os
-import pathlib
+import re
 from typing import Any, Callable, NamedTuple
 
 from absl import logging
@@ -18,7 +18,13 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from mtvit import checkpoint_checks as checks
 from mtvit import distributed
 from mtvit import errors
+from mtvit import paths
 from mtvit import train_state
+
+# What says of itself that it may be read at another time, or by another.
+_UNREACHABLE = re.compile(
+    "PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAUTHENTICATED|UNAVAILABLE|"
+    "DEADLINE_EXCEEDED|ABORTED")
 
 
 class Restored(NamedTuple):
@@ -37,10 +43,21 @@ class Restored(NamedTuple):
 class Checkpointer:
   """Saves and restores the states of one run, asynchronously."""
 
-  def __init__(self, workdir: pathlib.Path, keep: int):
-    """Opens `workdir`/checkpoints, of which the newest `keep` are kept."""
-    self._directory = workdir.absolute() / "checkpoints"
-    self._aside = workdir.absolute() / "damaged_checkpoints"
+  def __init__(
+      self, workdir: os.PathLike[str], keep: int,
+      still_ours: Callable[[], None] = lambda: None
+  ):
+    """Opens `workdir`/checkpoints.
+
+    Args:
+      workdir: of the run.
+      keep: so many of the newest are kept.
+      still_ours: called before each save; raises if another run has `workdir`.
+    """
+    workdir = paths.absolute(epath.Path(workdir))
+    self._directory = workdir / "checkpoints"
+    self._aside = workdir / "damaged_checkpoints"
+    self._still_ours = still_ours
     self._keep = keep
     self._saving: int | None = None
     self._open()
@@ -53,7 +70,7 @@ class Checkpointer:
             cleanup_tmp_directories=True))
 
   def _folder(self, step: int) -> epath.Path:
-    return epath.Path(self._directory) / str(step)
+    return self._directory / str(step)
 
   def newest(self) -> Restored | None:
     """The newest step with sound metadata, without its state; None if new.
@@ -112,15 +129,19 @@ class Checkpointer:
   def _read(self, step: int, read: Callable[[int], Restored]) -> Restored:
     """Calls `read`; what it raises says whether the step is damaged."""
     try:
-      return read(step)
+      with paths.os_errors(self._directory):
+        return read(step)
     except errors.UserError:
       raise
     except Exception as e:          # Orbax raises whatever it stumbled upon.
       why = " ".join(str(e).split())[:200]
-      if "PERMISSION_DENIED" in why or "RESOURCE_EXHAUSTED" in why:
+      away = paths.is_remote(self._directory) and isinstance(
+          e, OSError) and not isinstance(e, FileNotFoundError)
+      if away or _UNREACHABLE.search(why):
         raise errors.CheckpointError(
             f"checkpoint {self._directory}/{step} can't be read: {why}",
-            "check permissions, memory and disk, and try again") from e
+            "check permissions, network, memory and disk, and try again"
+        ) from e
       raise checks.DamagedError(why) from e
 
   def _set_aside(self, step: int, why: str) -> None:
@@ -132,7 +153,7 @@ class Checkpointer:
       target, count = self._aside / str(step), 1
       while target.exists():
         target, count = self._aside / f"{step}.{count}", count + 1
-      os.rename(self._directory / str(step), target)
+      self._folder(step).rename(target)
     distributed.wait_for_all(f"set aside {step}")
     self._manager.reload()
 
@@ -148,20 +169,23 @@ class Checkpointer:
     """
     if step == self._manager.latest_step() or step == self._saving:
       return
+    self._still_ours()
     meta = checks.seal(meta, state)
     self._finish()
     self._saving = step
     try:
-      self._manager.save(step, args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
-          force=True)
+      with paths.os_errors(self._directory):
+        self._manager.save(step, args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
+            force=True)
     except (OSError, ValueError, RuntimeError) as e:
       self._failed(e)
 
   def _finish(self) -> None:
     """Waits for what is being saved, and warns if it failed."""
     try:
-      self._manager.wait_until_finished()
+      with paths.os_errors(self._directory):
+        self._manager.wait_until_finished()
     except (OSError, ValueError, RuntimeError) as e:
       self._failed(e)
     self._saving = None
@@ -174,7 +198,8 @@ class Checkpointer:
     self._saving = None
     # A manager that has failed may hand the error out again.
     try:
-      self._manager.close()
+      with paths.os_errors(self._directory):
+        self._manager.close()
     except (OSError, ValueError, RuntimeError):
       pass
     self._open()
@@ -195,4 +220,6 @@ class Checkpointer:
       raise errors.CheckpointError(
           f"step {last} could not be saved in {self._directory}; the newest "
           f"checkpoint is {newest}",
-          "make room on the disk and run the same command again")
+          ("look at the bucket's name, your rights and the network" if
+           paths.is_remote(self._directory) else "make room on the disk")
+          + " and run the same command again")

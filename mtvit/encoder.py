@@ -8,9 +8,9 @@ The outputs of any layer and the attention weights are there on request.
 
 import dataclasses
 import functools
-import pathlib
 from typing import Any, Callable, Iterator, Sequence
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 from mtvit import build
 from mtvit import errors
 from mtvit import loading
+from mtvit import paths
 from mtvit.data import images as images_lib
 from mtvit.models import vit
 
@@ -247,7 +248,7 @@ def readouts(features: vit.Features) -> dict[str, jax.Array]:
   return dict(features.tokens) | {"gap": features.readout("gap")}
 
 
-def load(path: str | pathlib.Path, step: int | None = None) -> Encoder:
+def load(path: paths.Given, step: int | None = None) -> Encoder:
   """Loads an encoder.
 
   Args:
@@ -259,7 +260,7 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Encoder:
   Raises:
     CheckpointError: there is nothing to load, or it is damaged.
   """
-  path = pathlib.Path(path).expanduser()
+  path = paths.parse(path)
   if path.suffix in loading.WEIGHTS:
     return _from_file(path)
   run = build.trained(path, step)
@@ -269,7 +270,7 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Encoder:
       step=run.step)
 
 
-def _from_file(path: pathlib.Path) -> Encoder:
+def _from_file(path: epath.Path) -> Encoder:
   read = loading.imported(path)
   model = vit.ModelConfig(**_MODEL | read.model)
   policy = "drop" if "position" in read.params else "drop_all"

@@ -5,17 +5,21 @@ import pathlib
 import re
 import shlex
 import sys
+import threading
+import time
 import traceback
 from typing import Any, Callable
 
 from absl import app
 from absl import flags
 from absl import logging
+from etils import epath
 import jax
 import ml_collections
 from ml_collections import config_flags
 
 from mtvit import errors
+from mtvit import paths
 from mtvit import plain
 
 _TRACEBACK = flags.DEFINE_bool(
@@ -40,9 +44,13 @@ def run(main: Callable[[], None]) -> None:
       lambda record: not re.search("/(orbax|asyncio)/", record.pathname))
   sys.unraisablehook = _unraisable
   try:
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
-  except errors.UserError as e:
-    _fail(e)
+    try:
+      app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+    except errors.UserError as e:
+      _fail(e)
+  except SystemExit as e:
+    _end_threads({None: 0}.get(e.code, e.code))
+    raise
 
 
 def _guarded(main: Callable[[], None], argv: list[str]) -> None:
@@ -72,6 +80,26 @@ def _guarded(main: Callable[[], None], argv: list[str]) -> None:
     os._exit(1)
 
 
+def _end_threads(code: Any) -> None:
+  """Exits at once if threads go on that are none of ours.
+
+  All is saved and closed by now, but Orbax's, of a save whose folder could not
+  be made, would wait for ten minutes.
+  """
+  deadline = time.monotonic() + 5
+  others = [thread for thread in threading.enumerate()
+            if thread is not threading.main_thread() and not thread.daemon]
+  for thread in others:
+    # Orbax's own join raises an error.
+    threading.Thread.join(thread, max(0, deadline - time.monotonic()))
+  if any(thread.is_alive() for thread in others):
+    if jax.distributed.is_initialized():
+      jax.distributed.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
 def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
   """The config of a --config flag as plain values.
 
@@ -94,7 +122,7 @@ def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
 def run_flags(
     config: flags.FlagHolder, workdir: str | None,
     prepare: Callable[[Any], Any] = lambda values: values
-) -> tuple[dict[str, Any] | None, pathlib.Path]:
+) -> tuple[dict[str, Any] | None, epath.Path]:
   """What a run is started with.
 
   Args:
@@ -110,10 +138,10 @@ def run_flags(
     ConfigError: neither is given, or the config file can't be read.
   """
   if not config.value and workdir:
-    return None, pathlib.Path(workdir)
+    return None, paths.parse(workdir)
   values = config_values(config)
   file = config_flags.get_config_filename(flags.FLAGS[config.name])
-  return prepare(values), pathlib.Path(
+  return prepare(values), paths.parse(
       workdir or f"runs/{pathlib.Path(file.partition(':')[0]).stem}")
 
 

@@ -13,11 +13,11 @@ pictures into the work directory. The features are kept beside it.
 
 import dataclasses
 import importlib.metadata
-import pathlib
 import time
 from typing import Any, NamedTuple
 
 from absl import flags
+from etils import epath
 import jax
 import numpy as np
 
@@ -25,6 +25,7 @@ from mtvit import config as config_lib
 from mtvit import distributed
 from mtvit import entry
 from mtvit import errors
+from mtvit import paths
 from mtvit import results
 from mtvit import sharding
 from mtvit.evals import diagnostics
@@ -100,12 +101,12 @@ def main() -> None:
   workdir = flags.FLAGS["workdir"].value
   if not workdir:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
-  evaluate(pathlib.Path(workdir), Options(**{
+  evaluate(paths.parse(workdir), Options(**{
       field.name: flags.FLAGS[field.name].value
       for field in dataclasses.fields(Options)}))
 
 
-def evaluate(path: pathlib.Path, options: Options) -> dict[str, Any]:
+def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
   """Evaluates one encoder on one data set.
 
   Args:
@@ -120,8 +121,7 @@ def evaluate(path: pathlib.Path, options: Options) -> dict[str, Any]:
     UserError: see `errors` for the kinds.
   """
   # ---- The encoder, and data with labels
-  began = time.time()
-  path = path.expanduser()
+  began, path = time.time(), paths.parse(path)
   target = distributed.together(lambda: target_lib.open_target(
       path, **{key: getattr(options, key) for key in (
           "step", "random_init", "data", "train_split", "test_split",
@@ -244,14 +244,16 @@ def _draw(
   """Writes the pictures of an evaluation, and all of it to TensorBoard."""
   files = []
   for name in insight.PICTURES:    # Of an earlier evaluation.
-    (target.folder / f"{name}.png").unlink(missing_ok=True)
-  if "diagnostics" in evaluation:
-    files = insight.save_pictures(
-        target.encoder, target.train, target.test,
-        (splits.train, splits.test), evaluation, target.folder)
-  plots.tensorboard(
-      target.events, target.encoder.step, target.folder.name, evaluation,
-      files)
+    with paths.os_errors(target.folder):
+      (target.folder / f"{name}.png").unlink(missing_ok=True)
+  with paths.on_disk(target.folder) as folder:
+    if "diagnostics" in evaluation:
+      files = insight.save_pictures(
+          target.encoder, target.train, target.test,
+          (splits.train, splits.test), evaluation, folder)
+    plots.tensorboard(
+        target.events, target.encoder.step, target.folder.name, evaluation,
+        files)
 
 
 def _describe(target: target_lib.Target, splits: _Splits) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def _describe(target: target_lib.Target, splits: _Splits) -> dict[str, Any]:
                    for name in ("jax", "flax", "numpy", "scipy")}}
 
 
-def _stem(path: pathlib.Path, step: int, options: Options) -> str:
+def _stem(path: epath.Path, step: int, options: Options) -> str:
   """Of the JSON file; only the newest checkpoint's is plain "evaluation"."""
   stem = "evaluation"
   if options.shuffle_labels:

@@ -1,7 +1,7 @@
 """What is read of a run's checkpoints outside that run: config, parameters."""
 
 import math
-import pathlib
+import os
 from typing import Any
 
 from absl import logging
@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from mtvit import checkpoint
 from mtvit import checkpoint_checks as checks
 from mtvit import errors
+from mtvit import paths
 from mtvit import sharding
 
 with epy.lazy_imports():
@@ -23,16 +24,16 @@ with epy.lazy_imports():
 WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
-def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
+def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
   """The config of a run, as its newest sound checkpoint has it.
 
   Raises:
     ConfigError: there is none.
   """
-  directory = workdir.absolute() / "checkpoints"
+  directory = paths.absolute(epath.Path(workdir)) / "checkpoints"
   for step in reversed(_steps(directory)):
     try:
-      return checks.read_meta(epath.Path(directory) / str(step))["config"]
+      return checks.read_meta(directory / str(step))["config"]
     except Exception as e:     # Damaged; whoever continues the run will say so.
       if isinstance(e, errors.UserError) and not isinstance(
           e, checks.DamagedError):
@@ -42,7 +43,7 @@ def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
       "--config=configs/quickstart.py")
 
 
-def load(path: str, step: int | None = None) -> checkpoint.Restored:
+def load(path: paths.Given, step: int | None = None) -> checkpoint.Restored:
   """The parameters of a checkpoint, whatever devices wrote it.
 
   Args:
@@ -52,7 +53,7 @@ def load(path: str, step: int | None = None) -> checkpoint.Restored:
   Raises:
     CheckpointError: there is none, or it is damaged.
   """
-  folder = epath.Path(_folder(path, step))
+  folder = _folder(path, step)
   try:
     meta = checks.read_meta(folder)
     checks.check_layout(folder, meta["leaves"])
@@ -72,9 +73,9 @@ def load(path: str, step: int | None = None) -> checkpoint.Restored:
   return checkpoint.Restored(int(folder.name), meta, state["params"])
 
 
-def _folder(path: str, step: int | None) -> pathlib.Path:
+def _folder(path: paths.Given, step: int | None) -> epath.Path:
   """The folder of the checkpoint that is meant."""
-  given = pathlib.Path(path).expanduser().absolute()
+  given = paths.absolute(paths.parse(path))
   if given.name.isdecimal() and (given / "meta").exists():
     if step not in (None, int(given.name)):
       raise errors.CheckpointError(
@@ -84,7 +85,9 @@ def _folder(path: str, step: int | None) -> pathlib.Path:
   directory = given / "checkpoints"
   if not directory.is_dir():
     raise errors.CheckpointError(
-        f"{directory} does not exist", "give the work directory of a run")
+        f"{directory} does not exist"
+        + paths.is_remote(directory) * ", or can't be read",
+        "give the work directory of a run")
   steps = _steps(directory)
   if not steps:
     raise errors.CheckpointError(f"no checkpoint in {directory}")
@@ -95,11 +98,14 @@ def _folder(path: str, step: int | None) -> pathlib.Path:
   return directory / str(steps[-1] if step is None else step)
 
 
-def _steps(directory: pathlib.Path) -> list[int]:
+def _steps(directory: epath.Path) -> list[int]:
   """The complete checkpoints in a folder, ascending."""
   if not directory.is_dir():
     return []
-  return sorted(int(d.name) for d in directory.iterdir() if d.name.isdecimal())
+  # In a folder an unfinished one has another name, on gs:// it lacks a mark.
+  return sorted(
+      int(d.name) for d in directory.iterdir() if d.name.isdecimal() and (
+          not paths.is_remote(d) or ocp.utils.is_checkpoint_finalized(d)))
 
 
 def _parameters(leaves: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def _parameters(leaves: dict[str, Any]) -> dict[str, Any]:
   return tree
 
 
-def weights(path: str) -> dict[str, Any]:
+def weights(path: paths.Given) -> dict[str, Any]:
   """The parameters to start from, numpy.
 
   Args:
@@ -125,13 +131,15 @@ def weights(path: str) -> dict[str, Any]:
   Raises:
     CheckpointError: there are none, or they are damaged.
   """
-  if pathlib.Path(path).suffix in WEIGHTS:
-    return {"encoder": imported(pathlib.Path(path)).params}
+  given = paths.parse(path)
+  if given.suffix in WEIGHTS:
+    return {"encoder": imported(given).params}
   return load(path).state
 
 
-def imported(path: pathlib.Path) -> "interchange.imported.Imported":
+def imported(path: epath.Path) -> "interchange.imported.Imported":
   """A file of weights; says what it left out or had to assume."""
+  paths.check_local(weights=path)
   read = interchange.read(path)
   for note in read.notes:
     logging.warning("%s: %s", path, note)

@@ -1,11 +1,14 @@
 """The only training loop: step, log, checkpoint, evaluate, stop."""
 
 import dataclasses
+import os
 import pathlib
+import tempfile
 import time
 from typing import Any, Callable, Iterator, Mapping
 
 from absl import logging
+from etils import epath
 import jax
 import numpy as np
 
@@ -14,6 +17,7 @@ from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import metrics as metrics_lib
 from mtvit import nonfinite
+from mtvit import paths
 from mtvit import sharding
 from mtvit import stop as stop_lib
 
@@ -51,7 +55,7 @@ class Loop:
   progress: metrics_lib.Progress
   config: config_lib.Config
   mesh: jax.sharding.Mesh
-  workdir: pathlib.Path
+  workdir: epath.Path
   total_steps: int
   stop: stop_lib.Stop
 
@@ -173,11 +177,19 @@ class Loop:
     """Starts a jax.profiler trace before the first chosen step."""
     first, last = self.config.profile_steps
     if step == max(first, start + 1) and step <= last:
-      jax.profiler.start_trace(str(self.workdir / "profile"))
+      jax.profiler.start_trace(str(self._profile()))
 
   def _stop_profile(self, step: int, metrics: Any) -> None:
     """Ends the trace once the last chosen step is done."""
     if step == self.config.profile_steps[1]:
       jax.block_until_ready(metrics)
       jax.profiler.stop_trace()
+      if paths.is_remote(self.workdir):
+        paths.upload(self._profile(), self.workdir / "profile")
       self.progress.note(f"profile written to {self.workdir / 'profile'}")
+
+  def _profile(self) -> pathlib.Path:
+    """Where the profiler writes, which knows no gs://."""
+    if not paths.is_remote(self.workdir):
+      return pathlib.Path(self.workdir / "profile")
+    return pathlib.Path(tempfile.gettempdir(), f"mtvit_profile_{os.getpid()}")

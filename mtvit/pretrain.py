@@ -7,11 +7,11 @@ Running the same command again continues from the last checkpoint; for that
 --workdir is enough.
 """
 
-import pathlib
 import time
 from typing import Any, Callable, Mapping
 
 from absl import flags
+from etils import epath
 from etils import epy
 import jax
 from ml_collections import config_flags
@@ -26,6 +26,7 @@ from mtvit import loading
 from mtvit import loop
 from mtvit import metrics
 from mtvit import optimizer
+from mtvit import paths
 from mtvit import results
 from mtvit import run_data
 from mtvit import sharding
@@ -58,43 +59,41 @@ def main(prepare: Callable[[Any], Any] = lambda raw: raw) -> None:
 
 
 def pretrain(
-    raw: Mapping[str, Any] | None, workdir: pathlib.Path, *,
+    raw: Mapping[str, Any] | None, workdir: paths.Given, *,
     allow_config_change: bool = False
 ) -> dict[str, Any]:
   """One run, from a config to `result.json`; continues what it finds there.
 
   Args:
     raw: the config as plain values; None takes that of the newest checkpoint.
-    workdir: where the run is kept.
+    workdir: where the run is kept, a folder or gs://.
     allow_config_change: continue a run that had another config.
 
-  Returns:
-    What `result.json` holds.
-
-  Raises:
-    UserError: see `errors` for the kinds.
+  Returns what `result.json` holds; raises UserErrors, see `errors`.
   """
   # ---- Configuration: all that can be wrong is found before data is touched
+  own, workdir = raw is not None, paths.parse(workdir)
   raw, config = distributed.together(lambda: build.parse(raw, workdir))
   distributed.check_same(raw, "config")
   tasks = build.tasks(config)
   mesh = sharding.create_mesh(config.mesh)
   build.check_batch(config, mesh)
-  with (workdir_lib.claimed(workdir), jax.set_mesh(mesh),
+  with (workdir_lib.claimed(workdir) as still_ours,
+        workdir_lib.compiled(workdir, own), jax.set_mesh(mesh),
         stop_lib.Stop(mesh, config.watchdog_seconds) as stop):
-    checkpointer = checkpoint.Checkpointer(workdir, config.keep_checkpoints)
+    checkpointer = checkpoint.Checkpointer(
+        workdir, config.keep_checkpoints, still_ours)
     saved = checkpointer.newest()
     if saved and not allow_config_change:
       build.check_same(saved.meta["config"], raw)
     return _run(
-        raw, config, tasks, mesh, workdir, checkpointer, saved, stop)
+        raw, config, tasks, mesh, workdir, stop, checkpointer, saved)
 
 
 def _run(
     raw: Mapping[str, Any], config: config_lib.Config, tasks: Any,
-    mesh: jax.sharding.Mesh, workdir: pathlib.Path,
-    checkpointer: checkpoint.Checkpointer, saved: checkpoint.Restored | None,
-    stop: stop_lib.Stop
+    mesh: jax.sharding.Mesh, workdir: epath.Path, stop: stop_lib.Stop,
+    checkpointer: checkpoint.Checkpointer, saved: checkpoint.Restored | None
 ) -> dict[str, Any]:
   """The run, in a work directory that it has for itself."""
   began = time.time()
@@ -107,13 +106,13 @@ def _run(
       saved, raw) else build.measure(config, tasks, train, poll=stop.check)
   tasks = tasks_lib.with_statistics(tasks, statistics)
   batches = pipeline.Batches(
-      train, build.pipeline_spec(config, tasks), saved.step if saved else 0,
-      total_steps)
+      train, build.pipeline_spec(config, tasks, sharding.share(mesh)),
+      saved.step if saved else 0, total_steps)
 
   # ---- Model: one ViT, and one head for each task
   model = pretrainer.Pretrainer(config.model, tasks)
   objective = train_step.Objective(
-      model, config.weighting, config.optimizer.trainable)
+      model, config.weighting, config.optimizer.trainable, config.accumulate)
   tx = optimizer.create(config.optimizer, config.batch_size, total_steps)
   init = train_state.initializer(
       model, tx, build.input_shapes(batches.element_spec), config.weighting)

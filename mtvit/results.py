@@ -2,10 +2,10 @@
 
 import importlib.metadata
 import json
-import pathlib
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from clu import parameter_overview
+from etils import epath
 import jax
 
 from mtvit import distributed
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
   from mtvit.data import datasets
 
 
-def save_json(file: pathlib.Path, value: Any) -> None:
+def save_json(file: epath.Path, value: Any) -> None:
   """Writes JSON for people to read, on the first process."""
   if distributed.is_main():
     workdir_lib.write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def save_result(
-    workdir: pathlib.Path, scores: Mapping[str, float], steps: int,
+    workdir: epath.Path, scores: Mapping[str, float], steps: int,
     seconds: float
 ) -> dict[str, Any]:
   """Writes and returns what `result.json` holds."""
@@ -36,11 +36,12 @@ def save_result(
 
 
 def overview(
-    workdir: pathlib.Path, train: "datasets.Source", params: Any
+    workdir: epath.Path, train: "datasets.Source", params: Any
 ) -> str:
   """Writes the parameter table to `parameters.txt`; one line for the log."""
   if distributed.is_main():
-    (workdir / "parameters.txt").write_text(
+    workdir_lib.write_text(
+        workdir / "parameters.txt",
         parameter_overview.get_parameter_overview(
             params, include_stats=False))
   return (
@@ -52,7 +53,7 @@ def overview(
 
 def summary(
     tasks: Sequence[base.Task], scores: Mapping[str, float],
-    pictures: Sequence[pathlib.Path]
+    pictures: Sequence[epath.Path]
 ) -> str:
   """The table that ends a run."""
   lines = ["", f"{'task':20} {'loss':>8} {'skill':>8} {'accuracy':>9}"]

@@ -5,9 +5,9 @@ files, so that the stream of examples stays what it was.
 """
 
 import json
-import pathlib
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
+from etils import epath
 import jax
 
 from mtvit import build
@@ -16,6 +16,7 @@ from mtvit import config as config_lib
 from mtvit import distributed
 from mtvit import errors
 from mtvit import fingerprint
+from mtvit import paths
 from mtvit import results
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def goes_on(
 
 
 def open_sources(
-    config: config_lib.Config, raw: Mapping[str, Any], workdir: pathlib.Path,
+    config: config_lib.Config, raw: Mapping[str, Any], workdir: epath.Path,
     saved: checkpoint.Restored | None, poll: Callable[[], None]
 ) -> tuple["datasets.Source", "datasets.Source"]:
   """The training and the test split, as the run began with them.
@@ -54,6 +55,7 @@ def open_sources(
       other files.
     DataError: the data, or the list of files, are not those of the run.
   """
+  check_local(config.data)
   saved = saved if goes_on(saved, raw) else None
   train, test = distributed.together(lambda: build.sources(
       config, poll, _names(workdir, saved) if saved else None))
@@ -66,13 +68,19 @@ def open_sources(
   return train, test
 
 
-def _file(workdir: pathlib.Path, digest: str) -> pathlib.Path:
+def check_local(data: config_lib.Data) -> None:
+  """Raises ConfigError for gs:// where only a disk will do."""
+  paths.check_local(
+      **{"data.name": data.name, "data.cache_dir": data.cache_dir})
+
+
+def _file(workdir: epath.Path, digest: str) -> epath.Path:
   """Named by its content, so that no list ever takes the place of another."""
   return workdir / f"train_files.{digest[:16]}.json"
 
 
 def _names(
-    workdir: pathlib.Path, saved: checkpoint.Restored
+    workdir: epath.Path, saved: checkpoint.Restored
 ) -> list[str] | None:
   """The files that the run in `workdir` began with; None if it has no list."""
   digest = saved.meta["data"]["names"]
@@ -80,7 +88,8 @@ def _names(
     return None
   file = _file(workdir, digest)
   try:
-    names = json.loads(file.read_bytes())
+    with paths.os_errors(file):
+      names = json.loads(file.read_bytes())
     if fingerprint.of_json(names) == digest:
       return names
     why = "has changed"

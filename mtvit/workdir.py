@@ -3,45 +3,81 @@
 import contextlib
 import fcntl
 import os
-import pathlib
 import socket
 import tempfile
-from typing import IO, Any, Iterator
+from typing import IO, Callable, Iterator
+import uuid
 
 from absl import logging
+from etils import epath
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from mtvit import distributed
 from mtvit import errors
+from mtvit import paths
+
+# What compiles faster is not worth a file; seconds.
+_MIN_COMPILE = 0.2
+_MIN_COMPILE_NAME = "jax_persistent_cache_min_compile_time_secs"
 
 
 @contextlib.contextmanager
-def claimed(workdir: pathlib.Path) -> Iterator[None]:
-  """Makes `workdir` and holds its lock; a process that dies loses the lock.
+def claimed(workdir: epath.Path) -> Iterator[Callable[[], None]]:
+  """Makes `workdir` and holds it; yields what to call before a checkpoint.
+
+  A folder has a lock, which a process that dies loses; a second run is refused.
+  gs:// has none, and what a killed run left there looks like what a living one
+  holds. So the run that started last has it, and an older one that still lives
+  ends at its next checkpoint; until then both write.
 
   Raises:
-    ConfigError: it can't be written to, or another run is in it.
+    ConfigError: it can't be written to, or another run is in it; from the call,
+      that another run has it now.
   """
-  with distributed.together(lambda: _claim(workdir)):
-    yield
+  with contextlib.ExitStack() as held:
+    yield distributed.together(lambda: _claim(workdir, held))
 
 
-def _claim(workdir: pathlib.Path) -> contextlib.AbstractContextManager[Any]:
-  """Tries whether it can be written to; the first process takes the lock."""
+def _claim(
+    workdir: epath.Path, held: contextlib.ExitStack
+) -> Callable[[], None]:
+  """Tries whether it can be written to; the first process takes it."""
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    # A trial, since the access bits don't tell of a read-only file system.
-    with tempfile.NamedTemporaryFile(dir=workdir, prefix=".trial"):
-      pass
+    try_writing(workdir)
+    if not distributed.is_main():
+      return lambda: None
+    if paths.is_remote(workdir):
+      return _mark(workdir / "lock", held)
   except OSError as e:
     if e.errno in errors.DISK_FULL:
       raise
     raise errors.ConfigError(
         f"work directory {workdir} can't be written to: {e.strerror}",
-        "another --workdir") from e
-  return _lock(workdir) if distributed.is_main() else contextlib.nullcontext()
+        "another --workdir" + paths.is_remote(workdir)
+        * ", or look at the bucket's name and your rights there") from e
+  held.enter_context(_lock(workdir))
+  return lambda: None
 
 
-def _lock(workdir: pathlib.Path) -> IO[str]:
+def try_writing(folder: epath.Path) -> None:
+  """Makes a folder and a file in it; access bits don't tell all.
+
+  Raises:
+    OSError: it can't be done.
+  """
+  if paths.is_remote(folder):
+    with paths.os_errors(folder):
+      file = folder / f".trial{uuid.uuid4().hex}"
+      file.write_text("")
+      file.unlink()
+    return
+  folder.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile(dir=folder, prefix=".trial"):
+    pass
+
+
+def _lock(workdir: epath.Path) -> IO[str]:
   """`workdir`/lock, locked until it is closed; it says who has it."""
   file = open(workdir / "lock", "a+")
   try:
@@ -60,8 +96,82 @@ def _lock(workdir: pathlib.Path) -> IO[str]:
   return file
 
 
-def write_text(file: pathlib.Path, text: str) -> None:
+def _mark(file: epath.Path, held: contextlib.ExitStack) -> Callable[[], None]:
+  """Writes an object that says who has it; returns what compares it."""
+  mine = (f"process {os.getpid()} on {socket.gethostname()}, run "
+          f"{uuid.uuid4().hex[:8]}\n")
+
+  def found() -> str:
+    with paths.os_errors(file):
+      return file.read_text() if file.exists() else ""
+
+  def check() -> None:
+    try:
+      who = found()
+    except OSError as e:             # As it may be for a moment.
+      logging.warning("%s can't be read: %s", file, e.strerror)
+      return
+    if who != mine:
+      error = errors.ConfigError(
+          f"another run has {file.parent} now: {who.strip() or 'it has ended'}",
+          "one run at a time; nothing that this one saved is lost")
+      error.alone = True             # Only this process knows.
+      raise error
+
+  def leave() -> None:
+    with contextlib.suppress(OSError):
+      if found() == mine:
+        file.unlink(missing_ok=True)
+
+  before = found()
+  if before:
+    logging.warning(
+        "%s was not left in order by %s; if it still runs, it ends at its next "
+        "checkpoint", file.parent, before.strip())
+  with paths.os_errors(file):
+    file.write_text(mine)
+  held.callback(leave)
+  return check
+
+
+@contextlib.contextmanager
+def compiled(workdir: epath.Path, own: bool) -> Iterator[None]:
+  """Keeps what XLA compiles meanwhile in `workdir`/compiled, for a restart.
+
+  What lies there is machine code, and who may write there could run any. So
+  only a run that was started with its own config uses it: what reads a run, or
+  goes on with one from its work directory alone, which may be a stranger's,
+  compiles anew. JAX_COMPILATION_CACHE_DIR, if set, takes its place.
+
+  Args:
+    workdir: of the run.
+    own: whether its user gave the config.
+  """
+  if not own or jax.config.jax_compilation_cache_dir:
+    yield
+    return
+  shortest = jax.config.values[_MIN_COMPILE_NAME]
+  if _MIN_COMPILE_NAME.upper() not in os.environ:
+    jax.config.update(_MIN_COMPILE_NAME, _MIN_COMPILE)
+  jax.config.update(
+      "jax_compilation_cache_dir",
+      os.fspath(paths.absolute(workdir) / "compiled"))
+  compilation_cache.reset_cache()    # One that another run of this process had.
+  try:
+    yield
+  finally:
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update(_MIN_COMPILE_NAME, shortest)
+    compilation_cache.reset_cache()
+
+
+def write_text(file: os.PathLike[str], text: str) -> None:
   """Replaces a file by another, whole or not at all."""
+  file = epath.Path(file)
+  if paths.is_remote(file):          # An object is always whole.
+    with paths.os_errors(file):
+      file.write_text(text)
+    return
   file.parent.mkdir(parents=True, exist_ok=True)
   partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
   partial.write_text(text)

@@ -5,12 +5,12 @@ the model, the images, how many, and which layers.
 """
 
 import dataclasses
-import pathlib
 from typing import Any, Callable, Iterator, Mapping, Sequence
 import zipfile
 import zlib
 
 from absl import logging
+from etils import epath
 from etils import epy
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from mtvit import distributed
 from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import fingerprint
+from mtvit import paths
 from mtvit.evals import features as features_lib
 from mtvit.evals import probes
 
@@ -36,7 +37,7 @@ class Extractor:
 
   def __init__(
       self, encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
-      folder: pathlib.Path, say: Callable[[str], None] = print
+      folder: epath.Path, say: Callable[[str], None] = print
   ):
     """Binds what does not change.
 
@@ -130,18 +131,25 @@ def _all_have(split: probes.Split | None) -> bool:
   return all(distributed.gather(split is not None))
 
 
-def _save(file: pathlib.Path, split: probes.Split) -> bool:
+def _save(file: epath.Path, split: probes.Split) -> bool:
   arrays = {f"feature_{name}": x for name, x in split.features.items()}
-  return cache_files.write(
-      file, lambda f: np.savez(f, labels=split.labels, **arrays))
+  try:
+    with paths.on_disk(file.parent) as folder:
+      return cache_files.write(
+          folder / file.name,
+          lambda f: np.savez(f, labels=split.labels, **arrays))
+  except OSError as e:
+    notes.note(f"{file} can't be written ({e.strerror}); it will be made anew")
+    return False
 
 
 def _load(
-    file: pathlib.Path, readouts: Sequence[str], shape: tuple[int, ...]
+    file: epath.Path, readouts: Sequence[str], shape: tuple[int, ...]
 ) -> probes.Split | None:
   """What is cached, if it is what was asked for."""
   try:
-    with np.load(file, allow_pickle=False) as cached:
+    with (paths.os_errors(file), file.open("rb") as f,
+          np.load(f, allow_pickle=False) as cached):
       features = {name: cached[f"feature_{name}"] for name in readouts}
       labels = cached["labels"]
     if labels.shape != shape[-2:-1] or labels.dtype != np.int32 or any(

@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 from typing import TYPE_CHECKING, Any, Mapping
 
-import numpy as np
+from etils import epath
 from etils import epy
+import numpy as np
 
 from mtvit import build
 from mtvit import encoder as encoder_lib
@@ -25,7 +26,7 @@ CHEAT_BATCH = 64                 # Images.
 
 
 def cheat_rows(
-    path: pathlib.Path, step: int | None, train: "datasets.Source",
+    path: epath.Path, step: int | None, train: "datasets.Source",
     test: "datasets.Source", fit_steps: int
 ) -> list[dict[str, Any]]:
   """The cheat index of a run's position tasks, in batches of few images.
@@ -66,7 +67,7 @@ def save_pictures(
     test: the test split.
     splits: their features, of evenly spaced images; [n, d] for each readout.
     evaluation: what evaluation.json holds.
-    folder: where the PNGs go.
+    folder: where the PNGs go, on a disk.
 
   Returns:
     The PNGs.

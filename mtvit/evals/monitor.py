@@ -1,16 +1,17 @@
 """What a run evaluates by itself, during and after, and its pictures."""
 
-import pathlib
 from typing import Any, Callable, Iterator
 
+from etils import epath
+from etils import epy
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
-from etils import epy
 
 from mtvit import config as config_lib
 from mtvit import distributed
 from mtvit import metrics as metrics_lib
+from mtvit import paths
 from mtvit import train_step
 from mtvit.evals import bootstrap
 from mtvit.evals import features as features_lib
@@ -156,9 +157,9 @@ def _classifier(
 
 
 def save_report(
-    workdir: pathlib.Path, model: Any, params: Any,
+    workdir: epath.Path, model: Any, params: Any,
     batch: dict[str, Any], mesh: jax.sharding.Mesh, num_views: int = 8
-) -> list[pathlib.Path]:
+) -> list[epath.Path]:
   """Draws loss curves and each task's predictions into `report/`.
 
   Args:
@@ -178,9 +179,11 @@ def save_report(
   if not distributed.is_main():
     return []
   lines = metrics_lib.read(workdir / metrics_lib.METRICS)
-  pictures.save_curves(lines, folder / "curves.png")
-  files = [folder / "curves.png"]
-  files += pictures.save_gradients(lines, folder / "gradients.png")
-  return files + pictures.save_predictions(
-      batch, jax.device_get(predicted), model.tasks,
-      model.config.patch_size, folder, num_views)
+  with paths.on_disk(folder) as disk:
+    files = [disk / "curves.png"]
+    pictures.save_curves(lines, files[0])
+    files += pictures.save_gradients(lines, disk / "gradients.png")
+    files += pictures.save_predictions(
+        batch, jax.device_get(predicted), model.tasks,
+        model.config.patch_size, disk, num_views)
+  return [folder / file.name for file in files]

@@ -1,9 +1,7 @@
 """What is evaluated, on what, and where the results go."""
 
 import dataclasses
-import pathlib
 import re
-import tempfile
 
 from etils import epath
 from etils import epy
@@ -16,6 +14,9 @@ from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import fingerprint
 from mtvit import loading
+from mtvit import paths
+from mtvit import run_data
+from mtvit import workdir as workdir_lib
 
 with epy.lazy_imports():
   from mtvit.data import datasets
@@ -43,13 +44,13 @@ class Target:
   data: config_lib.Data
   train: "datasets.Source"
   test: "datasets.Source"
-  root: pathlib.Path
-  folder: pathlib.Path
-  events: pathlib.Path
+  root: epath.Path
+  folder: epath.Path
+  events: epath.Path
 
 
 def open_target(
-    path: pathlib.Path, *, step: int | None = None, random_init: bool = False,
+    path: epath.Path, *, step: int | None = None, random_init: bool = False,
     data: str = "", train_split: str = "", test_split: str = "",
     data_dir: str = ""
 ) -> Target:
@@ -81,6 +82,7 @@ def open_target(
       **{key: value for key, value in given.items() if value})
   if random_init:
     encoder = _untrained(encoder)
+  run_data.check_local(section)
   train, test = _open(section, encoder)
   root = _writable(
       path.with_name(f"{path.name}.evaluation") if path.suffix
@@ -95,14 +97,14 @@ def open_target(
                 events=root if path.suffix in loading.WEIGHTS else root.parent)
 
 
-def is_checkpoint(path: pathlib.Path) -> bool:
+def is_checkpoint(path: epath.Path) -> bool:
   """Whether it is one checkpoint, not a run."""
   return path.name.isdecimal() and (path / "meta").exists()
 
 
-def _run(path: pathlib.Path) -> pathlib.Path:
+def _run(path: epath.Path) -> epath.Path:
   """The work directory of a run or of one of its checkpoints."""
-  return path.absolute().parents[1] if is_checkpoint(path) else path
+  return paths.absolute(path).parents[1] if is_checkpoint(path) else path
 
 
 def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
@@ -114,11 +116,11 @@ def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
       encoder, params=jax.device_get(params), step=0)
 
 
-def _own_data(path: pathlib.Path, step: int, asked: str) -> config_lib.Data:
+def _own_data(path: epath.Path, step: int, asked: str) -> config_lib.Data:
   """The data section of the checkpoint; the defaults for a file of weights."""
   if path.suffix not in loading.WEIGHTS:
     meta = checkpoint_checks.read_meta(
-        epath.Path(_run(path).absolute() / "checkpoints" / str(step)))
+        paths.absolute(_run(path)) / "checkpoints" / str(step))
     return config_lib.parse(meta["config"]).data
   if not asked:
     raise errors.ConfigError(
@@ -139,12 +141,10 @@ def _open(
   return train, test
 
 
-def _writable(root: pathlib.Path) -> pathlib.Path:
+def _writable(root: epath.Path) -> epath.Path:
   """Makes the folder and tries whether it can be written to."""
   try:
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=root, prefix=".trial"):
-      pass
+    workdir_lib.try_writing(root)
   except OSError as e:
     if e.errno in errors.DISK_FULL:
       raise

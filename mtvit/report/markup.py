@@ -3,10 +3,13 @@
 import base64
 import html
 import io
-import pathlib
+import os
 from typing import Any, Iterable, Sequence
 
+from etils import epath
 from PIL import Image
+
+from mtvit import paths
 
 _INLINE = ("a", "code", "span", "th", "td")      # Space behind them shows.
 _VOID = ("img", "meta", "br", "col")
@@ -81,7 +84,7 @@ def missing(what: Any, command: str | None = None) -> Html:
 
 
 def picture(
-    file: pathlib.Path, alt: str, caption: Any = None, wide: bool = False
+    file: os.PathLike[str], alt: str, caption: Any = None, wide: bool = False
 ) -> Html:
   """A picture inside the page; a line if it is none.
 
@@ -102,9 +105,10 @@ def picture(
   return tag("figure", *caption, tag("div", image, class_="scroll"))
 
 
-def _data_uri(file: pathlib.Path) -> tuple[str, int]:
+def _data_uri(file: os.PathLike[str]) -> tuple[str, int]:
   """A PNG as a small data URI, and its width in pixels."""
-  with Image.open(file, formats=["PNG"]) as image:
+  with (paths.os_errors(file), epath.Path(file).open("rb") as f,
+        Image.open(f, formats=["PNG"]) as image):
     image = image.convert("RGB")
   if image.width > _WIDTH:
     image = image.resize(

@@ -7,8 +7,11 @@ import pathlib
 import shlex
 from typing import Any, Mapping, Sequence
 
+from etils import epath
+
 from mtvit import errors
 from mtvit import metrics as metrics_lib
+from mtvit import paths
 from mtvit.report import schema
 
 
@@ -21,7 +24,7 @@ class Evaluation:
     values: of evaluation.json.
     random_init: the same of evaluation_random_init.json, or None.
   """
-  folder: pathlib.Path
+  folder: epath.Path
   values: Mapping[str, Any]
   random_init: Mapping[str, Any] | None
 
@@ -56,7 +59,7 @@ class Run:
     evaluations: by folder name.
   """
   name: str
-  folder: pathlib.Path
+  folder: epath.Path
   config: Mapping[str, Any]
   result: Mapping[str, Any]
   lines: Sequence[Mapping[str, float]]
@@ -83,7 +86,7 @@ class Book:
 
   Attributes:
     runs: in the order in which they are shown.
-    output: the HTML file.
+    output: the HTML file, on a disk.
   """
   runs: Sequence[Run]
   output: pathlib.Path
@@ -112,19 +115,25 @@ def read_all(folders: Sequence[str]) -> list[Run]:
     ConfigError: there is none, one is named twice, or is no run.
     DataError: one of their files is damaged.
   """
-  paths = [pathlib.Path(folder) for folder in folders if folder]
-  if not paths:
+  given = [paths.parse(folder) for folder in folders if folder]
+  if not given:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
-  whole = [path.absolute() for path in paths]
-  if len({path.resolve() for path in paths}) < len(paths):
+  whole = [paths.absolute(path) for path in given]
+  if len({_real(path) for path in whole}) < len(whole):
     raise errors.ConfigError("--workdir names the same run twice")
   names = [path.name for path in whole]
   if len(set(names)) < len(names):
-    names = [os.fspath(path) for path in paths]
-  return [read(path, name) for path, name in zip(paths, names)]
+    names = [os.fspath(path) for path in given]
+  return [read(path, name) for path, name in zip(given, names)]
 
 
-def read(folder: pathlib.Path, name: str) -> Run:
+def _real(path: epath.Path) -> str:
+  """Without links; on gs:// there are none."""
+  name = os.fspath(path)
+  return name if paths.is_remote(path) else os.path.realpath(name)
+
+
+def read(folder: epath.Path, name: str) -> Run:
   """Reads a run.
 
   Raises:
@@ -133,7 +142,8 @@ def read(folder: pathlib.Path, name: str) -> Run:
   """
   config = schema.read(folder / "config.json", schema.CONFIG)
   lines = schema.read_lines(folder / metrics_lib.METRICS)
-  found = sorted(folder.glob("evaluation/*/evaluation.json"))
+  found = [file for place in inside(folder / "evaluation")
+           if (file := place / "evaluation.json").exists()]
   if config is None and not lines and not found:
     raise errors.ConfigError(
         f"{folder} is not the work directory of a run: no config.json",
@@ -149,3 +159,9 @@ def read(folder: pathlib.Path, name: str) -> Run:
               random_init=schema.read(
                   file.with_name("evaluation_random_init.json"),
                   schema.EVALUATION)) for file in found])
+
+
+def inside(folder: epath.Path) -> list[epath.Path]:
+  """What is in a folder, sorted; nothing if it isn't there."""
+  with paths.os_errors(folder):
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -2,10 +2,12 @@
 
 import json
 import math
-import pathlib
 from typing import Any, Mapping
 
+from etils import epath
+
 from mtvit import errors
+from mtvit import paths
 
 NUMBER = (int, float)
 _DEEPEST = 20
@@ -45,7 +47,7 @@ RESULT = {"steps?": NUMBER, "seconds?": NUMBER, "versions?": dict}
 CONFIG = {"model": dict, "data": dict, "tasks": dict}
 
 
-def read(file: pathlib.Path, wanted: Any) -> Any:
+def read(file: epath.Path, wanted: Any) -> Any:
   """The content of a JSON file, or None if there is no such file.
 
   Args:
@@ -74,7 +76,7 @@ def read(file: pathlib.Path, wanted: Any) -> Any:
   return value
 
 
-def read_lines(file: pathlib.Path) -> list[dict[str, float]]:
+def read_lines(file: epath.Path) -> list[dict[str, float]]:
   """The reports of a metrics.jsonl: lines with a step, and their numbers.
 
   Torn lines are left out, as is what is not a finite number.
@@ -94,14 +96,15 @@ def read_lines(file: pathlib.Path) -> list[dict[str, float]]:
   return [line for line in lines if "step" in line]
 
 
-def read_text(file: pathlib.Path) -> str | None:
+def read_text(file: epath.Path) -> str | None:
   """The text of a file, or None if there is no such file.
 
   Raises:
     DataError: it can't be read.
   """
   try:
-    return file.read_text(encoding="utf-8")
+    with paths.os_errors(file):
+      return file.read_text(encoding="utf-8")
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, UnicodeDecodeError) as e:

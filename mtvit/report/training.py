@@ -109,8 +109,8 @@ def tasks(book: runs_lib.Book) -> page.Section:
   parts = []
   for run in book.runs:
     # Of the folder's pictures only those of tasks: others are drawn anew.
-    files = [file for file in sorted(run.folder.glob("report/*.png"))
-             if file.stem in trained(run)]
+    files = [file for file in runs_lib.inside(run.folder / "report")
+             if file.suffix == ".png" and file.stem in trained(run)]
     if len(book.runs) > 1:
       parts.append(markup.tag("h3", run.name))
     if not files:

@@ -9,14 +9,14 @@ refitted on such views. The cheat index is accuracy minus chance. Writes
 report/cheat_index.json too.
 """
 
-import pathlib
-
 from absl import flags
 
 from mtvit import build
 from mtvit import entry
 from mtvit import errors
+from mtvit import paths
 from mtvit import results
+from mtvit import run_data
 from mtvit.evals import cheat
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
@@ -30,8 +30,9 @@ def main() -> None:
   """Prints the table and writes it as JSON."""
   if not _WORKDIR.value:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
-  workdir = pathlib.Path(_WORKDIR.value)
+  workdir = paths.parse(_WORKDIR.value)
   run = build.trained(workdir)
+  run_data.check_local(run.config.data)
   train, test = build.sources(run.config)
   batches = lambda source, steps: build.global_batches(
       run.config, run.tasks, source, 0, steps)

@@ -13,8 +13,6 @@ left out, and all outputs change a little, since nothing attends to them.
 export.json and the output say what was left out.
 """
 
-import pathlib
-
 from absl import flags
 
 from mtvit import distributed
@@ -22,6 +20,7 @@ from mtvit import encoder as encoder_lib
 from mtvit import entry
 from mtvit import errors
 from mtvit import loading
+from mtvit import paths
 from mtvit.interchange import exporting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
@@ -39,13 +38,14 @@ def main() -> None:
   if not _WORKDIR.value or not _OUTPUT.value:
     raise errors.ConfigError(
         "--workdir or --output is missing", "--workdir=runs/NAME --output=DIR")
+  paths.check_local(**{"--output": _OUTPUT.value})
   encoder = encoder_lib.load(_WORKDIR.value, _STEP.value)
   if not distributed.is_main():
     return
-  path = pathlib.Path(_WORKDIR.value).expanduser()
+  path = paths.parse(_WORKDIR.value)
   is_run = (path / "checkpoints").is_dir()
   config = loading.saved_config(path) if is_run else None
-  output = pathlib.Path(_OUTPUT.value).expanduser()
+  output = paths.parse(_OUTPUT.value)
   notes = exporting.export(
       encoder, output, _FORMATS.value, drop_tokens=_DROP.value, config=config)
   for file, lines in notes.items():

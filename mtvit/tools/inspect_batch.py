@@ -7,8 +7,6 @@ Each row is a view, the two views of an image one below the other: before the
 patch corruption, after it, and with each task's patches and answers.
 """
 
-import pathlib
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -16,6 +14,8 @@ from mtvit import build
 from mtvit import config as config_lib
 from mtvit import entry
 from mtvit import errors
+from mtvit import paths
+from mtvit import run_data
 from mtvit.evals import pictures
 from mtvit.tasks import base
 
@@ -29,10 +29,12 @@ _IMAGES = flags.DEFINE_integer(
 
 def main() -> None:
   """Makes one batch as the run would, and draws it."""
-  output = pathlib.Path(_OUTPUT.value)
+  output = paths.parse(_OUTPUT.value)
   if output.suffix != ".png":
     raise errors.ConfigError(f"--output={output} must end in .png")
+  paths.check_local(**{"--output": output})
   config = config_lib.parse(entry.config_values(_CONFIG))
+  run_data.check_local(config.data)
   tasks = build.tasks(config)
   train, _ = build.sources(config)
   build.total_steps(config, train.num_examples)     # Checks the batch size.

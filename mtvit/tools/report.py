@@ -10,12 +10,11 @@ RUN/report/comparison.html of the first of several runs. The PNGs that it draws
 lie beside it.
 """
 
-import pathlib
-
 from absl import flags
 
 from mtvit import entry
 from mtvit import errors
+from mtvit import paths
 from mtvit import workdir as workdir_lib
 from mtvit.report import diagnostics
 from mtvit.report import encoder
@@ -46,18 +45,21 @@ def main() -> None:
   folders = flags.FLAGS.workdir
   runs = runs_lib.read_all(folders)
   name = "index.html" if len(runs) == 1 else "comparison.html"
-  output = pathlib.Path(
+  output = paths.parse(
       flags.FLAGS.output or runs[0].folder / "report" / name)
   if output.suffix != ".html":
     raise errors.ConfigError(f"--output={output} must end in .html")
   try:
-    save(runs_lib.Book(runs=runs, output=output))
+    with paths.on_disk(output.parent) as folder:
+      file = folder / output.name
+      save(runs_lib.Book(runs=runs, output=file))
+      size = file.stat().st_size
   except OSError as e:
     if e.errno in errors.DISK_FULL:
       raise
     raise errors.ConfigError(
         f"{output} can't be written: {e.strerror}", "another --output") from e
-  print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+  print(f"{output} ({size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

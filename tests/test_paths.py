@@ -1,0 +1,137 @@
+"""Work directories: what is a folder, what is gs://, and what neither."""
+
+import ast
+import os
+import pathlib
+
+from etils import epath
+import jax
+import pytest
+
+import mtvit
+from mtvit import errors
+from mtvit import evaluate
+from mtvit import paths
+from mtvit import plain
+from mtvit import pretrain
+from mtvit import workdir as workdir_lib
+from mtvit.report import runs
+
+ROOT = pathlib.Path(__file__).parents[1]
+# pathlib.Path(text) turns gs://b/r into the local folder gs:/b/r. These have
+# paths that are local, or checked to be.
+LOCAL = {
+    "mtvit/paths.py", "mtvit/loop.py", "mtvit/report/page.py",
+    "mtvit/interchange/__init__.py", "mtvit/entry.py",
+    "mtvit/tools/plan.py", "mtvit/tools/plan_table.py"}
+
+
+def test_what_a_user_gives():
+  assert os.fspath(paths.parse("gs://b/r/x")) == "gs://b/r/x"
+  assert os.fspath(paths.parse(epath.Path("gs://b/r") / "x")) == "gs://b/r/x"
+  assert os.fspath(paths.parse("runs/a b")) == "runs/a b"
+  assert paths.parse("~/r") == epath.Path(pathlib.Path.home() / "r")
+  assert paths.is_remote(paths.parse("gs://b"))
+  assert not paths.is_remote(paths.parse("gs/b"))
+
+
+@pytest.mark.parametrize("given, why", [
+    (pathlib.Path("gs://b/r"), "lost a slash.*\n.*gs://b/r"),
+    ("gs:/b/r", "lost a slash"), ("gs:///r", "neither a folder nor"),
+    ("s3://b/r", "neither a folder nor"),
+    ("file:///r", "neither a folder nor")])
+def test_what_is_neither_is_refused(
+    given, why, tiny, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for use in (
+      lambda: mtvit.load(given),
+      lambda: pretrain.pretrain(plain.to_plain(tiny), given),
+      lambda: evaluate.evaluate(given, evaluate.Options()),
+      lambda: runs.read_all([given])):
+    with pytest.raises(errors.ConfigError, match=why):
+      use()
+  assert not [x for x in os.listdir(tmp_path) if ":" in x]
+
+
+def test_no_path_of_a_user_goes_through_pathlib():
+  found = set()
+  for file in (ROOT / "mtvit").rglob("*.py"):
+    name = str(file.relative_to(ROOT))
+    for node in ast.walk(ast.parse(file.read_text())):
+      if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+          "pathlib.Path", "Path"):
+        found.add(name)
+  assert {x for x in found if not x.startswith("mtvit/data/")} <= LOCAL
+
+
+@pytest.mark.parametrize("key, value", [
+    ("cache_dir", "gs://b/cache"), ("name", "folder:gs://b/images")])
+def test_data_must_be_on_a_disk(tiny, tmp_path, key, value):
+  tiny.data[key] = value
+  with pytest.raises(errors.ConfigError, match=f"data.{key}=.*must be on a di"):
+    pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+
+
+def test_weights_must_be_on_a_disk():
+  with pytest.raises(errors.ConfigError, match="weights=gs://b/.* must be on"):
+    mtvit.load("gs://b/model.safetensors")
+
+
+@pytest.fixture
+def hits(monkeypatch):
+  """Counts the programs that come from the compilation cache."""
+  old = jax.config.jax_compilation_cache_dir
+  monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+  jax.config.update("jax_compilation_cache_dir", None)
+  count = []
+  listen = lambda event, **unused: count.append(event) if event.endswith(
+      "compilation_cache/cache_hits") else None
+  jax.monitoring.register_event_listener(listen)
+  yield count
+  jax.monitoring.unregister_event_listener(listen)
+  jax.config.update("jax_compilation_cache_dir", old)
+
+
+def test_only_ones_own_run_uses_compiled_code(hits, tmp_path):
+  def once(own, folder="run"):
+    jax.clear_caches()
+    hits.clear()
+    with workdir_lib.compiled(epath.Path(tmp_path / folder), own):
+      def work(x):
+        for i in range(60):
+          x = jax.numpy.sin(x @ x + i)
+        return x
+      jax.jit(work)(jax.numpy.ones((7, 7))).block_until_ready()
+    return len(hits)
+
+  shortest = workdir_lib._MIN_COMPILE
+  workdir_lib._MIN_COMPILE = 0.0
+  try:
+    assert once(own=True) == 0
+    kept = list((tmp_path / "run" / "compiled").iterdir())
+    assert kept and once(own=True) > 0
+    assert once(own=False) == 0                # A stranger's, perhaps.
+    assert once(own=True, folder="other") == 0
+    for file in kept:
+      file.write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="cache"):
+      assert once(own=True) == 0
+  finally:
+    workdir_lib._MIN_COMPILE = shortest
+  assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_cache_that_the_user_chose_stays(hits, tmp_path):
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
+  with workdir_lib.compiled(epath.Path(tmp_path / "run"), own=True):
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+
+
+def test_a_run_takes_its_own_only_with_its_config(run, tiny, monkeypatch):
+  seen = []
+  compiled = workdir_lib.compiled
+  monkeypatch.setattr(workdir_lib, "compiled", lambda place, own: (
+      seen.append(own), compiled(place, own))[1])
+  pretrain.pretrain(None, run)
+  assert seen == [False]
