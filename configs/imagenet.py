@@ -74,7 +74,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       mesh=dict(data=-1, fsdp=1, tensor=1),
       knn=dict(
           every_steps=10_000, num_train=50_000, num_test=10_000,
-          final_num_train=0, final_num_test=0, k=20, temperature=0.07,
+          final_num_train=50_000, final_num_test=0, k=20, temperature=0.07,
           readout="ct"),
       log_every=100, diagnose_every=10_000, checkpoint_every=2000,
       keep_checkpoints=2, init_from="", profile_steps=(0, 0),

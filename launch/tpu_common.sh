@@ -1,6 +1,12 @@
 # Sourced by the tpu_*.sh scripts: flags, quoting, and the calls of gcloud.
 # shellcheck shell=bash disable=SC2034
 
+if ((BASH_VERSINFO[0] < 5)); then
+  echo "error: the launch scripts for TPUs need bash 5 and GNU tar" >&2
+  echo "  fix: run them on Linux or in Google's Cloud Shell" >&2
+  exit 2
+fi
+
 LAUNCH="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 ROOT="$(dirname "$LAUNCH")"
 NO_CAPACITY=69    # Exit code: the zone is full; later it may not be.

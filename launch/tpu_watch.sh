@@ -104,6 +104,11 @@ going_on() {
   fi
 }
 
+# has_ended: whether the newest run there has left its exit code.
+has_ended() {
+  [[ "$(worker 0 state 2> /dev/null)" == *" exit "* ]]
+}
+
 # One attempt: a slice, and the run on it until that ends.
 STARTED=""               # Whether what goes on there is ours.
 attempt() {
@@ -114,6 +119,10 @@ attempt() {
     STARTED=1
   elif [[ -n "$command" && -z "$STARTED" && -z "${FLAG[replace]:-}" ]]; then
     fail 2 "another run is going on on $NAME: $command" "--replace"
+  fi
+  if [[ -z "$command" && -n "$STARTED" && "$LAST" -eq "$LOST" ]] \
+      && has_ended; then
+    command="ended while there was no connection"
   fi
   if [[ -n "$command" && -n "$STARTED" ]]; then
     launch tpu_run.sh "" --attach
@@ -151,9 +160,9 @@ fi
 trap 'echo "not watching any more; the run on $NAME, if any, goes on" >&2
 exit 130' INT TERM
 BEST="$(newest_step "$WORKDIR")"
-FAILURES=0 FULL=0
+FAILURES=0 FULL=0 CODE=0
 while true; do
-  CODE=0
+  LAST="$CODE" CODE=0
   attempt || CODE=$?
   if [[ "$CODE" -eq "$NO_CAPACITY" ]]; then
     echo "no slice yet; trying again (see --queued)" >&2

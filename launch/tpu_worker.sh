@@ -108,9 +108,10 @@ start() {
   echo "${*@Q}" > "$folder/command"
   : > "$folder/log"
   ln -sfn "$id" "$LATEST"
-  # Several words: tmux starts them without a shell.
+  # Several words: tmux starts them without a shell, but takes a ";" at the end
+  # of one for its own.
   tmux new-session -d -s "$SESSION" \
-    bash "$REPO/launch/tpu_worker.sh" work "$folder" "$@"
+    bash "$REPO/launch/tpu_worker.sh" work "$folder" "${@/%;/\\;}"
   if ! await "$folder/pid" 100; then
     echo "$(hostname): the run did not start within ten seconds" >&2
     exit 1

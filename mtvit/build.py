@@ -23,6 +23,8 @@ with epy.lazy_imports():
 
 # `measure` learns from so many batches of so many images.
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 64
+# `sample` makes at least so many images, so that no host makes a slice's batch.
+SAMPLE = 128
 
 
 def geometry(config: config_lib.Config) -> base.Geometry:
@@ -207,8 +209,13 @@ def sample(
     config: config_lib.Config, tasks: Sequence[base.Task],
     source: "datasets.Source", step: int = 0
 ) -> dict[str, Any]:
-  """The training batch of a step, in numpy."""
-  return next(global_batches(config, tasks, source, step, step + 1))
+  """The first images of a step's training batch, in numpy: all, if not many."""
+  images = next(
+      (n for n in range(SAMPLE, config.batch_size, 2)
+       if config.batch_size % n == 0), config.batch_size)
+  spec = pipeline_spec(
+      config, tasks, sharding.Share(0, config.batch_size // images))
+  return next(iter(pipeline.Batches(source, spec, step, step + 1)))
 
 
 def measure(

@@ -83,7 +83,8 @@ def flops(config: config_lib.Config) -> float:
 
   Two for each multiplication, as in "model FLOPs utilization" (Chowdhery et
   al. 2022, arXiv:2204.02311, appendix B); layers by their number, nothing
-  twice that remat or accumulation computes twice.
+  twice that remat or accumulation computes twice (blocks of NT-Xent are: below
+  2 % for Ti/16 on 512 chips, and less for larger models).
   """
   config = dataclasses.replace(
       config, accumulate=1,

@@ -1,7 +1,6 @@
 """The train step: one forward pass, the weighted losses, one update.
 
-A step whose loss, gradient or new parameters are not finite changes nothing
-but its counters.
+A step whose loss or gradient is not finite changes nothing but its counters.
 """
 
 import dataclasses

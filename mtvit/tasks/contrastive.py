@@ -66,12 +66,13 @@ def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
 def num_blocks(b: int) -> int:
   """In how many pieces the [b, b] similarities are computed.
 
-  The fewest for which a device holds at most `BLOCK_BYTES` of them.
+  The fewest for which a device holds at most `BLOCK_BYTES` of them. They divide
+  its rows, so where rows have no fitting divisor near that, it holds more.
   """
-  rows = b // pieces.shards()                               # Of a device.
-  fits = lambda count: rows // count * b * 4 <= BLOCK_BYTES
-  return next(
-      (n for n in range(1, rows + 1) if rows % n == 0 and fits(n)), rows or 1)
+  rows = max(1, b // pieces.shards())                       # Of a device.
+  least = -(-rows * b * 4 // BLOCK_BYTES)
+  divisors = [n for n in range(1, min(rows, 4 * least) + 1) if rows % n == 0]
+  return next((n for n in divisors if n >= least), divisors[-1])
 
 
 def queue_loss(

@@ -18,6 +18,7 @@ import pathlib
 from typing import Any
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 from mtvit import build
@@ -25,6 +26,7 @@ from mtvit import config as config_lib
 from mtvit import cost
 from mtvit import entry
 from mtvit import errors
+from mtvit import workdir
 from mtvit.models import pretrainer
 from mtvit.planning import chips
 from mtvit.planning import compiler
@@ -86,6 +88,8 @@ def main() -> None:
   total = cost.flops(config)
   print(describe(config, total) + "\n", flush=True)
   file = _JSON.value and pathlib.Path(_JSON.value).expanduser()
+  if file:
+    _check_writable(file)
   if _SEARCH.value:
     _search(config, topology, values, file)
     return
@@ -93,6 +97,16 @@ def main() -> None:
   print(show.text(found))
   if file:
     show.write(file, values, [found])
+
+
+def _check_writable(file: pathlib.Path) -> None:
+  """Raises ConfigError now rather than after minutes of compiling."""
+  try:
+    workdir.try_writing(epath.Path(file.parent))
+  except OSError as e:
+    raise errors.ConfigError(
+        f"--json={file} can't be written: {e.strerror}", "another --json"
+    ) from e
 
 
 def _search(
@@ -106,7 +120,8 @@ def _search(
   flops = cost.flops(config) / config.batch_size
 
   def run(trial: search.Trial) -> estimate.Estimate:
-    done = [x for x in known if trial.made(x)]
+    done = [x for x in known
+            if x.topology == topology.name and trial.made(x)]
     tried = trial.of(config, num_chips)
     return done[0] if done else estimate.estimate(
         tried, topology, flops * tried.batch_size)

@@ -23,7 +23,7 @@ load helpers
   plan "1 0"
   words=("--config.a=two words" "--config.b=it's \"quoted\" \$HOME \`ls\` \\"
          "--config.c=(1, 2)" "--config.d=*" "--config.e=" "--x=a
-b" "  " "" "--y=é; rm -rf ~ && echo #" --workdir="gs://b/a b")
+b" "  " "" "--y=é; rm -rf ~ && echo #" "--z=a;" ";" "--w=\\;" --workdir="gs://b/a b")
   run tpu run -- mtvit.pretrain "${words[@]}"
   ends 0
   all=(-m mtvit.pretrain "${words[@]}" --coordinator=auto)

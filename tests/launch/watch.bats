@@ -132,6 +132,16 @@ starts() {
   says "step 7/100"
 }
 
+@test "a run that ended while there was no connection is not started again" {
+  make
+  plan "7 4" "9 0"
+  printf '%s\n' follow state > "$FAKE/lost"
+  run watch
+  ends 4
+  starts 1
+  says "the run on pod ended with exit code 4"
+}
+
 @test "no connection for good: K times, then 255" {
   make
   plan "0 0"

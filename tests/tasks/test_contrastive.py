@@ -87,6 +87,12 @@ def test_blocks_of_similarities_change_nothing(devices, monkeypatch):
   np.testing.assert_allclose(found, grad, atol=1e-7)
 
 
+@pytest.mark.parametrize("b, blocks", [
+    (64, 1), (8192, 4), (16384, 16), (6002, 2), (20014, 2)])
+def test_blocks_divide_the_rows_and_are_not_tiny(b, blocks):
+  assert contrastive.num_blocks(b) == blocks
+
+
 def test_no_device_holds_all_similarities():
   # 8,192 views: 256 MB of similarities, of which a device may hold 64.
   z = jax.ShapeDtypeStruct((8192, 16), jnp.float32)
