@@ -86,8 +86,10 @@ def assert_equal(found, wanted):
 
 @pytest.mark.parametrize("kind, remat, accumulate, meshes", [
     ("infonce", "none", 1, ((8, 1, 1), (2, 4, 1), (2, 2, 2))),
-    ("infonce", "dots", 2, ((1, 1, 1), (2, 4, 1), (2, 2, 2))),
-    ("moco", "full", 2, ((8, 1, 1), (2, 4, 1)))])
+    pytest.param("infonce", "dots", 2, ((1, 1, 1), (2, 4, 1), (2, 2, 2)),
+                 marks=pytest.mark.slow),
+    pytest.param("moco", "full", 2, ((8, 1, 1), (2, 4, 1)),
+                 marks=pytest.mark.slow)])
 def test_loss_and_gradients_are_equal_on_every_mesh(
     kind, remat, accumulate, meshes, everything):
   # All tasks; nano has 4 heads, which tensor can split.
