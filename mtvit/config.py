@@ -190,7 +190,7 @@ class Config:
     batch_size: images in a step.
     accumulate: the model runs on the views of a step in so many pieces, one
       after another, so that the activations of one piece are held at a time.
-      The losses are of the whole batch all the same; each piece is computed
+      The losses are of the whole batch all the same; the model runs forward
       twice.
     views: of each image in a batch; 2, or 1 if no task compares two.
     input: "rgb", or "gray": views lose their colour, for every task and for
@@ -244,8 +244,7 @@ class Config:
         ("total_steps", 0), ("total_epochs", 0), ("batch_size", 2),
         ("accumulate", 1), ("log_every", 1), ("diagnose_every", 0),
         ("checkpoint_every", 1), ("keep_checkpoints", 1),
-        ("max_skipped_steps", 0),
-        ("watchdog_seconds", 0)):
+        ("max_skipped_steps", 0), ("watchdog_seconds", 0)):
       if getattr(self, name) < least:
         raise ValueError(
             f"{name}={getattr(self, name)} must be at least {least}")

@@ -72,10 +72,11 @@ def _products(x, kernel, bias):
 def project(
     x: jax.Array, kernel: jax.Array, bias: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Queries, keys and values, with gradients that suit a TPU.
+  """Queries, keys and values of softmax attention; gradients that suit a TPU.
 
   Three products that end in heads, but the gradients of one flat product: of
-  the forms tried, the one for which XLA copies least between layouts.
+  the forms tried, the one for which XLA copies least between layouts. The keys'
+  bias gets the gradient 0 that softmax over the keys gives it.
 
   Args:
     x: [b, t, d].
@@ -96,7 +97,7 @@ def _project_backward(saved, grads):
   x, kernel = saved
   q, k, v = grads
   # A bias of the keys adds the same to all logits of a query, which softmax
-  # does not see: its gradient is 0.
+  # does not see.
   bias = jnp.stack([q.sum((0, 1)), jnp.zeros(k.shape[2:], k.dtype),
                     v.sum((0, 1))])                         # [3, h, e]
   flat = jnp.concatenate([g.reshape(x.shape) for g in grads], -1)  # [b, t, 3d]

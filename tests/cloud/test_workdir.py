@@ -83,6 +83,14 @@ def test_a_run_is_made_and_read(bucket, tiny, tmp_path, monkeypatch):
       "init_from": RUN, "input": "", "model": section["model"] | {
           "variant": ""}})
   assert filled["model"]["variant"] == tiny.model.variant
+  pretrain.pretrain(filled | {"total_steps": 2}, f"{RUN} tuned")
+  assert mtvit.load(f"{RUN} tuned").step == 2
+  subprocess.run(
+      [sys.executable, "-m", "mtvit.tools.export", f"--workdir={RUN}",
+       f"--output={tmp_path / 'exported'}"], check=True)
+  np.testing.assert_array_equal(
+      mtvit.load(tmp_path / "exported/mtvit.npz").params["token_cls"],
+      far.params["token_cls"])
   assert not (tmp_path / "gs:").exists()
 
 

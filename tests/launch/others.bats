@@ -117,6 +117,7 @@ load helpers
 
 @test "gcloud has every flag that is used" {
   path="${PATH#*:}"
+  unset PYTHONPATH        # gcloud is a Python program too.
   PATH="$path" command -v gcloud > /dev/null || skip "gcloud is not installed"
   echo ACTIVE > "$FAKE/new_queue"
   tpu create --type=v5e-8 --queued --spot --project=p

@@ -1,16 +1,15 @@
 """The launch scripts for TPUs, driven by bats against a fake gcloud."""
 
-import os
 import pathlib
 import shutil
 import subprocess
 
 import pytest
 
+from tests import environments
+
 HERE = pathlib.Path(__file__).parent
 FILES = sorted(HERE.glob("*.bats"))
-# CI sets it: there, no bats or tmux is a failure.
-REQUIRED = "MTVIT_REQUIRE_ALL"
 
 
 def test_there_are_files():
@@ -21,10 +20,8 @@ def test_there_are_files():
 def test_scripts(file):
   for program in ("bats", "tmux", "git"):
     if not shutil.which(program):
-      reason = f"{program} is missing: apt-get install {program}"
-      if os.environ.get(REQUIRED):
-        pytest.fail(reason)
-      pytest.skip(reason)
+      environments.missing(
+          f"{program} is missing: apt-get install {program}")
   done = subprocess.run(
       ["bats", "--timing", str(file)], capture_output=True, text=True,
       timeout=300)

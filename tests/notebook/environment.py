@@ -1,22 +1,16 @@
 """The packages of a notebook's runtime, and sessions on top of them.
 
-The packages are installed once for each content of requirements.txt, in the
-user's cache. A session is an environment of its own that sees them, and
-installs into itself, as a fresh Colab session does.
+A session is an environment of its own that sees the packages, and installs
+into itself, as a fresh Colab session does.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
-import pytest
-
-from tests.parity import environment as parity
+from tests import environments
 
 HERE = pathlib.Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -53,36 +47,14 @@ def run(python, *arguments, timeout=600, **variables):
 
 def _base():
   """The environment with the packages; skips the test if it can't be made."""
-  key = hashlib.sha256(
-      REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-  cache = pathlib.Path(
-      os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-  folder = cache / "mtvit" / f"notebook-{key}"
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with open(folder.with_suffix(".lock"), "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if not (folder / "complete").is_file():
-      _make(folder)
-  return folder
+  return environments.kept("notebook", REQUIREMENTS, _make)
 
 
 def _make(folder):
-  shutil.rmtree(folder, ignore_errors=True)
-  subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-  done = subprocess.run(
-      [folder / "bin" / "python", "-m", "pip", "install", "--quiet",
-       "--disable-pip-version-check", f"--requirement={REQUIREMENTS}"],
-      capture_output=True, text=True, timeout=1800)
-  if done.returncode == 0:
+  said = environments.install(environments.create(folder), REQUIREMENTS)
+  if not said:
     _rename_tensorflow(_packages(folder))
-    (folder / "complete").touch()
-    return
-  shutil.rmtree(folder, ignore_errors=True)
-  reason = (f"no environment for the notebook: "
-            f"{done.stderr.strip().splitlines()[-1:]}")
-  if os.environ.get(parity.REQUIRED):
-    pytest.fail(reason)
-  pytest.skip(reason)
+  return said
 
 
 def _rename_tensorflow(folder):

@@ -5,7 +5,9 @@ import os
 
 import pytest
 
+from tests import environments
+
 MISSING = importlib.util.find_spec("libtpu") is None
 needed = pytest.mark.skipif(
-    MISSING and os.environ.get("MTVIT_REQUIRE_ALL") != "1",
+    MISSING and os.environ.get(environments.REQUIRED) != "1",
     reason="libtpu is not installed; see the README")

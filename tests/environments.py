@@ -1,0 +1,64 @@
+"""Environments of their own for some tests, made once and kept.
+
+Each is made anew when its requirements.txt changes, in the user's cache.
+"""
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+# CI sets it: there, what a test needs and is missing is a failure.
+REQUIRED = "MTVIT_REQUIRE_ALL"
+
+
+def missing(reason):
+  """Skips the test, or fails it in CI."""
+  if os.environ.get(REQUIRED) == "1":
+    pytest.fail(reason)
+  pytest.skip(reason)
+
+
+def kept(name, requirements, make):
+  """The folder of an environment; skips the test if it can't be made.
+
+  Args:
+    name: of it.
+    requirements: its requirements.txt.
+    make: fills the folder; returns what pip said if it failed, else nothing.
+  """
+  key = hashlib.sha256(
+      requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
+  cache = pathlib.Path(
+      os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+  folder = cache / "mtvit" / f"{name}-{key}"
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with open(folder.with_suffix(".lock"), "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)        # Two test processes want it.
+    if not (folder / "complete").is_file():
+      shutil.rmtree(folder, ignore_errors=True)
+      if said := make(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        missing(f"no environment for {name}: {said.strip().splitlines()[-1:]}")
+      (folder / "complete").touch()
+  return folder
+
+
+def create(folder):
+  """Makes an empty environment; its Python."""
+  subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+  return folder / "bin" / "python"
+
+
+def install(python, requirements, *arguments):
+  """Installs requirements with pip; what it said if it failed, else ""."""
+  done = subprocess.run(
+      [python, "-m", "pip", "install", "--quiet",
+       "--disable-pip-version-check", f"--requirement={requirements}",
+       *arguments], capture_output=True, text=True, timeout=1800)
+  return done.stderr + "failed" if done.returncode else ""
