@@ -49,7 +49,8 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
   meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
   version = meta.get("format_version")
   sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
-  if version != FORMAT_VERSION and (sound or version in range(1, FORMAT_VERSION)):
+  if version != FORMAT_VERSION and (
+      sound or version in range(1, FORMAT_VERSION)):
     raise errors.CheckpointError(
         f"checkpoint {folder} has format {version}; this is for "
         f"{FORMAT_VERSION}", "use the mtvit that wrote it, or another workdir")
