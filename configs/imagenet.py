@@ -6,7 +6,8 @@
 
 `:variant=` takes Ti/16, S/16, B/16, L/16, H/14 or g/14, and `,strategy=` what
 configs/common.py lists. Larger variants want mesh.fsdp above 1 and remat=dots
-or full.
+or full. Up to B/16 the layers are unrolled: a step takes fewer cycles and less
+memory on a TPU, and minutes to compile; from L/16 on they are scanned.
 
 Hardware, hours and expected number: not measured yet.
 """
@@ -20,6 +21,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """224 px images; the argument is strategy=NAME,variant=NAME/PATCH."""
   options = common.parse(arg, strategy="report", variant="S/16")
   variant = options["variant"]
+  unrolled = variant.startswith(("Ti/", "S/", "B/"))
   config = ml_collections.ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=300.0,
       batch_size=4096,            # images
@@ -35,7 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
           gray=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)),
       model=dict(
           variant=variant, image_size=224, dtype="bfloat16", remat="none",
-          unroll=1, freeze_patch_embed=True,
+          unroll=0 if unrolled else 1, freeze_patch_embed=True,
           position_init="sincos",
           activation="gelu_tanh", drop_path=0.0, extra_tokens=""),
       tasks=dict(

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import resource
+import sys
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from clu import parameter_overview
@@ -28,11 +30,17 @@ def save_result(
 ) -> dict[str, Any]:
   """Writes and returns what `result.json` holds."""
   result = dict(scores) | {
-      "steps": steps, "seconds": seconds,
+      "steps": steps, "seconds": seconds, "peak_memory_bytes": peak_memory(),
       "versions": {name: importlib.metadata.version(name) for name in (
           "jax", "flax", "optax", "orbax-checkpoint")}}
   save_json(workdir / "result.json", result)
   return result
+
+
+def peak_memory() -> int:
+  """The most memory of the host that this process has held, bytes."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def overview(

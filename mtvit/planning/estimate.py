@@ -34,7 +34,7 @@ class Memory:
     total: all that the compiler reserves; None if it doesn't fit and the
       compiler doesn't say.
     capacity: of the chip.
-    fits: the compiler found a place for everything.
+    fits: the compiler found a place for everything, and a chip has that much.
   """
   parameters: float
   optimizer: float
@@ -247,7 +247,7 @@ def _memory(
       batch=_bytes(step.batch),
       activations=found and float(found.temp_size_in_bytes),
       total=found and float(total), capacity=chip.hbm_bytes,
-      fits=found is not None)
+      fits=found is not None and total <= chip.hbm_bytes)
 
 
 def _bytes(tree: Any) -> float:

@@ -47,7 +47,7 @@ def test_planned_rows_become_a_table(tmp_path, monkeypatch):
   done = run(f"--output={tmp_path}", "--only=scaling/.*(2x4|:4x4)")
   assert done.returncode == 0, done.stderr
   first, second = [line for line in done.stdout.splitlines()
-                   if line.startswith("| B/16")]
+                   if line.startswith("| S/16")]
   assert ("| v5e:2x4 | 64 | 8x1x1, remat none, unrolled | 1,000 | 100.0% |"
           in first)
   assert "| v5e:4x4 |" in second and "| 1,900 | 95.0% | 119 |" in second
