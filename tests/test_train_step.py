@@ -30,7 +30,8 @@ def make_parts(config):
   statistics = build.measure(config, tasks, train, num_batches=1)
   tasks = tasks_lib.with_statistics(tasks, statistics)
   return config, train_step.Objective(
-      pretrainer.Pretrainer(config.model, tasks), config.weighting
+      pretrainer.Pretrainer(config.model, tasks), config.weighting,
+      config.optimizer.trainable, config.accumulate
   ), build.sample(config, tasks, train)
 
 
