@@ -36,8 +36,10 @@ LOWEST = {
     "tensorflow": "2.19.1",
     "tensorflow-cpu": "2.19.1",
 }
-# Two packages hold the module; with either, neither is missing.
+# Several packages hold the module; with one of them, none is missing.
 TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+MODULES = dict.fromkeys(TENSORFLOW, "tensorflow") | {
+    "opencv-python-headless": "cv2"}
 
 
 def installed() -> dict[str, str]:
@@ -68,12 +70,13 @@ def missing(
   wanted = [requirements_lib.Requirement(line) for line in lines]
   if not wanted:
     raise ValueError(f"no {BLOCK!r} with packages below it")
-  has_tensorflow = importlib.util.find_spec("tensorflow") is not None
+  has = lambda name: (name in MODULES and importlib.util.find_spec(
+      MODULES[name]) is not None)
   return [
       item for item in wanted
       if (item.marker is None or item.marker.evaluate())
       and utils.canonicalize_name(item.name) not in there
-      and not (item.name in TENSORFLOW and has_tensorflow)]
+      and not has(item.name)]
 
 
 def check(there: Mapping[str, str]) -> None:

@@ -40,7 +40,7 @@ install() {
   if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
     echo "installing $name into $VENV (some minutes, once)"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-      "${@/#/--requirement=}"
+      "${@/#/--requirement=}" || return
     echo "$want" > "$stamp"
   fi
 }

@@ -6,13 +6,26 @@
 #   bash launch/local.sh mtvit.tools.inspect_batch --config=configs/quickstart.py
 #
 # With --with_libtpu first it also installs the TPU compiler (200 MB), which
-# mtvit.tools.plan --topology asks; it needs no TPU.
+# mtvit.tools.plan --topology asks; it needs no TPU. With --with_peers first it
+# makes .venv-peers, with what mtvit.tools.bench --peer measures (1 GB).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 install requirements "$ROOT/requirements.txt"
 if [[ "${1:-}" == --with_libtpu ]]; then
   install libtpu "$ROOT/launch/libtpu.txt"
+  shift
+fi
+if [[ "${1:-}" == --with_peers ]]; then
+  peers() {
+    local python="$VENV/bin/python"
+    PYTHON="$python" VENV="$ROOT/.venv-peers" \
+      install peers "$ROOT/launch/peers.txt"
+  }
+  # Without the other index first: pip may know where the CPU build of torch is,
+  # and a machine that reaches no other index would wait for it.
+  peers 2> /dev/null ||
+    PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu peers
   shift
 fi
 if [[ $# -eq 0 ]]; then

@@ -63,9 +63,12 @@ class Layout:
       float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
     """
     gh, gw = self.grid
-    means = tf.reduce_mean(tf.cast(patches, tf.float32), axis=(2, 3))
-    clean = tf.cast(~self.taken, tf.float32)[..., None]     # [b, n, 1]
-    x = tf.concat([means * clean, clean], axis=-1)          # [b, n, 4]
+    clean = tf.where(~self.taken)                           # [m, 2]
+    pixels = tf.cast(tf.gather_nd(patches, clean), tf.float32)
+    means = tf.reduce_mean(pixels, axis=(1, 2))             # [m, 3]
+    x = tf.scatter_nd(                                      # [b, n, 4]
+        clean, tf.pad(means, [[0, 0], [0, 1]], constant_values=1),
+        [*tf.unstack(tf.shape(self.taken, tf.int64)), 4])
     x = tf.reshape(x, [-1, gh, gw, 4])
     # Sums over 3x3 windows; a patch in `ids` is claimed, so it adds nothing.
     x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])

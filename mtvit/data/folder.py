@@ -41,13 +41,15 @@ class FolderSource(source_lib.Source):
         lambda i: (tf.io.read_file(files[i]), labels[i], i),
         **source_lib.PARALLEL)
 
-  def decode(self, encoded: Any, i: Any) -> Any:
+  def decode(
+      self, encoded: Any, i: Any, shrink: source_lib.Shrink | None = None
+  ) -> Any:
     if not self.by_pillow.any():
-      return source_lib.native(encoded)
+      return source_lib.native(encoded, shrink)
     if tf.executing_eagerly():
       # There `numpy_function` takes the zero bytes from the end of a string.
       if not self.by_pillow[int(i)]:
-        return source_lib.native(encoded)
+        return source_lib.native(encoded, shrink)
       data = tf.convert_to_tensor(encoded).numpy()
       return tf.constant(images.decode_pillow(data, self.max_pixels))
     image = tf.cond(
@@ -55,7 +57,7 @@ class FolderSource(source_lib.Source):
         lambda: tf.numpy_function(
             lambda data: images.decode_pillow(data, self.max_pixels),
             [encoded], tf.uint8, stateful=False),
-        lambda: source_lib.native(encoded))
+        lambda: source_lib.native(encoded, shrink))
     return tf.ensure_shape(image, [None, None, 3])
 
   def read(self, i: int) -> bytes:

@@ -181,31 +181,6 @@ def to_uint8(images: Any) -> Any:
   return tf.cast(tf.round(tf.clip_by_value(images, 0, 255)), tf.uint8)
 
 
-def cut_views(
-    image: Any, u: Any, size: int, scale: tuple[float, float]
-) -> Any:
-  """Random resized crops of one image.
-
-  Args:
-    image: uint8 [h, w, 3].
-    u: float32 [views, 4] in [0, 1), see `crop_boxes`.
-    size: side of a view, pixels.
-    scale: least and largest area of a crop, as a share.
-
-  Returns:
-    uint8 [views, size, size, 3].
-  """
-  shape = tf.cast(tf.shape(image), tf.float32)
-  boxes = tf.stack(crop_boxes(u, shape[0], shape[1], scale), axis=1)
-  views = []
-  for box in tf.unstack(tf.cast(boxes, tf.int32)):
-    top, left, h, w = tf.unstack(box)
-    view = tf.image.resize(
-        image[top:top + h, left:left + w], [size, size], antialias=True)
-    views.append(to_uint8(view))
-  return tf.stack(views)
-
-
 def centre(image: Any, size: int) -> Any:
   """Resizes the shorter side to `size` and cuts out the centre square.
 

@@ -11,6 +11,7 @@ from typing import Any, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from mtvit.data import augment as augment_lib
 from mtvit.data import corruption
 from mtvit.data import datasets
 from mtvit.data import draw as draw_lib
@@ -93,51 +94,63 @@ def train_batches(
   the place of a bad one (`replaced`).
   """
   steps = tf.data.Dataset.range(start_step, num_steps)
+  make = _held_views if source.images is not None else _decoded_views
+  views = make(source, spec, steps, start_step)
+
+  @_plain
+  def finish(step, batch):
+    return _corrupt(spec, step, *batch)
+
+  return tf.data.Dataset.zip(steps, views).map(
+      finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def _held_views(source, spec, steps, start_step):
+  """(views, their images' ids, labels and `replaced`) of each step's batch."""
+  del start_step
+  images = tf.constant(source.images)
+  labels = tf.constant(source.labels)
+
+  @_plain
+  def views(step):
+    ids, replaced = _ids(source, spec, step)
+    x = tf.repeat(tf.gather(images, ids), spec.views, axis=0)
+    x = augment_lib.batch(
+        x, _drawn(spec, step), spec.augment, spec.image_size)
+    return x, ids, tf.gather(labels, ids), replaced
+
+  return steps.map(views, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _decoded_views(source, spec, steps, start_step):
+  """The same of images that are decoded one by one."""
   local = spec.batch_size // spec.parts
-  if source.images is not None:
-    images = tf.constant(source.images)
-    labels = tf.constant(source.labels)
+  scale, size = spec.augment.crop_scale, spec.image_size
 
-    @_plain
-    def crop_all(step):
-      ids, replaced = _ids(source, spec, step)
-      rows, columns = _crops(
-          spec, step, source.images.shape[1], source.images.shape[2])
-      x = tf.repeat(tf.gather(images, ids), spec.views, axis=0)
-      x = tf.cast(x, tf.float32)
-      return step, _finish(
-          spec, step, x, rows, columns, ids, tf.gather(labels, ids), replaced)
+  @_plain
+  def rows(step):
+    its = augment_lib.rows(_drawn(spec, step), spec.augment)
+    return tf.nest.map_structure(
+        lambda x: tf.reshape(x, [local, spec.views, *x.shape[1:]]), its)
 
-    batches = steps.map(crop_all, num_parallel_calls=tf.data.AUTOTUNE)
-  else:
-    records = _records(source, spec, steps, start_step)
-    chances = steps.map(_plain(
-        lambda step: spec.draw(step).fold("crop").uniform("box", (4,))))
-    chances = chances.unbatch().batch(spec.views, drop_remainder=True)
+  @_plain
+  def views(record, its):
+    encoded, label, i = record
+    image = source.decode(
+        encoded, i, augment_lib.shrink(its.box, scale, size))
+    return augment_lib.one(image, its, scale, size), i, label
 
-    @_plain
-    def crop(record, u):
-      views = image_ops.cut_views(
-          source.decode(record[0], record[2]), u, spec.image_size,
-          spec.augment.crop_scale)
-      return views, record[1], record[2]
+  @_plain
+  def join(step, batch):
+    x, ids, labels = batch
+    _, replaced = _ids(source, spec, step)    # None of a stream.
+    return tf.reshape(x, [-1, *x.shape[2:]]), ids, labels, replaced
 
-    examples = tf.data.Dataset.zip(records, chances).map(
-        crop, num_parallel_calls=tf.data.AUTOTUNE)
-
-    @_plain
-    def finish(step, batch):
-      views, label, ids = batch
-      x = tf.cast(tf.reshape(views, [-1, *views.shape[2:]]), tf.float32)
-      identity = tf.eye(spec.image_size, batch_shape=[local * spec.views])
-      _, replaced = _ids(source, spec, step)    # None of a stream.
-      return step, _finish(
-          spec, step, x, identity, identity, ids, label, replaced)
-
-    batches = tf.data.Dataset.zip(
-        steps, examples.batch(local, drop_remainder=True)
-    ).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-  return batches.map(_plain(lambda step, batch: batch)).prefetch(2)
+  examples = tf.data.Dataset.zip(
+      _records(source, spec, steps, start_step), steps.map(rows).unbatch()
+  ).map(views, num_parallel_calls=tf.data.AUTOTUNE)
+  return tf.data.Dataset.zip(
+      steps, examples.batch(local, drop_remainder=True)).map(join)
 
 
 class Batches:
@@ -190,38 +203,16 @@ def _records(source, spec, steps, start_step):
       spec.seed, start_step * local, spec.part, spec.parts)
 
 
-def _crops(spec: Spec, step: Any, height: int, width: int) -> tuple[Any, Any]:
-  """Row and column matrices of random resized crops of in-memory images."""
-  u = spec.draw(step).fold("crop").uniform("box", (4,))
-  top, left, h, w = image_ops.crop_boxes(
-      u, height, width, spec.augment.crop_scale)
-  return (image_ops.crop_matrices(top, h, height, spec.image_size),
-          image_ops.crop_matrices(left, w, width, spec.image_size))
+def _drawn(spec: Spec, step: Any) -> augment_lib.Drawn:
+  """What happens to this host's views of a step."""
+  return augment_lib.draw_all(spec.augment, spec.draw(step), spec.views)
 
 
-def _finish(spec, step, x, rows, columns, ids, label, replaced):
-  """Flip, blur, colour and corrupt: float32 [b, h, w, 3] -> the batch."""
-  draw = spec.draw(step)
-  augment = spec.augment
+def _corrupt(spec, step, x, ids, label, replaced):
+  """Views uint8 [b, s, s, 3] and their images' ids ... -> the batch."""
+  draw, gray = spec.draw(step), _drawn(spec, step).gray
   size = spec.image_size
-  chance = draw.fold("augment").uniform("chance", (5,))     # [b, 5]
-  hits = lambda column, p: chance[:, column] < _by_view(p, spec)
-  columns = image_ops.flip_matrices(columns, hits(0, augment.flip))
-  if np.any(augment.blur):
-    sigma = draw.fold("augment").uniform("sigma", (), 0.1, 2.0)
-    blur = image_ops.blur_matrices(sigma, hits(3, augment.blur), size)
-    rows, columns = tf.matmul(blur, rows), tf.matmul(blur, columns)
-  x = image_ops.resample(x, rows, columns)                  # [b, s, s, 3]
-  gray = hits(2, augment.gray)
-  matrix = image_ops.color_matrices(
-      jitter=hits(1, augment.jitter), gray=gray,
-      amounts=draw.fold("augment").uniform("amounts", (4,), -1, 1),
-      strength=augment.jitter_strength, mean=tf.reduce_mean(x, axis=(1, 2)))
-  x = image_ops.apply_color(x, matrix)
-  if np.any(augment.solarize):
-    x = image_ops.solarize(
-        tf.clip_by_value(x, 0, 255), hits(4, augment.solarize))
-  x = tf.ensure_shape(image_ops.to_uint8(x), [draw.count, size, size, 3])
+  x = tf.ensure_shape(x, [draw.count, size, size, 3])
   repeat = lambda v: tf.repeat(tf.cast(v, tf.int32), spec.views)
   batch = {"index": repeat(ids), "label": repeat(label),
            "replaced": tf.repeat(replaced, spec.views)}
@@ -237,12 +228,6 @@ def _finish(spec, step, x, rows, columns, ids, label, replaced):
     batch["queries"] |= result["queries"]
     batch["answers"] |= result["answers"]
   return batch
-
-
-def _by_view(p: Any, spec: Spec) -> Any:
-  """A probability, or one for each view of an image, as float32 [b]."""
-  p = tf.broadcast_to(tf.constant(p, tf.float32), [spec.views])
-  return tf.tile(p, [spec.batch_size // spec.parts])
 
 
 def eval_batches(

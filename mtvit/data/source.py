@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,9 @@ from mtvit.data import cache_files
 from mtvit.data import replacing
 
 PARALLEL = dict(num_parallel_calls=tf.data.AUTOTUNE)
+# Height and width (int32) of an image -> by how much a decoder may shrink it.
+Shrink = Callable[[Any, Any], Any]
+_RATIOS = (1, 2, 4, 8)      # What JPEG decoders can do.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +74,16 @@ class Source:
     """
     raise NotImplementedError
 
-  def decode(self, encoded: Any, i: Any) -> Any:
-    """The encoded image of example i (int64) -> uint8 [h, w, 3]."""
+  def decode(
+      self, encoded: Any, i: Any, shrink: Shrink | None = None
+  ) -> Any:
+    """The encoded image of example i (int64) -> uint8 [h, w, 3].
+
+    With `shrink` it may be smaller than it is; what can't be decoded without
+    can't be decoded with it.
+    """
     del i
-    return native(encoded)
+    return native(encoded, shrink)
 
   def read(self, i: int) -> bytes:
     """The encoded image of an example, outside TensorFlow.
@@ -88,7 +97,24 @@ class Source:
     return f"example {i}"
 
 
-def native(encoded: Any) -> Any:
-  """TensorFlow's decoder: JPEG, PNG, BMP or GIF -> uint8 [h, w, 3]."""
-  image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def native(encoded: Any, shrink: Shrink | None = None) -> Any:
+  """TensorFlow's decoder: JPEG, PNG, BMP or GIF -> uint8 [h, w, 3].
+
+  A JPEG is decoded at the least of 1, 1/2, 1/4 and 1/8 of its size that
+  `shrink` allows, which leaves out most of the work for photographs much larger
+  than the views.
+  """
+  decode = lambda: tf.io.decode_image(
+      encoded, channels=3, expand_animations=False)
+
+  def decode_jpeg():
+    shape = tf.io.extract_jpeg_shape(encoded)               # [3]
+    most = shrink(shape[0], shape[1])
+    place = tf.reduce_sum(tf.cast(most >= _RATIOS[1:], tf.int32))
+    return tf.switch_case(place, [
+        lambda ratio=ratio: tf.io.decode_jpeg(
+            encoded, channels=3, ratio=ratio) for ratio in _RATIOS])
+
+  image = decode() if shrink is None else tf.cond(
+      tf.io.is_jpeg(encoded), decode_jpeg, decode)
   return tf.ensure_shape(image, [None, None, 3])

@@ -24,6 +24,7 @@ from mtvit.tasks import base
 
 with epy.lazy_imports():
   import tensorflow as tf
+  from mtvit.data import views as views_lib
 
 VIEWS = ("both_views", "one_view", "shared")
 
@@ -64,12 +65,8 @@ class Rotation(base.Task):
       turns = tf.repeat(turns[::2], 2)                      # [b]
     elif self.views == "one_view":
       turns = tf.where(second, turns, 0)                    # [b]
-    # A transposition mirrors rows or columns into a quarter turn.
-    transposed = tf.transpose(images, [0, 2, 1, 3])         # [b, s, s, 3]
-    all_turns = tf.stack([
-        images, transposed[:, ::-1], images[:, ::-1, ::-1],
-        transposed[:, :, ::-1]], axis=1)                    # [b, 4, s, s, 3]
-    rotated = tf.gather(all_turns, turns, batch_dims=1)     # [b, s, s, 3]
+    rotated = tf.numpy_function(                            # [b, s, s, 3]
+        views_lib.rotate, [images, turns], tf.uint8, stateful=False)
     counts = second if self.views == "one_view" else tf.ones_like(second)
     return base.Corrupted(
         tf.ensure_shape(rotated, images.shape),

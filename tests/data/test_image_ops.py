@@ -6,6 +6,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from mtvit.data import image_ops
+from tests.data import plain
 
 
 def both(function, *arrays):
@@ -95,22 +96,6 @@ def test_blur_equals_scipy_away_from_the_border():
   np.testing.assert_allclose(flat, 77, atol=1e-3)
 
 
-def plain_color(x, amounts, strength, gray):
-  """Brightness, contrast, saturation, hue, gray: one after the other."""
-  luma = np.array([0.299, 0.587, 0.114])
-  mean_gray = lambda x: (x @ luma)
-  factors = 1 + 0.8 * strength * amounts[:3]
-  x = x * factors[0]
-  x = factors[1] * x + (1 - factors[1]) * mean_gray(x).mean()
-  x = factors[2] * x + (1 - factors[2]) * mean_gray(x)[..., None]
-  to_yiq = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213],
-                     [0.2115, -0.5227, 0.3112]])
-  y, i, q = np.moveaxis(x @ to_yiq.T, -1, 0)
-  turned = (i + 1j * q) * np.exp(2j * np.pi * 0.2 * strength * amounts[3])
-  x = np.stack([y, turned.real, turned.imag], -1) @ np.linalg.inv(to_yiq).T
-  return np.repeat((x @ luma)[..., None], 3, -1) if gray else x
-
-
 def test_color_equals_the_chain_of_plain_operations():
   x = images(b=6)
   rng = np.random.default_rng(1)
@@ -126,7 +111,7 @@ def test_color_equals_the_chain_of_plain_operations():
   got = both(run, x, amounts, jitter, gray)
   for i in range(6):
     chosen = amounts[i] if jitter[i] else np.zeros(4)
-    want = plain_color(x[i].astype(np.float64), chosen, 0.5, gray[i])
+    want = plain.color(x[i].astype(np.float64), chosen, 0.5, gray[i])
     np.testing.assert_allclose(got[i], want, atol=0.05)
   np.testing.assert_allclose(got[5], x[5], atol=1e-3)
 

@@ -39,3 +39,18 @@ def test_luminance_keeps_the_lightness():
   np.testing.assert_allclose(
       skimage.color.rgb2lab(gray)[..., 0], skimage.color.rgb2lab(x)[..., 0],
       atol=0.5)
+
+
+def test_luminance_of_every_colour_is_the_formula_rounded():
+  """IEC 61966-2-1, in float64."""
+  level = np.arange(256) / 255
+  linear = np.where(
+      level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92)
+  green, blue = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
+  for red in range(256):
+    x = np.stack([np.full_like(green, red), green, blue], -1).astype(np.uint8)
+    y = linear[x] @ [0.212671, 0.715160, 0.072169]
+    want = 255 * np.where(
+        y > 0.0031308, 1.055 * y ** (1 / 2.4) - 0.055, 12.92 * y)
+    got = patch_ops.luminance(x).numpy()
+    assert np.abs(got - want[..., None]).max() < 0.5 + 1e-3

@@ -99,6 +99,7 @@ def test_with_tensorflow_neither_package_is_wanted(there):
   # The module is here, whatever the package is called.
   assert not names({there: "2.21.0"}) & {"tensorflow", "tensorflow-cpu"}
   assert "tensorflow-datasets" in names({there: "2.21.0"})
+  assert "opencv-python-headless" not in names({"opencv-python": "5.0.0.93"})
 
 
 def test_names_are_compared_as_pip_does():

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 
 from mtvit.tasks import base
 from mtvit.tasks import directions as directions_lib
@@ -212,6 +213,38 @@ def test_each_patch_is_augmented_on_its_own():
   patches = helpers.cut(batch["image"], 8)
   colors = patches[np.arange(64)[:, None], ids[:, 0], 0, 0].astype(int)
   assert (np.abs(colors[:, 0] - colors[:, 1]).max(-1) > 5).mean() > 0.9
+
+
+def test_each_patch_is_cropped_and_resized_on_its_own():
+  images = helpers.views(0)
+  batch, ids, _ = run(images, make(jitter=0.0, gray=0.0))
+  before, after = helpers.cut(images, 8), helpers.cut(batch["image"], 8)
+  corners = list(itertools.product((0, 1), (0, 1)))     # 7 of 8 pixels.
+  seen = []
+  for view, row in enumerate(ids):
+    for i in row.flat:
+      want = [np.round(tf.image.resize(
+          before[view, i, y:y + 7, x:x + 7], [8, 8])) for y, x in corners]
+      apart = [np.abs(w - after[view, i]).max() for w in want]
+      assert min(apart) <= 1
+      seen.append(corners[int(np.argmin(apart))])
+  assert set(seen) == set(corners)
+
+
+def test_jitter_and_gray_are_those_of_whole_images():
+  """On patches of one colour, which the crop leaves alone."""
+  images = np.full((64, 48, 48, 3), (130, 120, 100), np.uint8)
+  color = lambda **changes: run(
+      images, make(num_pairs=1, **changes))[0]["image"][:, ::8, ::8]
+  gray = color(jitter=0.0, gray=1.0).reshape(-1, 3)
+  luma = round(0.299 * 130 + 0.587 * 120 + 0.114 * 100)
+  assert sorted(map(tuple, np.unique(gray, axis=0))) == [
+      (luma,) * 3, (130, 120, 100)]
+  # Contrast blends with the patch's own mean, which is its one colour: so
+  # brightness alone, 0.6 to 1.4, changes its luma.
+  jittered = color(jitter=1.0, gray=0.0).reshape(-1, 3)
+  share = jittered @ [0.299, 0.587, 0.114] / luma
+  assert 0.55 < share.min() < 0.7 and 1.2 < share.max() < 1.45
 
 
 @pytest.mark.parametrize("m, bound", [(1, 0.50), (4, 0.27), (16, 0.19)])

@@ -1,0 +1,1 @@
+"""What `mtvit.tools.bench` measures, in processes of their own."""

@@ -1,0 +1,156 @@
+"""Augmentation: what is drawn for each view, and the two ways to do it.
+
+Images held in memory are small and of one size: a batch of them is augmented at
+once, by matrices (`image_ops`). Others are decoded and augmented one by one
+(`views`). Both do what the same draws say.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mtvit.data import draw as draw_lib
+from mtvit.data import image_ops
+from mtvit.data import views as views_lib
+
+
+class Drawn(NamedTuple):
+  """What is to happen to each view.
+
+  Attributes:
+    box: float32 [b, 4] in [0, 1), see `image_ops.crop_boxes`.
+    flip: bool [b].
+    sigma: float32 [b], of the blur, pixels; None if no view is blurred.
+    blur: bool [b].
+    jitter: bool [b].
+    gray: bool [b].
+    amounts: float32 [b, 4], see `image_ops.color_matrices`.
+    solarize: bool [b].
+  """
+  box: Any
+  flip: Any
+  sigma: Any
+  blur: Any
+  jitter: Any
+  gray: Any
+  amounts: Any
+  solarize: Any
+
+
+class Rows(NamedTuple):
+  """Arguments of `views.make`, with `box` still a draw: [b, ...] each."""
+  box: Any
+  flip: Any
+  sigma: Any
+  matrix: Any
+  solarize: Any
+
+
+def draw_all(section: Any, draw: draw_lib.Draw, views: int) -> Drawn:
+  """Draws for each view of a batch.
+
+  Args:
+    section: the `augment` section.
+    draw: the randomness of a step.
+    views: of each image.
+  """
+  fold = draw.fold("augment")
+  chance = fold.uniform("chance", (5,))                     # [b, 5]
+
+  def hits(column, p):      # A probability, or one for each view of an image.
+    if not np.any(p):
+      return tf.zeros([draw.count], tf.bool)                # [b]
+    p = tf.broadcast_to(tf.constant(p, tf.float32), [views])
+    return chance[:, column] < tf.tile(p, [draw.count // views])  # [b]
+
+  return Drawn(
+      box=draw.fold("crop").uniform("box", (4,)),
+      flip=hits(0, section.flip),
+      sigma=(fold.uniform("sigma", (), 0.1, 2.0) if np.any(section.blur)
+             else None),
+      blur=hits(3, section.blur), jitter=hits(1, section.jitter),
+      gray=hits(2, section.gray), amounts=fold.uniform("amounts", (4,), -1, 1),
+      solarize=hits(4, section.solarize))
+
+
+def batch(images: Any, drawn: Drawn, section: Any, size: int) -> Any:
+  """The views of a batch of images of one size, by matrices.
+
+  Args:
+    images: uint8 [b, h, w, 3], once for each view.
+    drawn: what happens to each.
+    section: the `augment` section.
+    size: side of a view, pixels.
+
+  Returns:
+    uint8 [b, size, size, 3].
+  """
+  _, height, width, _ = images.shape
+  top, left, h, w = image_ops.crop_boxes(
+      drawn.box, height, width, section.crop_scale)
+  rows = image_ops.crop_matrices(top, h, height, size)      # [b, size, height]
+  columns = image_ops.crop_matrices(left, w, width, size)   # [b, size, width]
+  columns = image_ops.flip_matrices(columns, drawn.flip)
+  if drawn.sigma is not None:
+    blur = image_ops.blur_matrices(drawn.sigma, drawn.blur, size)
+    rows, columns = tf.matmul(blur, rows), tf.matmul(blur, columns)
+  x = image_ops.resample(
+      tf.cast(images, tf.float32), rows, columns)           # [b, size, size, 3]
+  x = image_ops.apply_color(
+      x, _matrices(drawn, section, tf.reduce_mean(x, axis=(1, 2))))
+  if np.any(section.solarize):
+    x = image_ops.solarize(tf.clip_by_value(x, 0, 255), drawn.solarize)
+  return image_ops.to_uint8(x)
+
+
+def rows(drawn: Drawn, section: Any) -> Rows:
+  """What `one` needs of the draws of a batch."""
+  off = tf.zeros_like(drawn.amounts[:, 0])                  # [b]
+  return Rows(
+      drawn.box, drawn.flip,
+      off if drawn.sigma is None else tf.where(drawn.blur, drawn.sigma, off),
+      _matrices(drawn, section, tf.ones_like(drawn.amounts[:, :3])),
+      drawn.solarize)
+
+
+def one(image: Any, its: Rows, scale: tuple[float, float], size: int) -> Any:
+  """The views of one image.
+
+  Args:
+    image: uint8 [h, w, 3].
+    its: [views, ...] each.
+    scale: least and largest area of a crop, as a share.
+    size: side of a view, pixels.
+
+  Returns:
+    uint8 [views, size, size, 3].
+  """
+  shape = tf.shape(image)
+  boxes = tf.stack(
+      image_ops.crop_boxes(its.box, shape[0], shape[1], scale), axis=1)
+  x = tf.numpy_function(
+      lambda *args: views_lib.make(*args, size),
+      [image, tf.cast(boxes, tf.int32), *its[1:]], tf.uint8, stateful=False)
+  return tf.ensure_shape(x, [its.box.shape[0], size, size, 3])
+
+
+def shrink(
+    box: Any, scale: tuple[float, float], size: int
+) -> Callable[[Any, Any], Any]:
+  """By how much an image may shrink: (height, width) -> float32.
+
+  Until the shortest side of its crops, draws `box` [views, 4], is `size`.
+  """
+  def most(height, width):
+    _, _, h, w = image_ops.crop_boxes(box, height, width, scale)
+    return tf.reduce_min(tf.minimum(h, w)) / size
+
+  return most
+
+
+def _matrices(drawn: Drawn, section: Any, mean: Any) -> Any:
+  """Colour jitter and gray of views of mean colours [b, 3]: [b, 3, 4]."""
+  return image_ops.color_matrices(
+      jitter=drawn.jitter, gray=drawn.gray, amounts=drawn.amounts,
+      strength=section.jitter_strength, mean=mean)

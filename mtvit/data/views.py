@@ -1,0 +1,121 @@
+"""The views of one image, and what else OpenCV does faster than TensorFlow.
+
+Everything random is drawn before: an image becomes its views by numbers that
+are given. `image_ops` does the same to batches of small images; here images
+come one by one, in any size. Values are rounded after each step, not once at
+the end, so that the two differ by a level or two.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+_SOLARIZED = np.where(
+    np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
+_LUMA = (0.299, 0.587, 0.114)           # ITU-R BT.601
+
+
+def make(
+    image: np.ndarray, boxes: np.ndarray, flip: np.ndarray, sigma: np.ndarray,
+    matrix: np.ndarray, solarized: np.ndarray, size: int
+) -> np.ndarray:
+  """Crops, resizes, flips, blurs, colours and solarises, in this order.
+
+  Args:
+    image: uint8 [h, w, 3].
+    boxes: int32 [v, 4]: top, left, height and width of each view's crop.
+    flip: bool [v].
+    sigma: float32 [v], of the blur, pixels of the view; 0 for none.
+    matrix: float32 [v, 3, 4], see `recolor`.
+    solarized: bool [v].
+    size: side of a view, pixels.
+
+  Returns:
+    uint8 [v, size, size, 3].
+  """
+  # The images of a batch are what is done in parallel.
+  cv2.setNumThreads(0)
+  views = np.empty((len(boxes), size, size, 3), np.uint8)
+  for i, (top, left, height, width) in enumerate(boxes.tolist()):
+    x = resize(image[top:top + height, left:left + width], size)
+    if flip[i]:
+      x = cv2.flip(x, 1)
+    if sigma[i]:
+      x = blur(x, float(sigma[i]))
+    x = recolor(x, matrix[i])
+    views[i] = cv2.LUT(x, _SOLARIZED) if solarized[i] else x
+  return views
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+  """Resizes to a square: bilinear, without aliasing.
+
+  An axis that shrinks is sampled twice for each pixel: halving that is close to
+  the triangle filter of `image_ops.crop_matrices`, and to that of Pillow.
+
+  Args:
+    image: uint8 [h, w, 3].
+    size: side, pixels.
+
+  Returns:
+    uint8 [size, size, 3].
+  """
+  sides = image.shape[1::-1]                                # width, height
+  most = 3 * size       # Further apart, two samples leave gaps.
+  if max(sides) > most:
+    image = cv2.resize(
+        image, [min(side, most) for side in sides],
+        interpolation=cv2.INTER_AREA)
+  twice = [size * (2 if side > size else 1) for side in sides]
+  image = cv2.resize(image, twice, interpolation=cv2.INTER_LINEAR)
+  return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+  """Gaussian blur of uint8 [s, s, 3], cut off where `image_ops` does."""
+  radius = min(math.ceil(3 * sigma), max(1, image.shape[0] // 20))
+  return cv2.GaussianBlur(
+      image, (2 * radius + 1,) * 2, sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def recolor(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+  """Applies an affine map of RGB whose shift is for a mean gray of 1.
+
+  Args:
+    image: uint8 [h, w, 3].
+    matrix: float32 [3, 4], `image_ops.color_matrices` of the mean (1, 1, 1):
+      the shift is proportional to the image's mean gray.
+
+  Returns:
+    uint8 [h, w, 3].
+  """
+  gray = np.dot(cv2.mean(image)[:3], _LUMA)
+  return cv2.transform(image, matrix * np.array([1, 1, 1, gray], np.float32))
+
+
+def rotate(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
+  """Turns each of uint8 [b, s, s, 3] by `turns` [b] quarters, as np.rot90."""
+  codes = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180,
+           cv2.ROTATE_90_CLOCKWISE)
+  turned = images.copy()
+  for image, out, quarters in zip(images, turned, turns.tolist()):
+    if quarters:
+      cv2.rotate(image, codes[quarters], dst=out)
+  return turned
+
+
+def look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
+  """Replaces each colour by a gray.
+
+  Args:
+    pixels: uint8 [..., 3].
+    table: uint8 [2^24], of red + 256 green + 65536 blue.
+
+  Returns:
+    uint8 [..., 3].
+  """
+  rgba = cv2.cvtColor(pixels.reshape(1, -1, 3), cv2.COLOR_RGB2RGBA)
+  # With an alpha of 255 on top it is a negative index, from the table's end.
+  gray = table.take(rgba.view("<i4"))                       # [1, pixels, 1]
+  return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB).reshape(pixels.shape)

@@ -1,0 +1,1 @@
+"""Other libraries at the same work; these files never import mtvit."""
