@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtvit.models import cpu
 from mtvit.models import pieces
 
 REMAT_POLICIES = ("none", "dots", "full")
@@ -45,18 +46,23 @@ class Attention(nn.Module):
     """[b, t, d] -> the same, and the weights, float32 [b, h, t, t]."""
     b, t, d = x.shape
     split = self.heads, d // self.heads
-    q, k, v = self._qkv(x, *split)                          # [b, t, h, e] each
-    logits = jnp.einsum("bqhe,bkhe->bhqk", q * split[1]**-0.5, k)
+    kernel, bias = Affine((d,), (3, *split), self.dtype, name="qkv")()
+    on_cpu = cpu.target()
+    qkv = cpu.heads_first if on_cpu else self._qkv
+    query, key = ("bhqe", "bhke") if on_cpu else ("bqhe", "bkhe")
+    q, k, v = qkv(x, kernel, bias)      # [b, t, h, e] each, on a CPU h before t
+    logits = jnp.einsum(f"{query},{key}->bhqk", q * split[1]**-0.5, k)
     weights = jax.nn.softmax(logits.astype(jnp.float32))    # [b, h, t, t]
-    out = jnp.einsum("bhqk,bkhe->bqhe", weights.astype(self.dtype), v)
+    out = jnp.einsum(f"bhqk,{key}->{query}", weights.astype(self.dtype), v)
+    if on_cpu:
+      out = out.swapaxes(1, 2)                              # [b, t, h, e]
     kernel, bias = Affine(split, (d,), self.dtype, name="out")()
-    out = out.reshape(b, t, d) @ kernel.reshape(d, d) + bias  # [b, t, d]
-    return out, weights
+    product = cpu.product if on_cpu else jnp.matmul
+    out = product(out.reshape(b, t, d), kernel.reshape(d, d)) + bias
+    return out, weights                                     # out: [b, t, d]
 
-  def _qkv(self, x, h, e):
+  def _qkv(self, x, kernel, bias):
     """Queries, keys and values, [b, t, h, e] each."""
-    kernel, bias = Affine(
-        (x.shape[-1],), (3, h, e), self.dtype, name="qkv")()
     if jax.sharding.get_abstract_mesh().shape.get("tensor", 1) > 1:
       # Each device has its heads; the gradient of `project` would gather them.
       return _products(x, kernel, bias)
@@ -168,9 +174,10 @@ class Block(nn.Module):
     x = pieces.by_rows(x + self._kept(y, drop))
     y = nn.LayerNorm(dtype=jnp.float32, name="norm2")(x).astype(self.dtype)
     dense = lambda dim, name: nn.Dense(
-        dim, dtype=self.dtype, name=name,
+        dim, dtype=self.dtype, name=name, dot_general=cpu.dot_general(),
         kernel_init=nn.initializers.xavier_uniform())
-    y = ACTIVATIONS[self.activation](dense(self.mlp_dim, "fc1")(y))
+    activation = cpu.recomputed(ACTIVATIONS[self.activation])
+    y = activation(dense(self.mlp_dim, "fc1")(y))
     y = dense(x.shape[-1], "fc2")(y)                        # [b, t, d]
     x = pieces.by_rows(x + self._kept(y, drop))
     return x, (
