@@ -149,6 +149,7 @@ def test_other_tasks_refuse_mixed_images(tiny, tmp_path):
     pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_gray_run_without_positions_stays_so(tiny, config, tmp_path):
   tiny.input, tiny.total_steps = "gray", 1
   tiny.tasks.relative_position.position = "drop_all"

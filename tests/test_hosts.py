@@ -39,7 +39,8 @@ def on_two_hosts(config, places):
 
 @pytest.mark.parametrize("places, same_rows", [
     ([[0], [2], [1], [3]], False),              # Each host's rows interleaved.
-    ([[0, 2], [3, 1]], True)])                  # tensor spans the hosts.
+    pytest.param(                               # tensor spans the hosts.
+        [[0, 2], [3, 1]], True, marks=pytest.mark.slow)])
 def test_any_order_of_devices_gives_the_loss_of_one_host(
     everything, places, same_rows):
   everything.model.variant = "nano/8"       # tensor can split its 4 heads.

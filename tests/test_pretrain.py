@@ -131,6 +131,7 @@ def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
   train(tiny, tmp_path / "run", allow_config_change=True)
 
 
+@pytest.mark.slow
 def test_init_from_takes_what_fits(tiny, tmp_path, caplog):
   tiny.total_steps = 1
   tiny.tasks.colorize.mode = "off"
@@ -199,7 +200,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
 
 @pytest.mark.parametrize("name, module, argument", [
     ("quickstart", quickstart, None),
-    ("cifar10", cifar10, "variant=nano/8"),
+    pytest.param(
+        "cifar10", cifar10, "variant=nano/8", marks=pytest.mark.slow),
     pytest.param(
         "imagenet", imagenet, "variant=Ti/16", marks=pytest.mark.slow)])
 def test_every_config_runs_two_steps(

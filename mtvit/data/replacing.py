@@ -5,10 +5,13 @@ the set of bad examples alone, so when, where and in which order they were found
 never changes what a run sees.
 """
 
+import atexit
 import concurrent.futures
+import contextlib
 import itertools
 import re
 from typing import Any, Callable, Iterator
+import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +21,7 @@ from mtvit.data import notes
 
 MOST = 0.01       # Share of the examples that may go bad.
 _SHOWN = 3        # So many are named in an error.
+_OPEN = weakref.WeakSet()     # Generators of `elements`.
 
 
 class Bad:
@@ -79,6 +83,12 @@ def elements(
   Raises:
     DataError: too many examples are bad, or something else is wrong.
   """
+  found = _elements(source, make, ids)
+  _OPEN.add(found)
+  return found
+
+
+def _elements(source, make, ids):
   done = 0
   while True:
     known = len(source.bad)
@@ -91,6 +101,17 @@ def elements(
       # Otherwise another reader of this source has found some meanwhile.
       if known == len(source.bad):
         _find(source, ids(done), e)
+
+
+@atexit.register
+def _close():
+  """Ends the reading that goes on when the program ends.
+
+  Later tf.data would wait, for ever, for functions that Python no longer runs.
+  """
+  for reading in list(_OPEN):
+    with contextlib.suppress(ValueError):       # A thread is reading it.
+      reading.close()
 
 
 def _find(source: Any, ids: Any, error: tf.errors.OpError) -> None:

@@ -1,6 +1,9 @@
 """Batches are a pure function of (seed, step), whatever the hosts."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import tensorflow as tf
 from configs import common
 from mtvit import build
 from mtvit import config as config_lib
+from mtvit import plain
 from mtvit.data import datasets
 from mtvit.data import pipeline
 
@@ -193,3 +197,21 @@ def test_eval_cuts_out_the_centre():
       images=wide, labels=np.zeros(1, np.int32))
   batch = next(pipeline.eval_batches(source, 10, 1))
   assert (batch["image"] == 200).all()
+
+
+def test_a_program_may_end_while_batches_are_read(tiny):
+  everything(tiny)
+  program = (
+      "import json, sys\n"
+      "from mtvit import build, config as config_lib\n"
+      "from mtvit.data import pipeline\n"
+      "config = config_lib.parse(json.loads(sys.argv[1]))\n"
+      "train, _ = build.sources(config)\n"
+      "spec = build.pipeline_spec(config, build.tasks(config))\n"
+      "batches = iter(pipeline.Batches(train, spec, 0, 10**6))\n"
+      "next(batches)\n")
+  for _ in range(3):      # It depends on what the threads do at the end.
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(plain.to_plain(tiny))],
+        capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "Traceback" not in done.stderr

@@ -26,6 +26,7 @@ def measured(position, what, steps=120, pairs=2):
                     batches(1, 60), batches(2, 12)) for w in what]
 
 
+@pytest.mark.slow
 def test_keep_is_answered_without_looking():
   task, (seen, blank, both) = measured("keep", ("nothing", "contents", "both"))
   assert seen.count == 12 * 64 * 2 and seen.trained > 0.9
@@ -36,6 +37,7 @@ def test_keep_is_answered_without_looking():
   assert task.slot_bound is None
 
 
+@pytest.mark.slow
 def test_swap_can_not_be_answered_without_looking():
   task, (seen, blank) = measured(
       "swap", ("nothing", "contents"), steps=150, pairs=4)

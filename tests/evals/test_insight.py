@@ -14,6 +14,7 @@ from mtvit.evals import insight
 from mtvit.evals import plots
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_its_insides(run, image_folder, capsys):
   found = evaluate.evaluate(run, evaluate.Options(
       layer_images=20, draws=2, cheat_steps=6))
