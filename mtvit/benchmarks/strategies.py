@@ -1,6 +1,6 @@
 """What tasks cost: alone, in one forward pass, and in a pass for each."""
 
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
@@ -33,11 +33,13 @@ def name_of(strategy: str, count: int) -> str:
   return f"{strategy}, {count} tasks"
 
 
-def configs(variant: Variant, most: int) -> dict[str, Mapping[str, Any]]:
-  """Contestants: contrastive alone, the report's, and 2 to `most` tasks."""
+def configs(
+    variant: Variant, counts: Sequence[int]
+) -> dict[str, Mapping[str, Any]]:
+  """Contestants: contrastive alone, the report's, and so many tasks."""
   found = {ALONE: variant(ALONE, []), "report, 3 tasks": variant("report", [])}
   for strategy in (SHARED, SEPARATE):
-    for count in range(2, most + 1):
+    for count in counts:
       found[name_of(strategy, count)] = variant(strategy, list(ORDER[count:]))
   return found
 

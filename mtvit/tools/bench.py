@@ -57,9 +57,10 @@ _PEER_PYTHON = flags.DEFINE_string(
     "peer_python", str(processes.PEER_PYTHON), "Of an environment with them.")
 _PROFILE = flags.DEFINE_bool(
     "profile", False, "step: also where the time goes, by a trace.")
-_MOST_TASKS = flags.DEFINE_integer(
-    "most_tasks", 7, "strategies: 2 to so many tasks.", lower_bound=2,
-    upper_bound=len(strategies_lib.ORDER))
+_NUM_TASKS = flags.DEFINE_multi_integer(
+    "num_tasks", range(2, len(strategies_lib.ORDER) + 1),
+    "strategies: how many tasks. All contestants are in memory at once.",
+    lower_bound=2, upper_bound=len(strategies_lib.ORDER))
 _JSON = flags.DEFINE_string("json", None, "File to write.")
 
 
@@ -140,10 +141,10 @@ def _strategies(python: pathlib.Path | None) -> dict[str, Any]:
   """Runs `strategies`; returns what to write."""
   del python
   work = strategies_lib.Work(
-      strategies_lib.configs(variant, _MOST_TASKS.value), _STEPS.value,
-      _BATCHES.value)
+      strategies_lib.configs(variant, sorted(_NUM_TASKS.value)),
+      _STEPS.value, _BATCHES.value)
   found = _measure(strategies_lib.specs(work))
-  order = ", ".join(strategies_lib.ORDER[:_MOST_TASKS.value])
+  order = ", ".join(strategies_lib.ORDER[:max(_NUM_TASKS.value)])
   return found | {
       "title": f"Strategies: {_model(variant())}; tasks: {order}",
       "config": variant(), "text": strategies_lib.report(

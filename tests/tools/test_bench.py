@@ -95,7 +95,7 @@ def test_step_of_a_small_model(tmp_path):
 def test_strategies_of_a_small_model():
   done = run(
       "strategies", f"--config={ROOT}/configs/cifar10.py:variant=pico/8",
-      *SMALL, "--most_tasks=2", "--repeats=1",
+      *SMALL, "--num_tasks=2", "--repeats=1",
       "--config.model.unroll=1")
   assert done.returncode == 0, done.stderr
   found = table(done.stdout)
