@@ -13,11 +13,10 @@ import jax.numpy as jnp
 def target() -> bool:
   """Whether the program that is traced is for CPUs, with all heads on each."""
   mesh = jax.sharding.get_abstract_mesh()
-  # Of a mesh that is only planned for it is not the platform here; jax 0.7 does
-  # not tell.
-  device = getattr(mesh, "abstract_device", None)
-  platform = device.platform if device else jax.default_backend()
-  return platform == "cpu" and mesh.shape.get("tensor", 1) == 1
+  # A mesh that is only planned for may be of other devices than those here.
+  device = mesh.abstract_device
+  kind = device.device_kind if device else jax.default_backend()
+  return kind == "cpu" and mesh.shape.get("tensor", 1) == 1
 
 
 @jax.custom_vjp
