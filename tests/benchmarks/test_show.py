@@ -114,7 +114,7 @@ def test_the_ratios_of_strategies():
 
 
 def test_tasks_are_added_in_order():
-  made = strategies.configs(lambda strategy, off: (strategy, off), 3)
+  made = strategies.configs(lambda strategy, off: (strategy, off), [2, 3])
   assert made["patch_level, 2 tasks"][1] == list(strategies.ORDER[2:])
   assert made["separate, 3 tasks"] == (
       "separate", ["inpaint", "rotation", "jigsaw", "clustering"])
