@@ -1,5 +1,7 @@
 """Eight simulated devices, a tiny config, and small real images on disk."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -24,17 +26,35 @@ from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402
 
 
+@contextlib.contextmanager
+def alone(name, tmp_path_factory):
+  """A folder of all workers of the tests, while no other works in it."""
+  base = tmp_path_factory.getbasetemp()
+  folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+  folder.mkdir(exist_ok=True)
+  with open(folder / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield folder
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory):
   """train/ (4 classes of 10) and test/ (4 of 5): 24 px crops, PNG."""
-  root = tmp_path_factory.mktemp("images")
+  with alone("images", tmp_path_factory) as folder:
+    root = folder / "made"
+    if not root.exists():
+      _make_images(folder / "partial")
+      (folder / "partial").rename(root)
+  return root
+
+
+def _make_images(root):
   for split, count in (("train", 10), ("test", 5)):
     for name in ("astronaut", "coffee", "rocket", "flower"):
       folder = root / split / name
       folder.mkdir(parents=True)
       for i, crop in zip(range(count), photo_crops.crops(name, split)):
         Image.fromarray(crop).resize((24, 24)).save(folder / f"{i}.png")
-  return root
 
 
 @pytest.fixture
@@ -75,17 +95,13 @@ def parsed(tiny):
   return config_lib.parse(tiny)
 
 
-@pytest.fixture(scope="session")
-def kept(tmp_path_factory):
-  return tmp_path_factory.mktemp("kept")
-
-
 @pytest.fixture
-def run(tiny, kept, tmp_path):
+def run(tiny, tmp_path_factory, tmp_path):
   """A copy of a run of two steps, with a checkpoint of each; made once."""
-  if not (kept / "run" / "result.json").exists():
-    tiny.total_steps, tiny.checkpoint_every = 2, 1
-    tiny.data.cache_dir = str(kept / "cache")
-    pretrain.pretrain(plain.to_plain(tiny), kept / "run")
-  shutil.copytree(kept / "run", tmp_path / "run")
+  with alone("kept", tmp_path_factory) as kept:
+    if not (kept / "run" / "result.json").exists():
+      tiny.total_steps, tiny.checkpoint_every = 2, 1
+      tiny.data.cache_dir = str(kept / "cache")
+      pretrain.pretrain(plain.to_plain(tiny), kept / "run")
+    shutil.copytree(kept / "run", tmp_path / "run")
   return tmp_path / "run"

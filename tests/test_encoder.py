@@ -104,6 +104,7 @@ def test_any_pictures_will_do(run, images):
   np.testing.assert_allclose(resized, want.astype(int), atol=1)
 
 
+@pytest.mark.slow
 def test_a_gray_run_sees_gray(tiny, images, tmp_path):
   tiny.input, tiny.total_steps = "gray", 1
   pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")

@@ -68,6 +68,7 @@ def test_it_goes_on_at_a_higher_resolution(pretrained, config, tmp_path):
   assert sum("supervised/final_accuracy" in x for x in lines) == 1
 
 
+@pytest.mark.slow
 def test_a_linear_head_leaves_the_encoder_as_it_was(
     pretrained, config, tmp_path):
   config.init_from = str(pretrained)
@@ -87,6 +88,7 @@ def test_a_linear_head_leaves_the_encoder_as_it_was(
           encoder_of(pretrained), encoder_of(tmp_path / "all")))
 
 
+@pytest.mark.slow
 def test_two_and_two_steps_are_four(pretrained, config, tmp_path, monkeypatch):
   config.init_from = str(pretrained)
   assert config.model.drop_path > 0 and config.tasks.supervised.mixup > 0

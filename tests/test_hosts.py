@@ -37,10 +37,10 @@ def on_two_hosts(config, places):
   return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places, same_rows", [
     ([[0], [2], [1], [3]], False),              # Each host's rows interleaved.
-    pytest.param(                               # tensor spans the hosts.
-        [[0, 2], [3, 1]], True, marks=pytest.mark.slow)])
+    ([[0, 2], [3, 1]], True)])                  # tensor spans the hosts.
 def test_any_order_of_devices_gives_the_loss_of_one_host(
     everything, places, same_rows):
   everything.model.variant = "nano/8"       # tensor can split its 4 heads.

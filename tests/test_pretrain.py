@@ -122,13 +122,13 @@ def test_a_run_of_all_tasks_leaves_pictures_and_diagnostics(
   assert any("queue" in key for key in state)
 
 
-def test_a_changed_config_is_refused_by_name(tiny, tmp_path):
-  train(tiny, tmp_path / "run")
-  tiny.optimizer.base_lr = 0.5
+def test_a_changed_config_is_refused_by_name(run):
+  config = json.loads((run / "config.json").read_text())
+  config["optimizer"]["base_lr"] = 0.5
   with pytest.raises(
       errors.ConfigError, match=r"optimizer.base_lr \(0.003 -> 0.5\)"):
-    train(tiny, tmp_path / "run")
-  train(tiny, tmp_path / "run", allow_config_change=True)
+    pretrain.pretrain(config, run)
+  pretrain.pretrain(config, run, allow_config_change=True)
 
 
 @pytest.mark.slow

@@ -117,6 +117,7 @@ def compiled_step(tiny, mesh, batch_size, **changes):
     return step.function.lower(step.state, step.batch).compile()
 
 
+@pytest.mark.slow
 def test_pieces_and_remat_hold_less(tiny):
   held = lambda **changes: compiled_step(
       tiny, (8, 1, 1), 256, **changes).memory_analysis().temp_size_in_bytes

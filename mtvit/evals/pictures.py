@@ -57,9 +57,10 @@ def save_grid(
 ) -> None:
   """Writes a PNG with a row of panels for each view."""
   columns = max(len(row) for row in rows)
-  figure = mpl_figure.Figure(
-      figsize=(2.2 * columns, 2.4 * len(rows)), layout="constrained")
-  grid = figure.subplots(len(rows), columns, squeeze=False)
+  lines = 1 + max(panel.title.count("\n") for row in rows for panel in row)
+  grid, figure = _subplots(
+      len(rows), columns, panel=(2.1, 2.1),
+      margins=(0.05, 0.05, 0.1 + 0.15 * lines))
   for line, row in zip(grid, rows):
     for axes in line:
       axes.axis("off")
@@ -105,12 +106,11 @@ def save_curves(lines: Sequence[Mapping[str, float]],
     groups.setdefault(group, []).append(key)
   columns = 3
   rows = max(1, -(-len(groups) // columns))
-  figure = mpl_figure.Figure(
-      figsize=(4 * columns, 2.6 * rows), layout="constrained")
-  grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-  for axes in grid:
+  grid, figure = _subplots(
+      rows, columns, panel=(3.3, 2.1), margins=(0.65, 0.25, 0.25))
+  for axes in grid.flat:
     axes.axis("off")
-  for axes, (group, keys) in zip(grid, groups.items()):
+  for axes, (group, keys) in zip(grid.flat, groups.items()):
     axes.axis("on")
     axes.set_title(group, fontsize=9)
     for key in keys:
@@ -156,6 +156,30 @@ def save_gradients(
   figure.colorbar(image, ax=grid[-1], fraction=0.04)
   _save(figure, file)
   return [file]
+
+
+def _subplots(
+    rows: int, columns: int, panel: tuple[float, float],
+    margins: tuple[float, float, float]
+) -> tuple[np.ndarray, Any]:
+  """Axes [rows, columns] of one size, and their figure.
+
+  Matplotlib's own layouts measure every text, and take longer than all else.
+
+  Args:
+    rows: of panels.
+    columns: of panels.
+    panel: width and height of each, inches.
+    margins: to the left of, below and above each, inches.
+  """
+  (width, height), (left, below, above) = panel, margins
+  size = columns * (left + width) + 0.1, rows * (below + height + above)
+  figure = mpl_figure.Figure(figsize=size)
+  grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=dict(
+      left=left / size[0], right=1 - 0.1 / size[0], bottom=below / size[1],
+      top=1 - above / size[1], wspace=left / width,
+      hspace=(below + above) / height))
+  return grid, figure
 
 
 def _save(figure: Any, file: pathlib.Path) -> None:

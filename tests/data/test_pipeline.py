@@ -199,6 +199,7 @@ def test_eval_cuts_out_the_centre():
   assert (batch["image"] == 200).all()
 
 
+@pytest.mark.slow
 def test_a_program_may_end_while_batches_are_read(tiny):
   everything(tiny)
   program = (

@@ -92,6 +92,7 @@ def test_the_next_good_image_takes_the_place(spoil, root, spec, capsys):
   assert sorted(source.bad.reasons) == [99, 100, 299]
 
 
+@pytest.mark.slow
 def test_neither_start_nor_hosts_nor_order_change_what_replaces(root, spec):
   bad = [40, 41, 200]
   sources = [open_source(root) for _ in range(5)]

@@ -46,6 +46,7 @@ def test_an_evaluation_leaves_its_insides(run, image_folder, capsys):
           f"layer_4"} <= {*tags["tensors"], *tags["images"], *tags["scalars"]}
 
 
+@pytest.mark.slow
 def test_one_part_alone(run, capsys):
   found = evaluate.evaluate(run, evaluate.Options(
       layer_images=0, draws=2, diagnostics=False))

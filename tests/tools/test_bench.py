@@ -41,6 +41,7 @@ def table(text):
           for name, *cells in lines}
 
 
+@pytest.mark.slow
 def test_input_on_the_built_in_photographs(tmp_path):
   file = tmp_path / "input.json"
   done = run(
