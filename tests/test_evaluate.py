@@ -169,6 +169,7 @@ def test_limits(run):
           got["data"]["num_test"]) == (16, 4, 8)
 
 
+@pytest.mark.slow
 def test_a_gray_run_sees_gray_images(tiny, tmp_path, monkeypatch):
   tiny.input, tiny.total_steps = "gray", 1
   pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")

@@ -49,6 +49,7 @@ def encoder_of(workdir, step=None):
   return jax.tree.leaves_with_path(loading.load(workdir, step).state["encoder"])
 
 
+@pytest.mark.slow
 def test_it_goes_on_at_a_higher_resolution(pretrained, config, tmp_path):
   config.init_from = str(pretrained)
   config.model.image_size = 64

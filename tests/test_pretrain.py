@@ -101,6 +101,7 @@ def test_stopping_and_starting_again_changes_nothing(
   assert numbers[0] == numbers[1]
 
 
+@pytest.mark.slow
 def test_a_run_of_all_tasks_leaves_pictures_and_diagnostics(
     everything, tmp_path):
   result = train(everything, tmp_path / "run")
@@ -167,6 +168,7 @@ def test_collapse_is_warned_of(tiny, tmp_path, monkeypatch, caplog):
   assert "[CT] features have collapsed (spread 0.0100)" in caplog.text
 
 
+@pytest.mark.slow
 def test_features_of_one_dimension_are_warned_of(tiny, tmp_path, caplog):
   for split in ("train", "test"):
     for name in "ab":
@@ -198,12 +200,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
       assert np.isfinite(leaf).all(), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, module, argument", [
     ("quickstart", quickstart, None),
-    pytest.param(
-        "cifar10", cifar10, "variant=nano/8", marks=pytest.mark.slow),
-    pytest.param(
-        "imagenet", imagenet, "variant=Ti/16", marks=pytest.mark.slow)])
+    ("cifar10", cifar10, "variant=nano/8"),
+    ("imagenet", imagenet, "variant=Ti/16")])
 def test_every_config_runs_two_steps(
     name, module, argument, image_folder, tmp_path):
   config = module.get_config(argument) if argument else module.get_config()
@@ -220,6 +221,11 @@ def test_the_readout_must_exist(tiny, tmp_path):
   tiny.tasks.contrastive.mode = "off"
   with pytest.raises(errors.ConfigError, match=r"(?s)knn.readout=ct.*cls, gap"):
     train(tiny, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_the_readout_may_be_the_mean_patch(tiny, tmp_path):
+  tiny.tasks.contrastive.mode = "off"
   tiny.knn.readout = "gap"
   result = train(tiny, tmp_path / "run")
   assert "knn/ct" not in result and result["knn/accuracy"] == result["knn/gap"]
