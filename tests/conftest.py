@@ -1,7 +1,5 @@
 """Eight simulated devices, a tiny config, and small real images on disk."""
 
-import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -24,27 +22,23 @@ from mtvit import config as config_lib  # noqa: E402
 from mtvit import plain  # noqa: E402
 from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402
-
-
-@contextlib.contextmanager
-def alone(name, tmp_path_factory):
-  """A folder of all workers of the tests, while no other works in it."""
-  base = tmp_path_factory.getbasetemp()
-  folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-  folder.mkdir(exist_ok=True)
-  with open(folder / "lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    yield folder
+from tests import environments  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory):
+def shared(tmp_path_factory):
+  """A folder for what all workers of the tests use, and one of them makes."""
+  base = tmp_path_factory.getbasetemp()
+  return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def image_folder(shared):
   """train/ (4 classes of 10) and test/ (4 of 5): 24 px crops, PNG."""
-  with alone("images", tmp_path_factory) as folder:
-    root = folder / "made"
+  root = shared / "images"
+  with environments.locked(root):
     if not root.exists():
-      _make_images(folder / "partial")
-      (folder / "partial").rename(root)
+      _make_images(root)
   return root
 
 
@@ -96,9 +90,10 @@ def parsed(tiny):
 
 
 @pytest.fixture
-def run(tiny, tmp_path_factory, tmp_path):
+def run(tiny, shared, tmp_path):
   """A copy of a run of two steps, with a checkpoint of each; made once."""
-  with alone("kept", tmp_path_factory) as kept:
+  kept = shared / "kept"
+  with environments.locked(kept):
     if not (kept / "run" / "result.json").exists():
       tiny.total_steps, tiny.checkpoint_every = 2, 1
       tiny.data.cache_dir = str(kept / "cache")

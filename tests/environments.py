@@ -3,6 +3,7 @@
 Each is made anew when its requirements.txt changes, in the user's cache.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -24,6 +25,14 @@ def missing(reason):
   pytest.skip(reason)
 
 
+@contextlib.contextmanager
+def locked(folder):
+  """While no other process of the tests has it."""
+  with open(folder.with_suffix(".lock"), "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+
+
 def kept(name, requirements, make):
   """The folder of an environment; skips the test if it can't be made.
 
@@ -38,8 +47,7 @@ def kept(name, requirements, make):
       os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
   folder = cache / "mtvit" / f"{name}-{key}"
   folder.parent.mkdir(parents=True, exist_ok=True)
-  with open(folder.with_suffix(".lock"), "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)        # Two test processes want it.
+  with locked(folder):
     if not (folder / "complete").is_file():
       shutil.rmtree(folder, ignore_errors=True)
       if said := make(folder):

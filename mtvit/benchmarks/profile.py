@@ -46,15 +46,19 @@ def kinds(text: str) -> dict[str, str]:
           if one.opcode not in _OUTER}
 
 
-def of_steps(text: str, work: Callable[[], int]) -> dict[str, float]:
+def of_steps(
+    text: str, work: Callable[[], int], first: Callable[[], int]
+) -> dict[str, float]:
   """Kind of instruction -> its share of the time; see `kinds`.
 
   Args:
     text: of the compiled module that `work` runs.
     work: is traced once.
+    first: done before; see `protocol.timed`.
   """
   names = kinds(text)
   total = collections.Counter()
+  first()
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):
       work()

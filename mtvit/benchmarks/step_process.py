@@ -118,16 +118,16 @@ def start(settings: Mapping[str, Any]) -> tuple[dict, dict]:
       "compile_seconds": training.compile_seconds,
       "memory_bytes": (memory.temp_size_in_bytes
                        + memory.argument_size_in_bytes)}
+  warm_up = lambda: training.steps(2)
   return told, {
       "step": lambda: protocol.timed(
-          lambda: training.steps(settings["steps"]),
-          first=lambda: training.steps(2)),
+          lambda: training.steps(settings["steps"]), warm_up),
       "input": lambda: protocol.drawn(
           made.batches, config.batch_size, settings["batches"]),
       "matmul": matmul(),
       "profile": lambda: {"shares": profile.of_steps(
           training.compiled.as_text(),
-          lambda: training.steps(settings["steps"]))}}
+          lambda: training.steps(settings["steps"]), warm_up)}}
 
 
 def matmul() -> protocol.Repetition:

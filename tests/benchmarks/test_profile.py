@@ -23,7 +23,7 @@ def test_shares_add_up_and_products_lead():
     jax.block_until_ready(compiled(x, y))
     return 1
 
-  shares = profile.of_steps(compiled.as_text(), work)
+  shares = profile.of_steps(compiled.as_text(), work, work)
   assert sum(shares.values()) == pytest.approx(1)
   assert shares["matrix products, and what is fused with them"] > 0.1
   assert any(kind.startswith("reductions") for kind in shares)

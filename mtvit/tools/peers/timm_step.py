@@ -99,7 +99,7 @@ def start(settings: dict):
   return told, {
       "step": lambda: protocol.timed(
           lambda: training.steps(settings["steps"]),
-          first=lambda: training.steps(2)),
+          lambda: training.steps(2)),
       "matmul": matmul()}
 
 
