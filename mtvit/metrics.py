@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from mtvit import distributed
+from mtvit import files
 from mtvit import paths
-from mtvit import workdir as workdir_lib
 
 with epy.lazy_imports():
   from clu import metric_writers
@@ -40,7 +40,7 @@ class JsonLines:
     if distributed.is_main() and (lines := read(file)):
       self._text = "".join(
           json.dumps(line) + "\n" for line in lines if keep(line))
-      workdir_lib.write_text(file, self._text)
+      files.write(file, self._text)
 
   def append(self, line: Mapping[str, Any]) -> None:
     """Adds a line; on a full disk it warns, and training goes on."""
@@ -49,10 +49,9 @@ class JsonLines:
     try:
       if paths.is_remote(self._file):
         self._text += json.dumps(line) + "\n"
-        workdir_lib.write_text(self._file, self._text)
+        files.write(self._file, self._text)
         return
-      with open(self._file, "a") as f:
-        f.write("\n" * self._torn + json.dumps(line) + "\n")
+      files.append(self._file, "\n" * self._torn + json.dumps(line) + "\n")
       self._torn = False
     except OSError as e:
       logging.warning(

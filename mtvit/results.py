@@ -11,7 +11,7 @@ from etils import epath
 import jax
 
 from mtvit import distributed
-from mtvit import workdir as workdir_lib
+from mtvit import files
 from mtvit.tasks import base
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def save_json(file: epath.Path, value: Any) -> None:
   """Writes JSON for people to read, on the first process."""
   if distributed.is_main():
-    workdir_lib.write_text(file, json.dumps(value, indent=2) + "\n")
+    files.write(file, json.dumps(value, indent=2) + "\n")
 
 
 def save_result(
@@ -48,7 +48,7 @@ def overview(
 ) -> str:
   """Writes the parameter table to `parameters.txt`; one line for the log."""
   if distributed.is_main():
-    workdir_lib.write_text(
+    files.write(
         workdir / "parameters.txt",
         parameter_overview.get_parameter_overview(
             params, include_stats=False))

@@ -1,10 +1,9 @@
-"""The folder of a run: one run at a time, and its files are whole."""
+"""The folder of a run: one run at a time, and what it has compiled."""
 
 import contextlib
 import fcntl
 import os
 import socket
-import tempfile
 from typing import IO, Callable, Iterator
 import uuid
 
@@ -15,6 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from mtvit import distributed
 from mtvit import errors
+from mtvit import files
 from mtvit import paths
 
 # What compiles faster is not worth a file; seconds.
@@ -44,7 +44,7 @@ def _claim(
 ) -> Callable[[], None]:
   """Tries whether it can be written to; the first process takes it."""
   try:
-    try_writing(workdir)
+    files.try_writing(workdir)
     if not distributed.is_main():
       return lambda: None
     if paths.is_remote(workdir):
@@ -58,23 +58,6 @@ def _claim(
         * ", or look at the bucket's name and your rights there") from e
   held.enter_context(_lock(workdir))
   return lambda: None
-
-
-def try_writing(folder: epath.Path) -> None:
-  """Makes a folder and a file in it; access bits don't tell all.
-
-  Raises:
-    OSError: it can't be done.
-  """
-  if paths.is_remote(folder):
-    with paths.os_errors(folder):
-      file = folder / f".trial{uuid.uuid4().hex}"
-      file.write_text("")
-      file.unlink()
-    return
-  folder.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=folder, prefix=".trial"):
-    pass
 
 
 def _lock(workdir: epath.Path) -> IO[str]:
@@ -163,16 +146,3 @@ def compiled(workdir: epath.Path, own: bool) -> Iterator[None]:
     jax.config.update("jax_compilation_cache_dir", None)
     jax.config.update(_MIN_COMPILE_NAME, shortest)
     compilation_cache.reset_cache()
-
-
-def write_text(file: os.PathLike[str], text: str) -> None:
-  """Replaces a file by another, whole or not at all."""
-  file = epath.Path(file)
-  if paths.is_remote(file):          # An object is always whole.
-    with paths.os_errors(file):
-      file.write_text(text)
-    return
-  file.parent.mkdir(parents=True, exist_ok=True)
-  partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-  partial.write_text(text)
-  partial.replace(file)

@@ -21,7 +21,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # pathlib.Path(text) turns gs://b/r into the local folder gs:/b/r. These have
 # paths that are local, or checked to be.
 LOCAL = {
-    "mtvit/paths.py", "mtvit/loop.py", "mtvit/report/page.py",
+    "mtvit/paths.py", "mtvit/files.py", "mtvit/loop.py",
+    "mtvit/report/page.py",
     "mtvit/interchange/__init__.py", "mtvit/entry.py",
     "mtvit/tools/bench.py", "mtvit/tools/plan.py", "mtvit/tools/plan_table.py"}
 

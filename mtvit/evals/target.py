@@ -12,11 +12,11 @@ from mtvit import checkpoint_checks
 from mtvit import config as config_lib
 from mtvit import encoder as encoder_lib
 from mtvit import errors
+from mtvit import files
 from mtvit import fingerprint
 from mtvit import loading
 from mtvit import paths
 from mtvit import run_data
-from mtvit import workdir as workdir_lib
 
 with epy.lazy_imports():
   from mtvit.data import datasets
@@ -144,7 +144,7 @@ def _open(
 def _writable(root: epath.Path) -> epath.Path:
   """Makes the folder and tries whether it can be written to."""
   try:
-    workdir_lib.try_writing(root)
+    files.try_writing(root)
   except OSError as e:
     if e.errno in errors.DISK_FULL:
       raise

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtvit import encoder as encoder_lib
 from mtvit import errors
-from mtvit import workdir
+from mtvit import files as writing
 from mtvit.interchange import files
 from mtvit.interchange import naming
 from mtvit.interchange import native
@@ -192,4 +192,4 @@ def _claim(output: pathlib.Path) -> None:
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
-  workdir.write_text(path, json.dumps(value, indent=2) + "\n")
+  writing.write(path, json.dumps(value, indent=2) + "\n")

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 import jax
 import jaxlib
 
-from mtvit import workdir
+from mtvit import files
 from mtvit.planning import compiler
 from mtvit.planning import estimate as estimate_lib
 from mtvit.planning import search
@@ -90,7 +90,7 @@ def write(
     found: all of them.
   """
   best = search.best(found)
-  workdir.write_text(file, json.dumps({
+  files.write(file, json.dumps({
       "note": estimate_lib.NOTE, "versions": _versions(), "config": config,
       "best": best and dataclasses.asdict(best),
       "estimates": [dataclasses.asdict(x) for x in found],

@@ -22,15 +22,14 @@ import sys
 from typing import Any, Sequence
 
 from absl import flags
-from etils import epath
 from ml_collections import config_flags
 
 from mtvit import build
 from mtvit import config as config_lib
 from mtvit import entry
 from mtvit import errors
+from mtvit import files
 from mtvit import plain
-from mtvit import workdir
 from mtvit.benchmarks import arguments
 from mtvit.benchmarks import images as images_lib
 from mtvit.benchmarks import input as input_lib
@@ -186,7 +185,7 @@ def main(kind: str) -> None:
   file = _JSON.value and pathlib.Path(_JSON.value).expanduser()
   if file:
     try:
-      workdir.try_writing(epath.Path(file.parent))
+      files.try_writing(file.parent)
     except OSError as e:
       raise errors.ConfigError(
           f"--json={file} can't be written: {e.strerror}", "another --json"
@@ -202,7 +201,7 @@ def main(kind: str) -> None:
         f"cores; {listed}; median (least to most) of {_REPEATS.value} rounds.\n"
         f"\n{found['text']}")
   if file:
-    workdir.write_text(epath.Path(file), json.dumps(
+    files.write(file, json.dumps(
         {"benchmark": kind, "machine": machine, "versions": versions}
         | found, indent=1) + "\n")
 

@@ -18,7 +18,6 @@ import pathlib
 from typing import Any
 
 from absl import flags
-from etils import epath
 from ml_collections import config_flags
 
 from mtvit import build
@@ -26,7 +25,7 @@ from mtvit import config as config_lib
 from mtvit import cost
 from mtvit import entry
 from mtvit import errors
-from mtvit import workdir
+from mtvit import files
 from mtvit.models import pretrainer
 from mtvit.planning import chips
 from mtvit.planning import compiler
@@ -102,7 +101,7 @@ def main() -> None:
 def _check_writable(file: pathlib.Path) -> None:
   """Raises ConfigError now rather than after minutes of compiling."""
   try:
-    workdir.try_writing(epath.Path(file.parent))
+    files.try_writing(file.parent)
   except OSError as e:
     raise errors.ConfigError(
         f"--json={file} can't be written: {e.strerror}", "another --json"

@@ -14,8 +14,8 @@ from absl import flags
 
 from mtvit import entry
 from mtvit import errors
+from mtvit import files
 from mtvit import paths
-from mtvit import workdir as workdir_lib
 from mtvit.report import diagnostics
 from mtvit.report import encoder
 from mtvit.report import page
@@ -37,7 +37,7 @@ def save(book: runs_lib.Book) -> None:
   subtitle = "Training of a Vision Transformer: " + ", ".join(
       str(run.folder) for run in book.runs)
   text = page.render(title, subtitle, [make(book) for make in SECTIONS])
-  workdir_lib.write_text(book.output, text)
+  files.write(book.output, text)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from mtvit import checkpoint
 from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import evaluate
+from mtvit import files
 from mtvit import finetune
 from mtvit import loading
 from mtvit import paths
@@ -277,7 +278,7 @@ def test_an_older_run_ends(bucket, tiny):
 
 def test_a_folder_and_gs_are_told_apart(bucket, tmp_path):
   place = paths.parse(f"{RUN}/a")
-  workdir_lib.write_text(place / "b.txt", "hé")
+  files.write(place / "b.txt", "hé")
   assert bucket.objects[PLACE + "a/b.txt"][0] == "hé".encode()
   assert paths.absolute(place) == place
   with pytest.raises(FileNotFoundError):
