@@ -1,16 +1,53 @@
-"""Files of the cache: written whole or not at all, by several processes."""
+"""Files of the cache: written whole or not at all, by several processes.
 
+A file that is damaged, of another version or no file is made anew; one that
+can't be written costs time, not the run. Both are notes.
+"""
+
+import os
 import pathlib
-from typing import BinaryIO, Callable
+from typing import BinaryIO, Callable, Mapping
+
+import numpy as np
 
 from mtvit import files
+from mtvit import reading
+from mtvit.data import container
 from mtvit.data import notes
+
+SUFFIX = ".mtvit"     # Of what `save` writes.
+
+
+def save(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> bool:
+  """Writes arrays under a name that stands for them; see `container`.
+
+  Returns:
+    Whether they were written.
+  """
+  return write(file, lambda f: container.write(f, file.stem, arrays))
+
+
+def load(
+    file: os.PathLike[str], wanted: container.Wanted
+) -> dict[str, np.ndarray] | None:
+  """What `save` has written under this name; None if it can't be used.
+
+  Args:
+    file: to read.
+    wanted: types and shapes of its arrays.
+  """
+  try:
+    with reading.opened(file) as (f, size):
+      return container.read(f, size, pathlib.PurePath(file).stem, wanted)
+  except FileNotFoundError:
+    return None
+  except reading.Unusable as e:
+    notes.note(f"{file} is damaged ({e}) and made anew")
+    return None
 
 
 def write(file: pathlib.Path, fill: Callable[[BinaryIO], None]) -> bool:
   """Writes a file; its folder is made.
-
-  A cache that can't be written costs time, not the run: that is a note.
 
   Args:
     file: to write.

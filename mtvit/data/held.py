@@ -4,8 +4,6 @@ import hashlib
 import pathlib
 import time
 from typing import Callable, Iterator, NamedTuple
-import zipfile
-import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -49,7 +47,7 @@ def hold(
     return source
   key = hashlib.sha256(
       f"{source.fingerprint}:{images_lib.VERSION}".encode()).hexdigest()[:24]
-  file = cache_dir / f"{key}.npz"
+  file = cache_dir / "decoded" / (key + cache_files.SUFFIX)
   held = _load(file, shape)
   if held is None:
     start = time.monotonic()
@@ -57,8 +55,7 @@ def hold(
     if held is None:
       return source
     # With others in the place of bad images it holds for this run only.
-    if not source.bad and cache_files.write(
-        file, lambda f: np.savez(f, **held._asdict())):
+    if not source.bad and cache_files.save(file, held._asdict()):
       notes.note(f"{source.name}: decoded {shape[0]:,} images in "
                  f"{time.monotonic() - start:.1f} s, cached in {file}")
   return source_lib.Source(
@@ -70,19 +67,9 @@ def hold(
 
 def _load(file: pathlib.Path, shape: tuple[int, ...]) -> Held | None:
   """What is cached, if it is what was asked for."""
-  try:
-    with np.load(file, allow_pickle=False) as cached:
-      held = Held(cached["images"], cached["labels"])
-    wanted = [(shape, np.uint8), (shape[:1], np.int32)]
-    if [(x.shape, x.dtype) for x in held] != wanted:
-      raise ValueError("other shapes")
-    return held
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
-          zipfile.BadZipFile, zlib.error) as e:
-    notes.note(f"{file} is damaged ({type(e).__name__}) and made anew")
-    return None
+  found = cache_files.load(file, {
+      "images": (np.uint8, shape), "labels": (np.int32, shape[:1])})
+  return None if found is None else Held(**found)
 
 
 def _decode_all(

@@ -1,7 +1,7 @@
 """What is in a data folder: every file, taken or refused with a reason.
 
-Each file is checked once (`image_check`); what was found is kept as JSON in the
-cache folder, and a file is checked again only if its size or time changes.
+Each file is checked once (`image_check`); what was found is kept in the cache
+folder, and a file is checked again only if its size or time changes.
 Limits that come from the configuration are applied to what is kept, so changing
 them checks nothing again.
 """
@@ -16,6 +16,7 @@ import sys
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 import warnings
 
+import numpy as np
 import PIL
 
 from mtvit import errors
@@ -74,7 +75,7 @@ def read(
     DataError: a folder can't be listed.
   """
   key = hashlib.sha256(os.fsencode(root)).hexdigest()
-  file = cache_dir / "manifests" / f"{key}.json"
+  file = cache_dir / "manifests" / (key + cache_files.SUFFIX)
   known = _load(file)
   prefix = os.path.join(root, "")
   try:
@@ -196,14 +197,17 @@ def _check(
 
 def _load(file: pathlib.Path) -> dict[str, Entry]:
   """What is known of a folder's files; nothing if it can't be read."""
+  # JSON in an array of bytes: so no byte is believed that has changed.
+  kept = cache_files.load(file, {"json": (np.uint8, [None])})
+  if kept is None:
+    return {}
   try:
-    content = json.loads(file.read_bytes())
+    content = json.loads(kept["json"].tobytes())
     if content["version"] != VERSION:
       return {}
     return {name: _entry(*row) for name, row in content["files"].items()}
-  except FileNotFoundError:
-    return {}
-  except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+  except (ValueError, TypeError, KeyError, AttributeError,
+          RecursionError) as e:
     notes.note(f"{file} is damaged ({type(e).__name__}); all files are checked "
                "again")
     return {}
@@ -229,5 +233,5 @@ def _save(
   if checked != known:
     content = {"version": VERSION, "root": root, "files": checked}
     # ASCII, so that names of any bytes survive.
-    cache_files.write(
-        file, lambda f: f.write(json.dumps(content, indent=0).encode("ascii")))
+    cache_files.save(file, {"json": np.frombuffer(
+        json.dumps(content).encode("ascii"), np.uint8)})

@@ -4,12 +4,11 @@ A file is named by everything that its content depends on: the parameters and
 the model, the images, how many, and which layers.
 """
 
+import contextlib
 import dataclasses
+import re
 from typing import Any, Callable, Iterator, Mapping, Sequence
-import zipfile
-import zlib
 
-from absl import logging
 from etils import epath
 from etils import epy
 import jax
@@ -30,6 +29,8 @@ with epy.lazy_imports():
   from mtvit.data import pipeline
 
 _VERSION = 1      # Of what features are; another one makes all files anew.
+_MOST = 12        # Files in a folder; an evaluation makes three.
+_OURS = re.compile(r"[0-9a-f]{24}\.mtvit")
 
 
 class Extractor:
@@ -78,7 +79,7 @@ class Extractor:
     count = min(limit or source.num_examples, source.num_examples)
     file = self._folder / (fingerprint.of_json(self._about | {
         "source": [source.name, source.fingerprint], "count": count,
-        "layers": layers})[:24] + ".npz")
+        "layers": layers})[:24] + cache_files.SUFFIX)
     what = f"features of {count:,} images of {source.name}"
     shape = ((len(layers),) if layers else ()) + (
         count, self._encoder.module.width)
@@ -135,30 +136,34 @@ def _save(file: epath.Path, split: probes.Split) -> bool:
   arrays = {f"feature_{name}": x for name, x in split.features.items()}
   try:
     with paths.on_disk(file.parent) as folder:
-      return cache_files.write(
-          folder / file.name,
-          lambda f: np.savez(f, labels=split.labels, **arrays))
+      saved = cache_files.save(
+          folder / file.name, arrays | {"labels": split.labels})
+    if saved:
+      with contextlib.suppress(OSError):       # Others evaluate as well.
+        _remove_oldest(epath.Path(file.parent))
+    return saved
   except OSError as e:
     notes.note(f"{file} can't be written ({e.strerror}); it will be made anew")
     return False
+
+
+def _remove_oldest(folder: epath.Path) -> None:
+  """Removes features that were kept longest ago, of more than `_MOST` files."""
+  with paths.os_errors(folder):
+    files = [file for file in folder.iterdir() if _OURS.fullmatch(file.name)]
+    files.sort(key=lambda file: file.stat().mtime, reverse=True)
+    for file in files[_MOST:]:
+      file.unlink(missing_ok=True)
 
 
 def _load(
     file: epath.Path, readouts: Sequence[str], shape: tuple[int, ...]
 ) -> probes.Split | None:
   """What is cached, if it is what was asked for."""
-  try:
-    with (paths.os_errors(file), file.open("rb") as f,
-          np.load(f, allow_pickle=False) as cached):
-      features = {name: cached[f"feature_{name}"] for name in readouts}
-      labels = cached["labels"]
-    if labels.shape != shape[-2:-1] or labels.dtype != np.int32 or any(
-        x.shape != shape or x.dtype != np.float32 for x in features.values()):
-      raise ValueError("other shapes")
-    return probes.Split(features, labels)
-  except FileNotFoundError:
+  wanted = {f"feature_{name}": (np.float32, shape) for name in readouts}
+  found = cache_files.load(
+      file, wanted | {"labels": (np.int32, shape[-2:-1])})
+  if found is None:
     return None
-  except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
-          zipfile.BadZipFile, zlib.error) as e:
-    logging.warning("%s is damaged (%s) and made anew", file, type(e).__name__)
-    return None
+  return probes.Split(
+      {name: found[f"feature_{name}"] for name in readouts}, found["labels"])

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from mtvit import build
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit.data import cache_files
 from mtvit.data import datasets
 from mtvit.data import photo_crops
 from mtvit.data import pipeline
@@ -33,9 +34,9 @@ def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):
   with Image.open(image_folder / "train" / "coffee" / "3.png") as image:
     np.testing.assert_array_equal(source.images[13], np.asarray(image))
   # The cache is what is read the second time.
-  cached, = (tmp_path / "cache").glob("*.npz")
-  with np.load(cached, allow_pickle=False) as held:
-    np.savez(cached, images=held["images"] // 2, labels=held["labels"])
+  cached, = (tmp_path / "cache" / "decoded").glob("*.mtvit")
+  cache_files.save(
+      cached, {"images": source.images // 2, "labels": source.labels})
   again = open_source(name, tmp_path=tmp_path)
   np.testing.assert_array_equal(again.images, source.images // 2)
 
@@ -66,14 +67,16 @@ def test_images_of_several_sizes_are_not_held(image_folder, tmp_path):
     lambda file: file.write_bytes(b""),
     lambda file: file.write_bytes(file.read_bytes()[:-300]),
     lambda file: file.write_text("no archive"),
-    lambda file: np.savez(file, images=np.zeros((40, 8, 8, 3), np.uint8),
-                          labels=np.zeros(40, np.int32)),
-    lambda file: np.savez(file, images=np.array([{}] * 40)),
+    lambda file: cache_files.save(
+        file, {"images": np.zeros((40, 8, 8, 3), np.uint8),
+               "labels": np.zeros(40, np.int32)}),
+    lambda file: cache_files.save(
+        file, {"images": np.zeros((40, 24, 24, 3), np.uint8)}),
 ])
 def test_a_damaged_cache_is_made_anew(damage, image_folder, tmp_path, capsys):
   name = f"folder:{image_folder}"
   source = open_source(name, tmp_path=tmp_path)
-  cached, = (tmp_path / "cache").glob("*.npz")
+  cached, = (tmp_path / "cache" / "decoded").glob("*.mtvit")
   damage(cached)
   again = open_source(name, tmp_path=tmp_path)
   np.testing.assert_array_equal(again.images, source.images)
@@ -94,10 +97,10 @@ def test_the_cache_depends_on_what_decides_the_pixels(
   assert small.images.shape == (1, 8, 8, 3)
   Image.new("RGB", (8, 8), (30,) * 3).save(folder / "1.png")
   assert open_source(name, tmp_path=tmp_path).num_examples == 2
-  assert len(list((tmp_path / "cache").glob("*.npz"))) == 2
+  assert len(list((tmp_path / "cache" / "decoded").glob("*.mtvit"))) == 2
   monkeypatch.setattr(datasets.held.images_lib, "VERSION", -1)
   open_source(name, tmp_path=tmp_path)
-  assert len(list((tmp_path / "cache").glob("*.npz"))) == 3
+  assert len(list((tmp_path / "cache" / "decoded").glob("*.mtvit"))) == 3
 
 
 def test_decoding_into_memory_can_be_stopped(image_folder, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from mtvit import errors
+from mtvit.data import cache_files
 from mtvit.data import datasets
 from mtvit.data import image_check
 from mtvit.data import manifest
@@ -90,19 +91,26 @@ def test_files_are_checked_once_and_again_when_they_change(root, count):
   assert count == []
 
 
+def kept(file):
+  """What a manifest holds, as text."""
+  return cache_files.load(
+      file, {"json": (np.uint8, [None])})["json"].tobytes().decode()
+
+
 @pytest.mark.parametrize("damage", [
     lambda text: text[:len(text) // 2], lambda text: "", lambda text: "[]",
     lambda text: '{"version": "old", "files": {}}',
     lambda text: text.replace('"tensorflow"', "17"),
-    lambda text: text.replace("[\n", "[\n[],")])
+    lambda text: text.replace("[", "[[],"), lambda text: "[" * 100_000])
 def test_a_damaged_manifest_is_made_anew(damage, root, count):
   open_folder(root)
-  file, = (root.parents[1] / "cache" / "manifests").glob("*.json")
-  good = file.read_text()
-  file.write_text(damage(good))
+  file, = (root.parents[1] / "cache" / "manifests").glob("*.mtvit")
+  good = kept(file)
+  cache_files.save(file, {"json": np.frombuffer(
+      damage(good).encode(), np.uint8)})
   count.clear()
   assert open_folder(root).num_examples == 5 and len(count) == 5
-  assert file.read_text() == good
+  assert kept(file) == good
 
 
 def test_names_may_be_any_bytes(root, capsys):
@@ -223,7 +231,7 @@ def test_a_stopped_check_keeps_what_it_has(root, count, monkeypatch):
   assert polls and len(count) == 2
   folder = root.parents[1] / "cache" / "manifests"
   file, = folder.iterdir()
-  assert len(json.loads(file.read_text())["files"]) == 2
+  assert len(json.loads(kept(file))["files"]) == 2
   count.clear()
   assert open_folder(root).num_examples == 5 and len(count) == 3
 

@@ -158,7 +158,8 @@ def test_what_is_held_replaces_and_is_not_cached(root, spec, monkeypatch):
   with monkeypatch.context() as m:
     m.setattr(datasets.folder, "open_folder", opened)
     source = open_source(root, memory_mb=10)
-  assert source.kind == "held" and not list((root / "cache").glob("*.npz"))
+  assert source.kind == "held" and not list(
+      (root / "cache" / "decoded").glob("*.mtvit"))
   got = run(source, spec)
   asked = order(spec)
   used = np.where(asked == 5, 6, np.where(asked == 299, 0, asked))
@@ -169,7 +170,8 @@ def test_what_is_held_replaces_and_is_not_cached(root, spec, monkeypatch):
       np.round(got["image"].mean((1, 2, 3))), used // 2)
   # Started again, the two are left out from the beginning.
   again = open_source(root, memory_mb=10)
-  assert again.num_examples == 298 and list((root / "cache").glob("*.npz"))
+  assert again.num_examples == 298 and list(
+      (root / "cache" / "decoded").glob("*.mtvit"))
 
 
 @pytest.mark.parametrize("where", ["train", "eval"])

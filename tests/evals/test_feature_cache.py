@@ -1,6 +1,7 @@
 """The cache of features: when it is used, and when it must not be."""
 
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from mtvit import config as config_lib
 from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import sharding
+from mtvit.data import cache_files
 from mtvit.data import pipeline
 from mtvit.evals import feature_cache
 
@@ -94,21 +96,21 @@ def test_everything_that_matters_is_in_the_key(encoder, train, tmp_path, read):
     extractor(model, tmp_path)(*rest)
     assert read() > before, case
     before = read()
-  assert len(list(tmp_path.glob("*.npz"))) == len(cases)
+  assert len(list(tmp_path.glob("*.mtvit"))) == len(cases)
   for model, *rest in cases:
     extractor(model, tmp_path)(*rest)
   assert read() == before
 
 
 @pytest.mark.parametrize("harm", [
-    "truncated", "flipped", "empty", "objects", "shape", "dtype", "missing"])
+    "truncated", "flipped", "empty", "shape", "bytes", "missing"])
 def test_a_damaged_file_is_made_anew(
-    encoder, train, tmp_path, read, harm, caplog):
+    encoder, train, tmp_path, read, harm, capsys):
   want = extractor(encoder, tmp_path)(train, 0)
-  file, = tmp_path.glob("*.npz")
+  file, = tmp_path.glob("*.mtvit")
   data = bytearray(file.read_bytes())
-  with np.load(file, allow_pickle=False) as f:
-    arrays = dict(f)
+  arrays = {f"feature_{name}": x for name, x in want.features.items()} | {
+      "labels": want.labels}
   if harm == "truncated":
     file.write_bytes(data[:len(data) // 2])
   elif harm == "flipped":
@@ -120,11 +122,10 @@ def test_a_damaged_file_is_made_anew(
     x = arrays.pop("feature_ct")
     if harm != "missing":
       arrays["feature_ct"] = {
-          "objects": x.astype(object), "shape": x[:-1],
-          "dtype": x.astype(np.float64)}[harm]
-    np.savez(file, **arrays)
+          "shape": x[:-1], "bytes": x.astype(np.uint8)}[harm]
+    cache_files.save(file, arrays)
   got = extractor(encoder, tmp_path)(train, 0)
-  assert read() == 80 and "made anew" in caplog.text
+  assert read() == 80 and "made anew" in capsys.readouterr().err
   for name, x in want.features.items():
     np.testing.assert_allclose(got.features[name], x, atol=1e-6)
   extractor(encoder, tmp_path)(train, 0)
@@ -134,7 +135,7 @@ def test_a_damaged_file_is_made_anew(
 def test_features_with_stand_ins_are_not_kept(encoder, train, tmp_path):
   train.bad.reasons[3] = "broken"
   got = extractor(encoder, tmp_path)(train, 0)
-  assert not list(tmp_path.glob("*.npz"))
+  assert not list(tmp_path.glob("*.mtvit"))
   np.testing.assert_allclose(
       got.features["ct"][3], got.features["ct"][4], atol=1e-5)
 
@@ -145,4 +146,17 @@ def test_features_that_are_not_finite(encoder, train, tmp_path):
   broken = dataclasses.replace(encoder, params=params)
   with pytest.raises(errors.NonFiniteError, match="not finite"):
     extractor(broken, tmp_path)(train, 0)
-  assert not list(tmp_path.glob("*.npz"))
+  assert not list(tmp_path.glob("*.mtvit"))
+
+
+def test_the_cache_does_not_grow_for_ever(encoder, train, tmp_path):
+  other = tmp_path / "notes.mtvit"
+  other.touch()
+  for i in range(feature_cache._MOST + 3):
+    name = f"{i:024x}.mtvit"
+    (tmp_path / name).touch()
+    os.utime(tmp_path / name, (1e9 + i,) * 2)
+  extractor(encoder, tmp_path)(train, 10)
+  kept = sorted(file.name for file in tmp_path.glob("*.mtvit"))
+  assert len(kept) == feature_cache._MOST + 1 and other.name in kept
+  assert f"{3:024x}.mtvit" not in kept and f"{4:024x}.mtvit" in kept
