@@ -67,7 +67,7 @@ def set_strategy(config: ml_collections.ConfigDict, strategy: str) -> None:
   if strategy in ("separate", "matched"):
     config.forward = "separate"
   if strategy == "separate":
-    tasks.relative_position.num_pairs = (side // 3) ** 2
+    tasks.relative_position.num_pairs = side**2 // 2
     tasks.jigsaw.num_pieces = tasks.colorize.num_patches = side**2
     tasks.jigsaw.num_groups = (side // 3) ** 2
     tasks.inpaint.num_patches = side**2 * 3 // 4

@@ -52,19 +52,19 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
               epsilon=0.05, iterations=3, hidden_dim=2048, num_hidden=2,
               out_dim=128),
           relative_position=dict(
-              mode="train", weight=1.0, pairs="block", num_pairs=8,
+              mode="train", weight=1.0, pairs="neighbours", num_pairs=12,
               position="keep", crop=1.15, jitter=0.8, jitter_strength=0.5,
               gray=0.2, hidden_dim=1024),
           jigsaw=dict(
-              mode="train", weight=1.0, kind="patch", num_pieces=24,
+              mode="train", weight=1.0, kind="patch", num_pieces=18,
               num_groups=2, num_permutations=100, position="keep",
               hidden_dim=1024),
           inpaint=dict(
-              mode="train", weight=1.0, num_patches=32, region="whole",
+              mode="train", weight=1.0, num_patches=18, region="whole",
               fill="mask", shape="random", target="normalised",
               error="squared", scope="missing", hidden_dim=1024),
           colorize=dict(
-              mode="train", weight=1.0, num_patches=49, target="pixel",
+              mode="train", weight=1.0, num_patches=24, target="pixel",
               hidden_dim=1024),
           supervised=dict(
               mode="off", weight=1.0, num_classes=1000, readout="cls",

@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
               epsilon=0.05, iterations=3, hidden_dim=256, num_hidden=2,
               out_dim=128),
           relative_position=dict(
-              mode="train", weight=1.0, pairs="block", num_pairs=1,
+              mode="train", weight=1.0, pairs="neighbours", num_pairs=2,
               position="keep", crop=1.15, jitter=0.8, jitter_strength=0.2,
               gray=0.2, hidden_dim=256),
           jigsaw=dict(

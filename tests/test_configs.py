@@ -61,10 +61,14 @@ def shape(strategy):
   return config, tasks, build.passes(config, tuple(tasks.values()))
 
 
+def counts(task):
+  return task.num_blocks, task.num_neighbours, task.num_patches
+
+
 def test_strategies_are_what_the_method_says():
   patch_level, tasks, passes = shape("patch_level")
   assert set(passes) == {"shared"} and len(passes["shared"]) == 7
-  few = {name: (task.num_blocks, task.num_patches)
+  few = {name: counts(task)
          for name, task in tasks.items()}
   _, tasks, passes = shape("separate")
   assert set(passes) == set(tasks) and all(
@@ -72,24 +76,26 @@ def test_strategies_are_what_the_method_says():
   assert tasks["colorize"].num_patches == 64
   assert tasks["jigsaw"].num_patches == 64
   assert tasks["inpaint"].num_patches == 48
-  assert tasks["relative_position"].num_blocks == 4
+  assert tasks["relative_position"].num_neighbours == 32
   _, tasks, passes = shape("matched")
   assert len(passes) == 7 and few == {
-      name: (task.num_blocks, task.num_patches)
+      name: counts(task)
       for name, task in tasks.items()}
   harmonised, _, passes = shape("harmonised")
   assert harmonised.input == "gray" and set(passes) == {"shared"}
   assert patch_level.input == "rgb"
   _, tasks, passes = shape("control")
   assert [t.name for t in tasks.values() if t.trains] == ["contrastive"]
-  assert {n: (t.num_blocks, t.num_patches) for n, t in tasks.items()} == {
+  assert {n: counts(t) for n, t in tasks.items()} == {
       n: few[n] for n in tasks}
   assert set(tasks) == {"contrastive", *common.PATCH_TASKS}
   _, tasks, _ = shape("report")
-  few = {n: (t.num_blocks, t.num_patches) for n, t in tasks.items()}
+  assert (tasks["relative_position"].num_neighbours,
+          tasks["colorize"].num_patches) == (4, 8)      # A quarter of 64.
+  few = {n: counts(t) for n, t in tasks.items()}
   _, tasks, _ = shape("report_control")
   assert few == {
-      n: (t.num_blocks, t.num_patches) for n, t in tasks.items()}
+      n: counts(t) for n, t in tasks.items()}
   assert [n for n, t in tasks.items() if t.trains] == ["contrastive"]
   sit, tasks, _ = shape("sit")
   assert sit.weighting.kind == "uncertainty"

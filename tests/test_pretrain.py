@@ -235,9 +235,9 @@ def test_the_readout_may_be_the_mean_patch(tiny, tmp_path):
     ({"relative_position.position": "drop", "jigsaw.position": "mask_token"},
      "either dropped or masked"),
     ({"relative_position.position": "drop_all"}, "no embeddings at all"),
-    ({"contrastive.kind": "moco", "relative_position.num_pairs": 2},
+    ({"jigsaw.kind": "permutation", "jigsaw.num_groups": 2},
      "need 2 blocks of 3x3 patches; the 4x4 grid has 1"),
-    ({"inpaint.num_patches": 5}, "need 19 patches; the 4x4 grid has 16")])
+    ({"inpaint.num_patches": 10}, "need 17 patches; the 4x4 grid has 16")])
 def test_impossible_combinations_are_refused_before_data(
     changes, message, everything, tmp_path):
   everything.tasks.update_from_flattened_dict(changes)

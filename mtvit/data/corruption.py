@@ -48,6 +48,24 @@ class Layout:
     ids = tf.gather(self.blocks, chosen, batch_dims=1)      # [b, k, 9]
     return tf.reshape(ids, [-1, 9 * k])
 
+  def random_pairs(self, matchings: Any, k: int, draw: draw_lib.Draw) -> Any:
+    """int32 [b, k, 2]: k pairs of free patches, in random order and turn.
+
+    Args:
+      matchings: int32 [r, q, 2], disjoint pairs in each of r rows. Each view
+        gets pairs of one row; k of them must be free.
+      k: how many.
+      draw: the task's.
+    """
+    rows, q, _ = matchings.shape
+    pairs = tf.gather(matchings, draw.integers("matching", (), rows))
+    taken = tf.reduce_any(                                  # [b, q]
+        tf.gather(self.taken, pairs, batch_dims=1), axis=-1)
+    chosen = _first_free(draw.uniform("pairs", (q,)), taken, k)
+    pairs = tf.gather(pairs, chosen, batch_dims=1)          # [b, k, 2]
+    turned = draw.uniform("turned", (k, 1)) < 0.5
+    return tf.where(turned, pairs[..., ::-1], pairs)
+
   def claimed(self, ids: Any) -> "Layout":
     """The layout once `ids` [b, k] are taken."""
     return dataclasses.replace(self, taken=patch_ops.mark(self.taken, ids))
@@ -81,17 +99,20 @@ class Layout:
 
 def _first_free(order: Any, taken: Any, k: int) -> Any:
   """The k free places of [b, m] that come first in a random order."""
-  ranks = tf.argsort(order + tf.cast(taken, tf.float32), axis=1, stable=True)
-  return ranks[:, :k]
+  return tf.math.top_k(-order - tf.cast(taken, tf.float32), k).indices
 
 
 def block_partition(grid: tuple[int, int], draw: draw_lib.Draw) -> Any:
-  """Cuts the grid into 3x3 blocks at a random offset: int32 [b, m, 9]."""
+  """Cuts the grid into 3x3 blocks, from either end: int32 [b, m, 9].
+
+  Rows that are left over are at one end or the other, never at both: else the
+  patches of the border would be in blocks even less often than so.
+  """
   gh, gw = grid
-  rows = tf.range(gh // 3 * 3)[None] + draw.integers(
-      "row_offset", (), gh % 3 + 1)[:, None]                # [b, 3 mh]
-  columns = tf.range(gw // 3 * 3)[None] + draw.integers(
-      "column_offset", (), gw % 3 + 1)[:, None]             # [b, 3 mw]
+  rows = tf.range(gh // 3 * 3)[None] + (gh % 3) * draw.integers(
+      "row_offset", (), 2)[:, None]                         # [b, 3 mh]
+  columns = tf.range(gw // 3 * 3)[None] + (gw % 3) * draw.integers(
+      "column_offset", (), 2)[:, None]                      # [b, 3 mw]
   ids = rows[:, :, None] * gw + columns[:, None, :]         # [b, 3 mh, 3 mw]
   ids = tf.reshape(ids, [-1, gh // 3, 3, gw // 3, 3])
   ids = tf.transpose(ids, [0, 1, 3, 2, 4])                  # [b, mh, mw, 3, 3]

@@ -69,9 +69,10 @@ def create(
   if not any(task.trains for task in tasks):
     raise errors.ConfigError(
         "no task trains", "set tasks.NAME.mode=train for one at least")
-  # Whole blocks are claimed first: single patches can be found in what they
-  # leave, not conversely.
-  return tuple(sorted(tasks, key=lambda task: task.num_blocks == 0))
+  # Whole blocks are claimed first, then pairs: single patches can be found in
+  # what they leave, not conversely.
+  return tuple(sorted(tasks, key=lambda task: (
+      task.num_blocks == 0, task.num_neighbours == 0)))
 
 
 def check_capacity(
@@ -88,13 +89,25 @@ def check_capacity(
         f"{names('num_blocks')} need {blocks} blocks of 3x3 patches; the "
         f"{gh}x{gw} grid has {have}",
         "take fewer, or a larger image_size or a smaller patch")
-  patches = 9 * blocks + sum(task.num_patches for task in tasks)
+  counts = {task.name: 9 * task.num_blocks + 2 * task.num_neighbours
+            + task.num_patches for task in tasks}
+  patches = sum(counts.values())
   if patches > gh * gw:
-    claimants = " + ".join(
-        task.name for task in tasks if task.num_blocks or task.num_patches)
+    claimants = " + ".join(name for name, count in counts.items() if count)
     raise errors.ConfigError(
         f"{claimants} need {patches} patches; the {gh}x{gw} grid has "
         f"{gh * gw}", "take fewer, or a larger image_size or a smaller patch")
+  taken = 0
+  for task in tasks:
+    # Pairs come from a matching of all patches: one taken breaks up one pair.
+    least = max(0, gh * gw // 2 - taken)
+    if task.num_neighbours > least:
+      raise errors.ConfigError(
+          f"{task.name} needs {task.num_neighbours} pairs of neighbours; the "
+          f"{taken} patches of other tasks may leave {least} on the "
+          f"{gh}x{gw} grid",
+          "take fewer, or a larger image_size or a smaller patch")
+    taken += counts[task.name]
 
 
 def with_statistics(

@@ -88,8 +88,9 @@ class Task:
   """
   name: ClassVar[str]
   token: ClassVar[str | None] = None
-  num_blocks: ClassVar[int] = 0    # 3x3 blocks that `claim` takes
-  num_patches: ClassVar[int] = 0   # single patches that `claim` takes
+  num_blocks: ClassVar[int] = 0       # 3x3 blocks that `claim` takes
+  num_neighbours: ClassVar[int] = 0   # pairs of neighbours that it takes
+  num_patches: ClassVar[int] = 0      # single patches that it takes
   single_views: ClassVar[bool] = False    # one view of an image is enough
   readout: ClassVar[str | None] = None    # what the head reads of the encoder
   mixes: ClassVar[bool] = False           # whole images

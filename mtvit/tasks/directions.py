@@ -1,14 +1,12 @@
 """The eight directions between patches, and what slots alone give away."""
 
 import functools
-import math
 
 import numpy as np
 
-# Places of the eight neighbours within a 3x3 block; the centre is place 4.
-NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)
-# Rows and columns from the centre to each of them.
-OFFSETS = tuple((place // 3 - 1, place % 3 - 1) for place in NEIGHBOURS)
+# Rows and columns to each of the eight neighbours, in reading order.
+OFFSETS = tuple(
+    (dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 
 
 def direction_table(grid: tuple[int, int]) -> np.ndarray:
@@ -44,30 +42,13 @@ def direction_shares(grid: tuple[int, int]) -> np.ndarray:
 
 
 @functools.cache
-def block_slot_bound(num_pairs: int) -> float:
-  """Accuracy of an ideal reader of which slots lack an embedding.
-
-  The slots of m pairs in known blocks tell each pair's axis but neither its
-  order nor which pair is asked for, so the best guess is the commonest of the
-  four axes, and one of its two directions: E[max count of m in 4] / (2 m).
-  """
-  m, expected = num_pairs, 0.0
-  for a in range(m + 1):
-    for b in range(m - a + 1):
-      for c in range(m - a - b + 1):
-        counts = (a, b, c, m - a - b - c)
-        ways = math.factorial(m) / math.prod(map(math.factorial, counts))
-        expected += max(counts) * ways / 4 ** m
-  return expected / (2 * m)
-
-
-@functools.cache
 def any_slot_bound(num_pairs: int, grid: tuple[int, int]) -> float:
-  """The same reader's accuracy if any two patches may form a pair.
+  """Accuracy of an ideal reader of slots if any two may form a pair.
 
-  It knows the set of 2m slots. Each ordered pair of them is equally likely to
-  be asked for, so the best guess is the commonest direction among them:
-  E[max count of directions] / (2m (2m - 1)), estimated from 20,000 sets.
+  It knows the set of 2m slots that lack an embedding. Each ordered pair of
+  them is equally likely to be asked for, so the best guess is the commonest
+  direction among them: E[max count of directions] / (2m (2m - 1)), estimated
+  from 20,000 sets.
   """
   (gh, gw), k = grid, 2 * num_pairs
   table, rng = direction_table(grid), np.random.default_rng(0)

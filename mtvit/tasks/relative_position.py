@@ -1,11 +1,11 @@
 """Eight-way relative position (report, section 2; Doersch et al. 2015).
 
 Predicted is where the second patch of a pair lies, seen from the first: 0 to 7
-in reading order. With `pairs="block"` the centre of a claimed 3x3 block and one
-of its neighbours form a pair, in random order. With "any" a pair is any two
-patches, and the label the nearest of the eight directions. Each patch is
-cropped and jittered on its own, so that the answer is not read off matching
-edges or colours.
+in reading order. With `pairs="neighbours"` a pair is two neighbouring patches
+anywhere on the grid (see `neighbours`). With "any" it is any two patches, and
+the label the nearest of the eight directions. Each patch is cropped and
+jittered on its own, so that the answer is not read off matching edges or
+colours.
 
 The answer can be read off the position embeddings (report: the ViT "can
 cheat"). `position` says what is done about it:
@@ -34,13 +34,14 @@ from mtvit import errors
 from mtvit.models import heads
 from mtvit.tasks import base
 from mtvit.tasks import directions
+from mtvit.tasks import neighbours
 
 with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import image_ops
   from mtvit.data import patch_ops
 
-PAIRS = ("block", "any")
+PAIRS = ("neighbours", "any")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,8 +49,7 @@ class RelativePosition(base.Task):
   """Tells in which of eight directions the second patch of a pair lies.
 
   Attributes:
-    pairs: "block" (neighbours, each pair in a 3x3 block of its own) or "any"
-      (any two patches).
+    pairs: "neighbours" or "any" (any two patches).
     num_pairs: m, disjoint pairs in each view.
     position: what becomes of the position embeddings of the pairs; see above.
     crop: a patch of side p is cropped to round(p / crop) and resized back.
@@ -87,8 +87,8 @@ class RelativePosition(base.Task):
         jitter_strength=(self.jitter_strength, 0, 1))
 
   @property
-  def num_blocks(self) -> int:
-    return self.num_pairs if self.pairs == "block" else 0
+  def num_neighbours(self) -> int:
+    return self.num_pairs if self.pairs == "neighbours" else 0
 
   @property
   def num_patches(self) -> int:
@@ -101,8 +101,8 @@ class RelativePosition(base.Task):
   @property
   def label_shares(self) -> np.ndarray:
     """Of the directions: [8]. "any": as if the whole grid were free."""
-    if self.pairs == "block":
-      return np.full(8, 1 / 8)
+    if self.pairs == "neighbours":
+      return neighbours.direction_shares(self.geometry.grid[0])
     return directions.direction_shares(self.geometry.grid)
 
   @property
@@ -115,8 +115,8 @@ class RelativePosition(base.Task):
       return None
     # Swapped contents come from one of the other pairs' slots.
     pairs = self.num_pairs - (self.position == "swap")
-    if self.pairs == "block":
-      return directions.block_slot_bound(pairs)
+    if self.pairs == "neighbours":
+      return neighbours.slot_bound(pairs, self.geometry.grid[0])
     return directions.any_slot_bound(pairs, self.geometry.grid)
 
   @property
@@ -125,17 +125,17 @@ class RelativePosition(base.Task):
     return float(-np.sum(shares * np.log(shares)))
 
   def claim(self, layout: Any, draw: Any) -> Any:
-    if self.pairs == "block":
-      return layout.random_blocks(self.num_pairs, draw)     # [b, m * 9]
-    return layout.random_patches(2 * self.num_pairs, draw)  # [b, 2m]
+    if self.pairs == "any":
+      return layout.random_patches(2 * self.num_pairs, draw)  # [b, 2m]
+    pairs = layout.random_pairs(                            # [b, m, 2]
+        neighbours.matchings(layout.grid[0]).pairs, self.num_pairs, draw)
+    return tf.reshape(pairs, [-1, 2 * self.num_pairs])
 
   def corrupt(
       self, patches: Any, ids: Any, layout: Any, draw: Any
   ) -> base.Corrupted:
-    if self.pairs == "block":
-      home, label = self._neighbours(ids, draw)
-    else:
-      home, label = self._any_two(ids, layout.grid)
+    home = tf.reshape(ids, [-1, self.num_pairs, 2])         # [b, m, 2]
+    label = self._directions(home, layout.grid)             # [b, m]
     # Pairs come in random order, so a roll is a random cycle of them.
     slots = tf.roll(home, 1, axis=1) if self.position == "swap" else home
     # In the order of the slots, which tells nothing of where contents go.
@@ -152,26 +152,12 @@ class RelativePosition(base.Task):
         answers={"label": label, "home": home},         # [b, m], [b, m, 2]
         hide_ids=flat(slots) if hides else None)
 
-  def _neighbours(self, ids: Any, draw: Any) -> tuple[Any, Any]:
-    """A pair [b, m, 2] of each block of ids [b, 9m], and its label [b, m]."""
-    m = self.num_pairs
-    direction = draw.integers("direction", (m,), 8)         # [b, m]
-    reverse = draw.uniform("order", (m,)) < 0.5             # [b, m]
-    blocks = tf.reshape(ids, [-1, m, 9])                    # [b, m, 9]
-    neighbour = tf.gather(
-        blocks, tf.gather(directions.NEIGHBOURS, direction), batch_dims=2)
-    pairs = tf.stack([blocks[:, :, 4], neighbour], axis=-1)  # [b, m, 2]
-    pairs = tf.where(reverse[..., None], pairs[..., ::-1], pairs)
-    # Opposite directions are i and 7 - i in reading order.
-    return pairs, tf.where(reverse, 7 - direction, direction)
-
-  def _any_two(self, ids: Any, grid: tuple[int, int]) -> tuple[Any, Any]:
-    """Pairs [b, m, 2] of patches in random order [b, 2m], labels [b, m]."""
+  def _directions(self, pairs: Any, grid: tuple[int, int]) -> Any:
+    """The label [b, m] of each of the pairs [b, m, 2]."""
     gh, gw = grid
-    pairs = tf.reshape(ids, [-1, self.num_pairs, 2])        # [b, m, 2]
     place = tf.stack([pairs // gw, pairs % gw], axis=-1)    # [b, m, 2, 2]
     offset = place[:, :, 1] - place[:, :, 0]                # [b, m, 2]
-    return pairs, tf.gather_nd(
+    return tf.gather_nd(
         directions.direction_table(grid), offset + [gh - 1, gw - 1])
 
   def _augment(self, pixels: Any, draw: Any) -> Any:

@@ -54,15 +54,15 @@ def describe(config: config_lib.Config, total: float) -> str:
   gh, gw = build.geometry(config).grid
   passes = build.passes(config, tasks)
   lines = [
-      f"grid {gh}x{gw}, {(gh // 3) * (gw // 3)} blocks of 3x3; "
+      f"grid {gh}x{gw}, {gh * gw} patches; "
       f"{len(passes)} forward pass(es) of {config.views * config.batch_size} "
       "views", f"{'task':20} {'mode':8} {'pass':20} {'blocks':>6} "
-      f"{'patches':>7} {'weight':>6}"]
+      f"{'pairs':>5} {'patches':>7} {'weight':>6}"]
   for task in tasks:
     place = pretrainer.pass_of(task.name, passes)
     lines.append(
         f"{task.name:20} {task.mode:8} {place:20} {task.num_blocks:6} "
-        f"{task.num_patches:7} {task.weight:6.3g}")
+        f"{task.num_neighbours:5} {task.num_patches:7} {task.weight:6.3g}")
   return "\n".join(lines + [
       f"{total / 1e9:.2f} GFLOPs a step, "
       f"{total / config.batch_size / 1e6:.1f} MFLOPs an image"])

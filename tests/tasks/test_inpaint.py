@@ -144,7 +144,8 @@ def test_blocks_hang_together_and_cover_all_places_alike():
 
 def test_blocks_avoid_what_others_claimed():
   pairs = relative_position.RelativePosition(
-      mode="train", weight=1.0, pairs="block", num_pairs=2, position="keep",
+      mode="train", weight=1.0, pairs="neighbours", num_pairs=9,
+      position="keep",
       crop=1.0, jitter=0.0, jitter_strength=0.0, gray=0.0, hidden_dim=8,
       geometry=base.Geometry(48, 8, 6))
   images = helpers.views(0, b=16)
@@ -152,7 +153,7 @@ def test_blocks_avoid_what_others_claimed():
       images, [pairs, make(shape="blocks", num_patches=18)], 8)
   for mine, theirs in zip(batch["queries"]["inpaint"]["ids"],
                           batch["queries"]["relative_position"]["ids"]):
-    # Two of four blocks are taken: the other 18 patches are all.
+    # Nine pairs are taken: the other 18 patches are all.
     assert len(set(mine)) == 18 and not set(mine) & set(theirs.ravel())
 
 

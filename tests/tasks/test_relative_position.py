@@ -11,17 +11,19 @@ import tensorflow as tf
 
 from mtvit.tasks import base
 from mtvit.tasks import directions as directions_lib
+from mtvit.tasks import neighbours
 from mtvit.tasks import relative_position
 from tests.tasks import helpers
 
 POLICIES = ("keep", "drop", "drop_all", "mask_token", "swap")
-KINDS = ("block", "any")
+KINDS = ("neighbours", "any")
 PLAIN = dict(crop=1.0, jitter=0.0, gray=0.0)
 
 
 def make(size=48, patch=8, **changes):
   fields = dict(
-      mode="train", weight=1.0, pairs="block", num_pairs=3, position="drop",
+      mode="train", weight=1.0, pairs="neighbours", num_pairs=3,
+      position="drop",
       crop=1.15, jitter=0.8, jitter_strength=0.5, gray=0.2, hidden_dim=8)
   return relative_position.RelativePosition(
       **(fields | changes), geometry=base.Geometry(size, patch, 6))
@@ -46,11 +48,11 @@ def directions(pairs, side):
   return np.reshape(flat, pairs.shape[:-1])
 
 
-@pytest.mark.parametrize("seed, size, patch, m", [
-    (0, 48, 8, 4), (1, 32, 4, 3), (2, 40, 5, 2)])
+@pytest.mark.parametrize("seed, size, patch, m, in_dataset", [
+    (0, 48, 8, 4, True), (1, 32, 4, 3, False), (2, 40, 5, 2, False),
+    (3, 32, 8, 2, False)])
 @pytest.mark.parametrize("pairs", KINDS)
 @pytest.mark.parametrize("position", ["drop", "swap"])
-@pytest.mark.parametrize("in_dataset", [False, True])
 def test_corruption(seed, size, patch, m, pairs, position, in_dataset):
   images = helpers.views(seed, b=8, size=size)
   batch, ids, answers = run(
@@ -61,7 +63,7 @@ def test_corruption(seed, size, patch, m, pairs, position, in_dataset):
   assert home.dtype == np.int32
   # The label is the direction between the places the contents came from.
   np.testing.assert_array_equal(directions(home, size // patch), labels)
-  if pairs == "block":      # The second is a neighbour of the first.
+  if pairs == "neighbours":     # The second is a neighbour of the first.
     y, x = np.divmod(home, size // patch)
     assert np.abs(np.diff(y)).max() <= 1 and np.abs(np.diff(x)).max() <= 1
   # Pairs are disjoint; nothing else changes.
@@ -96,9 +98,9 @@ def test_policies_differ_in_what_is_hidden_and_swap_in_pixels(pairs):
   assert (runs["swap"][2]["home"] != ids).all()
 
 
-@pytest.mark.parametrize("seed, m", [(0, 2), (1, 3), (2, 4)])
+@pytest.mark.parametrize("seed, m, in_dataset", [
+    (0, 2, False), (1, 3, True), (2, 4, False)])
 @pytest.mark.parametrize("pairs", KINDS)
-@pytest.mark.parametrize("in_dataset", [False, True])
 def test_swap_is_undone_by_the_answers(seed, m, pairs, in_dataset):
   images = helpers.views(seed)
   batch, ids, answers = run(
@@ -130,37 +132,11 @@ def test_swapped_labels_do_not_depend_on_the_slots(pairs):
   assert (slots == answers["label"]).mean() == pytest.approx(1 / 8, abs=0.02)
 
 
-def test_a_reader_of_the_other_pairs_slots_reaches_the_bound_of_swap():
-  images = np.zeros((768, 24, 24, 3), np.uint8)
-  task = make(24, 4, num_pairs=3, position="swap", **PLAIN)
-  _, ids, answers = run(images, task, 4)
-  axis = lambda label: np.minimum(label, 7 - label)
-  slots, asked = axis(directions(ids, 6)), axis(answers["label"])  # [b, 3]
-  right = []
-  for pair in range(3):
-    others = np.delete(slots, pair, axis=1)
-    guess = [np.bincount(row, minlength=4).argmax() for row in others]
-    right.append(np.array(guess) == asked[:, pair])
-  # Either order of the pair is as likely.
-  assert np.mean(right) / 2 == pytest.approx(task.slot_bound, abs=0.02)
-
-
 @pytest.mark.parametrize("pairs", KINDS)
 def test_without_augmentation_the_patches_keep_their_pixels(pairs):
   images = helpers.views(0)
   batch, _, _ = run(images, make(pairs=pairs, **PLAIN))
   np.testing.assert_array_equal(batch["image"], images)
-
-
-def test_all_directions_and_both_orders_are_equally_likely():
-  images = np.zeros((512, 24, 24, 3), np.uint8)
-  _, ids, answers = run(images, make(24, 4, num_pairs=4), 4)
-  labels = answers["label"]
-  share = np.bincount(labels.ravel(), minlength=8) / labels.size
-  np.testing.assert_allclose(share, 1 / 8, atol=0.03)
-  # On a 6x6 grid the centres are fixed: 7, 10, 25 and 28.
-  first = np.isin(ids[..., 0], [7, 10, 25, 28])
-  assert abs(first.mean() - 0.5) < 0.05
 
 
 def all_pairs(side):
@@ -198,12 +174,12 @@ def test_any_draws_pairs_from_the_whole_grid():
       np.bincount(ids.ravel(), minlength=16) / ids.size, 1 / 16, atol=0.01)
 
 
-def test_blocks_and_patches_to_claim():
-  block, free = make(pairs="block"), make(pairs="any")
-  assert (block.num_blocks, block.num_patches) == (3, 0)
-  assert (free.num_blocks, free.num_patches) == (0, 6)
-  assert block.chance == 1 / 8
-  assert block.trivial_loss == pytest.approx(math.log(8))
+def test_pairs_and_patches_to_claim():
+  near, free = make(pairs="neighbours"), make(pairs="any")
+  assert (near.num_blocks, near.num_neighbours, near.num_patches) == (0, 3, 0)
+  assert (free.num_blocks, free.num_neighbours, free.num_patches) == (0, 0, 6)
+  assert near.chance == 1 / 8
+  assert near.trivial_loss == pytest.approx(math.log(8))
 
 
 def test_each_patch_is_augmented_on_its_own():
@@ -247,18 +223,6 @@ def test_jitter_and_gray_are_those_of_whole_images():
   assert 0.55 < share.min() < 0.7 and 1.2 < share.max() < 1.45
 
 
-@pytest.mark.parametrize("m, bound", [(1, 0.50), (4, 0.27), (16, 0.19)])
-def test_slot_bound_of_blocks(m, bound):
-  got = directions_lib.block_slot_bound(m)
-  assert got == pytest.approx(bound, abs=0.005)
-  # Against the ideal reader itself, by simulation.
-  rng = np.random.default_rng(0)
-  axes = rng.integers(0, 4, (20_000, m))
-  guess = np.array([np.bincount(row, minlength=4).argmax() for row in axes])
-  right = (axes[:, 0] == guess) * 0.5           # Either order, so one in two.
-  assert right.mean() == pytest.approx(got, abs=0.01)
-
-
 def exact_any_bound(side, m):
   """The mean over all sets of slots of the commonest direction's share."""
   shares = []
@@ -299,9 +263,9 @@ def test_loss_by_hand():
 
 @pytest.mark.parametrize("position", POLICIES)
 def test_slot_bound_where_slots_tell(position):
-  # Two pairs on one axis, 1 / 4: both are right half the time; else one is.
-  block = 1 / 4 * 1 / 2 + 3 / 4 * 1 / 4
-  for pairs, bound in (("block", block), ("any", exact_any_bound(3, 2))):
+  for pairs, bound in (
+      ("neighbours", neighbours.slot_bound(2, 3)),
+      ("any", exact_any_bound(3, 2))):
     task = make(12, 4, num_pairs=2, pairs=pairs, position=position)
     if position in ("drop", "mask_token"):
       assert task.slot_bound == pytest.approx(bound, abs=0.002)

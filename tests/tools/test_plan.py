@@ -84,12 +84,12 @@ def test_command():
        "--config.batch_size=8"], cwd=ROOT, capture_output=True, text=True,
       timeout=300)
   assert done.returncode == 0, done.stderr
-  assert "grid 4x4, 1 blocks of 3x3; 7 forward pass(es) of 16 views" in (
+  assert "grid 4x4, 16 patches; 7 forward pass(es) of 16 views" in (
       done.stdout)
   row = next(line for line in done.stdout.splitlines()
              if line.startswith("relative_position"))
   assert row.split() == [
-      "relative_position", "train", "relative_position", "1", "0", "1"]
+      "relative_position", "train", "relative_position", "0", "2", "0", "1"]
   assert "GFLOPs a step" in done.stdout
 
 
@@ -100,7 +100,7 @@ def test_impossible_configs_are_refused_with_numbers():
        "--config.tasks.colorize.num_patches=9"], cwd=ROOT,
       capture_output=True, text=True, timeout=300)
   assert done.returncode == 2
-  assert ("relative_position + jigsaw + inpaint + colorize need 22 patches; "
+  assert ("relative_position + jigsaw + inpaint + colorize need 17 patches; "
           "the 4x4 grid has 16") in done.stderr
 
 
