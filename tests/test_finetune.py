@@ -106,7 +106,7 @@ def test_two_and_two_steps_are_four(pretrained, config, tmp_path, monkeypatch):
   states.assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_what_the_config_leaves_open(pretrained, config, tmp_path):
+def test_what_the_config_leaves_open(run, config, tmp_path):
   raw = plain.to_plain(config)
   with pytest.raises(errors.ConfigError, match="variant=nano/8"):
     finetune.complete(raw)
@@ -117,10 +117,10 @@ def test_what_the_config_leaves_open(pretrained, config, tmp_path):
   raw["init_from"] = str(tmp_path / "nowhere")
   with pytest.raises(errors.CheckpointError, match="nowhere"):
     finetune.complete(raw)
-  raw |= {"init_from": str(pretrained)}
+  raw |= {"init_from": str(run)}
   raw["model"]["variant"] = "nano/8"
   with pytest.raises(errors.CheckpointError, match="there and"):
-    pretrain.pretrain(finetune.complete(raw), tmp_path / "run")
+    pretrain.pretrain(finetune.complete(raw), tmp_path / "other")
 
 
 def test_more_classes_than_the_head_has_are_named(config, tmp_path):
@@ -175,6 +175,7 @@ def test_resized_positions():
   np.testing.assert_allclose(flat, 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns(config, tmp_path):
   """Photographs can be told apart after some steps from scratch."""
   config.model.variant, config.total_steps = "pico/8", 60

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,26 +80,36 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
       k: v for k, v in result.items() if k != "seconds"}
 
 
-@pytest.mark.parametrize("stop_at, fixture", [
-    (1, "tiny"), pytest.param(3, "everything", marks=pytest.mark.slow)])
+def test_starting_again_from_an_older_step_changes_nothing(run, tmp_path):
+  shutil.copytree(run, tmp_path / "again")
+  shutil.rmtree(tmp_path / "again" / "checkpoints" / "2")
+  pretrain.pretrain(
+      json.loads((run / "config.json").read_text()), tmp_path / "again")
+  states.assert_same(run, tmp_path / "again")
+  assert numbers(run) == numbers(tmp_path / "again")
+
+
+@pytest.mark.slow
 def test_stopping_and_starting_again_changes_nothing(
-    stop_at, fixture, request, tmp_path, stop_after, monkeypatch, capsys):
-  config = request.getfixturevalue(fixture)
-  train(config, tmp_path / "whole")
-  stop_after(stop_at)
-  with pytest.raises(errors.Preempted, match=f"saved step {stop_at} of 4"):
-    train(config, tmp_path / "halves")
+    everything, tmp_path, stop_after, monkeypatch, capsys):
+  train(everything, tmp_path / "whole")
+  stop_after(3)
+  with pytest.raises(errors.Preempted, match="saved step 3 of 4"):
+    train(everything, tmp_path / "halves")
   monkeypatch.undo()
   capsys.readouterr()
-  train(config, tmp_path / "halves")
-  assert f"resuming from step {stop_at} of 4" in capsys.readouterr().out
+  train(everything, tmp_path / "halves")
+  assert "resuming from step 3 of 4" in capsys.readouterr().out
   states.assert_same(tmp_path / "whole", tmp_path / "halves")
-  numbers = [
-      [{k: v for k, v in line.items() if k not in (
+  assert numbers(tmp_path / "whole") == numbers(tmp_path / "halves")
+
+
+def numbers(workdir):
+  """What a run has reported, but for its speed."""
+  return [
+      {key: value for key, value in line.items() if key not in (
           "train/images_per_second", "train/data_wait")}
-       for line in metrics.read(tmp_path / name / "metrics.jsonl")]
-      for name in ("whole", "halves")]
-  assert numbers[0] == numbers[1]
+      for line in metrics.read(workdir / "metrics.jsonl")]
 
 
 @pytest.mark.slow
@@ -159,6 +170,7 @@ def test_init_from_takes_what_fits(tiny, tmp_path, caplog):
     train(tiny, tmp_path / "fourth")
 
 
+@pytest.mark.slow
 def test_collapse_is_warned_of(tiny, tmp_path, monkeypatch, caplog):
   tiny.total_steps = 1
   # [CT] outputs that hardly depend on the image.
@@ -184,6 +196,7 @@ def test_features_of_one_dimension_are_warned_of(tiny, tmp_path, caplog):
           in caplog.text)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
   tiny.optimizer.base_lr = 100.0
   tiny.optimizer.warmup = 0.0
@@ -270,6 +283,7 @@ def command(tiny, workdir, *flags):
           *overrides, *flags]
 
 
+@pytest.mark.slow
 def test_command_line_sigterm_and_resume(tiny, tmp_path):
   tiny.total_steps = 500
   process = subprocess.Popen(

@@ -1,20 +1,13 @@
 """The command: what it prints, writes and refuses."""
 
-import pathlib
-import subprocess
-import sys
-
 from mtvit import interchange
 from mtvit.interchange import exporting
+from tests import commands
 from tests.interchange import helpers
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def command(*flags):
-  return subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.export", *flags], cwd=ROOT,
-      capture_output=True, text=True, timeout=300)
+  return commands.run("mtvit.tools.export", *flags)
 
 
 def test_it_exports_and_tells_what_is_left_out(tmp_path):

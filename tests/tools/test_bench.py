@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 from PIL import Image
 import pytest
@@ -15,6 +13,7 @@ from mtvit.benchmarks import images
 from mtvit.benchmarks import input as input_lib
 from mtvit.benchmarks import processes
 from mtvit.benchmarks import step as step_lib
+from tests import commands
 from tests import environments
 from tests.parity import environment as parity
 
@@ -27,10 +26,7 @@ SMALL = ("--repeats=2", "--steps=1", "--batches=1", "--config.batch_size=4")
 
 def run(*words):
   # One device, as a user has it.
-  return subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.bench", *words], cwd=ROOT,
-      capture_output=True, text=True, timeout=600,
-      env=os.environ | {"XLA_FLAGS": ""})
+  return commands.run("mtvit.tools.bench", *words, timeout=600, XLA_FLAGS="")
 
 
 def table(text):

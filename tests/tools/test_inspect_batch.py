@@ -1,20 +1,14 @@
 """The command writes the picture that it names."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import commands
 
 
 def run(*flags):
-  return subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.inspect_batch",
-       "--config=configs/quickstart.py", *flags], cwd=ROOT,
-      capture_output=True, text=True, timeout=300)
+  return commands.run(
+      "mtvit.tools.inspect_batch", "--config=configs/quickstart.py", *flags)
 
 
 def test_it_draws_a_batch(image_folder, tmp_path):

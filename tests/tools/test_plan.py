@@ -4,10 +4,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -17,9 +13,8 @@ from mtvit import config as config_lib
 from mtvit import cost
 from mtvit import errors
 from mtvit.planning import compiler
+from tests import commands
 from tests.planning import libtpu
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def flops(module, arg, **changes):
@@ -78,11 +73,8 @@ def test_flops_are_those_of_the_products():
 
 
 def test_command():
-  done = subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.plan",
-       "--config=configs/cifar10.py:strategy=matched",
-       "--config.batch_size=8"], cwd=ROOT, capture_output=True, text=True,
-      timeout=300)
+  done = plan("--config=configs/cifar10.py:strategy=matched",
+              "--config.batch_size=8")
   assert done.returncode == 0, done.stderr
   assert "grid 4x4, 16 patches; 7 forward pass(es) of 16 views" in (
       done.stdout)
@@ -94,11 +86,8 @@ def test_command():
 
 
 def test_impossible_configs_are_refused_with_numbers():
-  done = subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.plan",
-       "--config=configs/cifar10.py:strategy=patch_level",
-       "--config.tasks.colorize.num_patches=9"], cwd=ROOT,
-      capture_output=True, text=True, timeout=300)
+  done = plan("--config=configs/cifar10.py:strategy=patch_level",
+              "--config.tasks.colorize.num_patches=9")
   assert done.returncode == 2
   assert ("relative_position + jigsaw + inpaint + colorize need 17 patches; "
           "the 4x4 grid has 16") in done.stderr
@@ -106,19 +95,14 @@ def test_impossible_configs_are_refused_with_numbers():
 
 @pytest.mark.parametrize("arg", ["strategy=none", "wrong=1"])
 def test_a_wrong_argument_is_a_config_error(arg):
-  done = subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.plan",
-       f"--config=configs/cifar10.py:{arg}"], cwd=ROOT,
-      capture_output=True, text=True, timeout=300)
+  done = plan(f"--config=configs/cifar10.py:{arg}")
   assert done.returncode == 2
   assert "there are" in done.stderr or "is none of" in done.stderr
   assert len(done.stderr.splitlines()) <= 5
 
 
-def plan(*args, **env):
-  return subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.plan", *args], cwd=ROOT,
-      capture_output=True, text=True, timeout=600, env=os.environ | env)
+def plan(*args):
+  return commands.run("mtvit.tools.plan", *args, timeout=600)
 
 
 # Eight seconds to compile.

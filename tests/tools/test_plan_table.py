@@ -3,23 +3,20 @@
 import dataclasses
 import pathlib
 import shlex
-import subprocess
-import sys
 
 import pytest
 
 from mtvit.planning import compiler
 from mtvit.planning import show
 from mtvit.tools import plan_table
+from tests import commands
 from tests.planning import test_estimate
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*args):
-  return subprocess.run(
-      [sys.executable, "-m", "mtvit.tools.plan_table", *args], cwd=ROOT,
-      capture_output=True, text=True, timeout=300)
+  return commands.run("mtvit.tools.plan_table", *args)
 
 
 def test_rows_are_what_the_readme_shows():
