@@ -8,7 +8,7 @@
 #   bash launch/test.sh tests/launch          # TPU scripts, a fake gcloud (bats)
 #   bash launch/test.sh tests/cloud           # gs:// on an emulator
 #   bash launch/test.sh tests/notebook        # the notebook, in its environment
-#   bash launch/test.sh tests/planning        # the TPU compiler, if installed
+#   bash launch/test.sh tests -m libtpu       # the TPU compiler, if installed
 #   bash launch/test.sh tests/tasks -k color  # any pytest arguments
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

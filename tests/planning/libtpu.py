@@ -7,7 +7,14 @@ import pytest
 
 from tests import environments
 
-MISSING = importlib.util.find_spec("libtpu") is None
-needed = pytest.mark.skipif(
-    MISSING and os.environ.get(environments.REQUIRED) != "1",
-    reason="libtpu is not installed; see the README")
+_MISSING = importlib.util.find_spec("libtpu") is None
+MARKS = [pytest.mark.libtpu, pytest.mark.skipif(
+    _MISSING and os.environ.get(environments.REQUIRED) != "1",
+    reason="libtpu is not installed; see the README")]
+
+
+def needed(test):
+  """Marks a test that asks the TPU compiler; `-m libtpu` picks these."""
+  for mark in MARKS:
+    test = mark(test)
+  return test

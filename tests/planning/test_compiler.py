@@ -14,7 +14,7 @@ from mtvit.planning import compiler
 from mtvit.planning import totals
 from tests.planning import libtpu
 
-pytestmark = libtpu.needed
+pytestmark = libtpu.MARKS
 
 
 @pytest.fixture(autouse=True)
