@@ -25,7 +25,17 @@ class UserError(Exception):
   alone = False
 
   def __init__(self, what: str, fix: str = ""):
-    super().__init__(f"{what}\n  fix: {fix}" if fix else what)
+    super().__init__(printable(f"{what}\n  fix: {fix}" if fix else what))
+
+
+def printable(text: str) -> str:
+  """A message whose control characters became escapes, but for line ends.
+
+  It may hold names from a stranger's files, and a terminal obeys some of them.
+  """
+  return "".join(
+      c if c.isprintable() or c == "\n"
+      else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class ConfigError(UserError):

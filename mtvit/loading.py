@@ -21,7 +21,8 @@ with epy.lazy_imports():
   from mtvit import interchange
 
 # Files for `interchange`, which reads the first two and refuses pickles.
-WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pkl", ".pt", ".pth")
+WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pickle", ".pkl", ".pt",
+           ".pth", ".tar")
 
 
 def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Weights of other libraries: into our parameters, and out of them.
 
 `read` takes a .safetensors file in the naming of timm's `VisionTransformer` or
-Hugging Face's `ViTModel`, an .npz file of AugReg or big_vision, and what
-`mtvit.tools.export` writes. What our encoder can't compute is refused by name.
+Hugging Face's `ViTModel`, behind any prefix, an .npz file of AugReg or
+big_vision, and what `mtvit.tools.export` writes. What our encoder can't compute
+is refused by name.
 """
 
 import functools
 import pathlib
+import re
 from typing import Mapping
 
 from mtvit import errors
@@ -15,6 +17,8 @@ from mtvit.interchange import foreign
 from mtvit.interchange import imported
 from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import native
+from mtvit.interchange import prefixes
+from mtvit.interchange import tensors
 
 MAX_DEPTH = 1000                   # More layers are not believed.
 # Beginnings of AugReg's names in the files that hold them.
@@ -24,6 +28,12 @@ _STACKED = "Transformer/encoderblock/"
 _RENUMBERED = {"LayerNorm_1": "LayerNorm_2", "MlpBlock_0": "MlpBlock_3",
                "MultiHeadDotProductAttention_0":
                    "MultiHeadDotProductAttention_1"}
+# Other libraries' ViTs, whose names are not read, by one of their names.
+_OTHERS = (
+    (r"patch_embed\.projection\.", "MMPretrain"),
+    (r"(^|\.)conv_proj\.|encoder_layer_0\.", "torchvision"),
+    (r"class_embedding$", "CLIP"), (r"to_patch_embedding\.", "vit-pytorch"),
+    (r"layer1\.0\.conv1\.", "a ResNet"))
 
 
 def read(path: str | pathlib.Path) -> imported.Imported:
@@ -33,34 +43,52 @@ def read(path: str | pathlib.Path) -> imported.Imported:
     CheckpointError: it is damaged, of another kind, or of another model.
   """
   path = pathlib.Path(path).expanduser()
-  found = files.tensors(path)
-  if native.KEY in found:
-    return native.read(path, found)
-  if path.suffix == ".safetensors":
-    found = _without(found, "vit.") or found      # ViTForImageClassification.
-    for naming in (naming_lib.TIMM, naming_lib.HUGGING_FACE):
-      if naming.entry("embed/kernel").theirs in found:
-        return foreign.read(path, naming, found)
-  else:
-    for prefix in _PREFIXES:
-      if f"{prefix}embedding/kernel" in found:
-        named = _unstacked(_without(found, prefix))
-        return foreign.read(path, naming_lib.AUGREG, named)
+  with files.opened(path) as found:
+    if native.KEY in found:
+      return native.read(path, found)
+    notes: list[str] = []
+    if path.suffix == ".safetensors":
+      part = prefixes.encoder(
+          path, found, (naming_lib.TIMM, naming_lib.HUGGING_FACE), notes)
+      if part:
+        return foreign.read(
+            path, part.naming, part.arrays, notes, part.prefix)
+    else:
+      for prefix in _PREFIXES:
+        if f"{prefix}embedding/kernel" in found:
+          return foreign.read(
+              path, naming_lib.AUGREG, _augreg(found, prefix, notes), notes)
+    _refuse(path, found)
+
+
+def _refuse(path: pathlib.Path, found: Mapping[str, tensors.Tensor]) -> None:
+  """Raises CheckpointError with what is there."""
+  other = next((f" (these are names of {library})" for pattern, library in
+                _OTHERS if any(re.search(pattern, name) for name in found)), "")
   raise errors.CheckpointError(
       f"{path} names no parameter as timm's VisionTransformer, Hugging Face's "
-      f"ViTModel or AugReg do (it has {', '.join(sorted(found)[:3])}, ...)",
-      "a file of a plain ViT")
+      f"ViTModel or AugReg do; it has {tensors.listed(found) or 'none'}{other}",
+      "a file of a plain ViT of one of these libraries")
 
 
-def _without(
-    found: Mapping[str, files.Tensor], prefix: str
-) -> dict[str, files.Tensor]:
-  """What begins with a prefix, without it."""
-  return {name.removeprefix(prefix): x for name, x in found.items()
-          if name.startswith(prefix)}
+def _augreg(
+    found: Mapping[str, tensors.Tensor], prefix: str, notes: list[str]
+) -> dict[str, tensors.Tensor]:
+  """The encoder's arrays by AugReg's names."""
+  naming = naming_lib.AUGREG
+  own = {name.removeprefix(prefix): x for name, x in found.items()
+         if name.startswith(prefix)
+         and not name.removeprefix(prefix).startswith(naming.apart)}
+  beside = found.keys() - {prefix + name for name in own}
+  if beside:
+    notes.append("left out, as it plays no part in the encoder's output: "
+                 + tensors.listed(beside))
+  return _unstacked(own)
 
 
-def _unstacked(found: Mapping[str, files.Tensor]) -> dict[str, files.Tensor]:
+def _unstacked(
+    found: Mapping[str, tensors.Tensor]
+) -> dict[str, tensors.Tensor]:
   """big_vision's names as AugReg's: layers apart, and numbered alike."""
   big_vision = "pos_embedding" in found
   result = {}
@@ -75,6 +103,6 @@ def _unstacked(found: Mapping[str, files.Tensor]) -> dict[str, files.Tensor]:
     depth = min((*tensor.shape, 0)[0], MAX_DEPTH)
     whole = functools.cache(tensor.read)
     for i in range(depth):
-      result[name.replace("block/", f"block_{i}/")] = files.Tensor(
-          tensor.shape[1:], lambda i=i, whole=whole: whole()[i])
+      result[name.replace("block/", f"block_{i}/")] = tensor._replace(
+          shape=tensor.shape[1:], read=lambda i=i, whole=whole: whole()[i])
   return result

@@ -1,7 +1,5 @@
-"""Encoders in another library's naming, and what describes them beside it."""
+"""Encoders in another library's naming."""
 
-import functools
-import json
 import math
 import pathlib
 import re
@@ -11,16 +9,16 @@ from flax import traverse_util
 import numpy as np
 
 from mtvit import errors
-from mtvit.interchange import files
+from mtvit.interchange import beside
 from mtvit.interchange import imported
 from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import normalisation
+from mtvit.interchange import tensors
 from mtvit.models import vit
 
-MAX_PATCHES = 2**16                # More are not believed.
 # Parts that our encoder lacks, by their names in the file.
 _UNSUPPORTED = (
-    (r"\bls[12]\.|layer_?scale|lambda1", "LayerScale"),
+    (r"\bls[12]\.|layer_?scale|lambda_?[12]|gamma_[12]", "LayerScale"),
     (r"[qk]_norm|query_norm|key_norm", "normalised queries and keys (qk-norm)"),
     (r"attn\.norm|mlp\.norm|inner_attn_ln|sub_ln",
      "norms inside attention or MLP"),
@@ -28,53 +26,83 @@ _UNSUPPORTED = (
     (r"norm_pre|pre_layrnorm|ln_pre", "a norm before the blocks (pre-norm)"),
     (r"w12|w3\.|fc1_[gx]|gate", "a gated MLP (SwiGLU)"),
     (r"attn_pool|MAPHead", "attention pooling"),
-    (r"dist_token|distillation", "a distillation token"),
-    (r"mask_token", "a mask token"),
+    (r"dist_token|distillation|head_dist", "a distillation token"),
+    (r"register_tokens|storage_tokens", "registers in DINOv2's names"),
+    (r"detection_tokens|mid_position", "detection tokens"),
     (r"rope|rel_pos|relative_position", "relative or rotary positions"),
+    (r"blocks\.\d+\.\d+\.", "blocks in chunks"),
+    (r"patch_embed\.(?!proj\.(weight|bias))|running_mean",
+     "more than a projection before the blocks, or batch norm"),
+    (r"[qv]_bias|bias_mask", "queries, keys and values with a bias apart"),
 )
 
 
 def read(
     path: pathlib.Path, naming: naming_lib.Naming,
-    found: Mapping[str, files.Tensor]
+    found: Mapping[str, tensors.Tensor], notes: list[str], prefix: str = ""
 ) -> imported.Imported:
   """An encoder in another library's naming.
 
   Args:
     path: of the file.
     naming: of the library.
-    found: the arrays in the file, in that naming.
+    found: the arrays of the encoder, in that naming.
+    notes: on what was left out; what is assumed is added.
+    prefix: what stood before these names.
 
   Raises:
     CheckpointError: our encoder can't be that model.
   """
-  notes = []
-  heads = sorted(name for name in found if name.startswith(naming.heads))
-  if heads:
-    notes.append(f"left out, as it comes after the encoder: {', '.join(heads)}")
-  found = {name: x for name, x in found.items() if name not in heads}
   _check_supported(path, found)
   variant = _variant(path, naming, found)
-  told = _told(path, naming, notes)
-  if told["heads"] not in (None, vit.parse_variant(variant)[0]["heads"]):
-    raise errors.CheckpointError(
-        f"{path} has {told['heads']} heads; {variant} has "
-        f"{vit.parse_variant(variant)[0]['heads']}", "another file")
+  told = beside.told(path, naming, notes)
+  _check_heads(path, variant, told["heads"], prefix)
   token_names = _token_names(path, naming, found, told["tokens"], notes)
   slots, side = _grid(path, naming, found, len(token_names))
+  patch = vit.parse_variant(variant)[1]
+  try:
+    vit.check_size(side * patch, patch)
+  except ValueError as e:
+    raise errors.CheckpointError(
+        f"{path}: {e}", "a model of smaller images") from e
   shapes = naming_lib.shapes(variant, side * side, token_names)
   _check_shapes(path, naming, found, shapes)
   ours = _filled(naming, found, shapes, token_names, slots)
-  normalisation.fold(ours, *_pixels(path, naming, notes))
+  normalisation.fold(ours, *beside.pixels(path, naming, notes))
   return imported.Imported(
       params=traverse_util.unflatten_dict(ours, sep="/"),
       token_names=token_names, notes=tuple(notes), model=dict(
           variant=variant, activation=told["activation"],
-          image_size=side * vit.parse_variant(variant)[1]))
+          image_size=side * patch))
+
+
+def _check_heads(
+    path: pathlib.Path, variant: str, told: Any, prefix: str
+) -> None:
+  """Raises CheckpointError if the model has another number of heads.
+
+  Args:
+    path: of the file.
+    variant: NAME/PATCH.
+    told: what is said of it; None if nothing is.
+    prefix: of the names in the file.
+  """
+  heads = vit.parse_variant(variant)[0]["heads"]
+  if told is None and "_encoder." in prefix and variant.startswith("S/"):
+    # As its own vits.py has it; nothing in the file tells.
+    raise errors.CheckpointError(
+        f"{path}: the names are those of MoCo v3, whose ViT-S has 12 heads; "
+        f"{variant} has {heads}",
+        f'if it has {heads}, lay timm.json beside it: {{"{path.name}": '
+        f'{{"create_model": {{"num_heads": {heads}}}}}}}')
+  if told not in (None, heads):
+    raise errors.CheckpointError(
+        f"{path} has {repr(told)[:40]} heads; {variant} has {heads}",
+        "another file")
 
 
 def _filled(
-    naming: naming_lib.Naming, found: Mapping[str, files.Tensor],
+    naming: naming_lib.Naming, found: Mapping[str, tensors.Tensor],
     shapes: Mapping[str, tuple[int, ...]], token_names: tuple[str, ...],
     slots: int
 ) -> dict[str, np.ndarray]:
@@ -95,7 +123,7 @@ def _filled(
 
 
 def _check_supported(
-    path: pathlib.Path, found: Mapping[str, files.Tensor]
+    path: pathlib.Path, found: Mapping[str, tensors.Tensor]
 ) -> None:
   for pattern, what in _UNSUPPORTED:
     name = next((x for x in sorted(found) if re.search(pattern, x)), None)
@@ -107,7 +135,7 @@ def _check_supported(
 
 def _variant(
     path: pathlib.Path, naming: naming_lib.Naming,
-    found: Mapping[str, files.Tensor]
+    found: Mapping[str, tensors.Tensor]
 ) -> str:
   """NAME/PATCH of the sizes in a file."""
   def shape(ours):
@@ -136,94 +164,43 @@ def _variant(
         f"{sizes['depth']} and {sizes['mlp_dim']} hidden units",
         f"one of {', '.join(vit.VARIANTS)}, or a new one in VARIANTS of "
         "mtvit/models/vit.py")
-  patch = math.isqrt(
-      math.prod(shape("embed/kernel")) // (3 * sizes["width"]))
-  return f"{name}/{max(1, patch)}"
+  return f"{name}/{_patch(path, naming, shape('embed/kernel'))}"
 
 
-def _told(
-    path: pathlib.Path, naming: naming_lib.Naming, notes: list[str]
-) -> dict[str, Any]:
-  """What is beside a file and not in it: activation, heads, tokens."""
-  activations = {"gelu": "gelu", "gelu_tanh": "gelu_tanh",
-                 "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
-  if naming is naming_lib.HUGGING_FACE:
-    config = _json(path.with_name("config.json"))
-    act, heads, tokens = (
-        config.get("hidden_act"), config.get("num_attention_heads"), None)
-    epsilon = config.get("layer_norm_eps", 1e-12 if config else None)
-    if epsilon not in (None, 1e-6):
-      notes.append(f"its norms have epsilon {epsilon}, and ours have 1e-6")
-  else:
-    config = _json(path.with_name("timm.json")).get(path.name, {})
-    config = config if isinstance(config, dict) else {}
-    made, tokens = config.get("create_model", {}), config.get("tokens")
-    made = made if isinstance(made, dict) else {}
-    act = made.get("act_layer", "gelu" if made else None)
-    heads = made.get("num_heads")
-  if act is None:
-    # The files of AugReg come from Flax, whose GELU is the approximation.
-    act = "gelu_tanh" if naming is naming_lib.AUGREG else "gelu"
-    notes.append(f"the activation is not in the file; {act} is assumed")
-  if not isinstance(act, str) or act not in activations:
+def _patch(
+    path: pathlib.Path, naming: naming_lib.Naming, shape: tuple[int, ...]
+) -> int:
+  """The side of the patches, pixels, from the shape of their projection."""
+  entry = naming.entry("embed/kernel")
+  if entry.layout == "oihw" and len(shape) == 4:
+    shape = (*shape[2:], shape[1], shape[0])
+  if len(shape) != 4 or shape[0] != shape[1] or not shape[0]:
     raise errors.CheckpointError(
-        f"{path} has the activation {act!r}", "a model with GELU")
-  return dict(activation=activations[act], heads=heads, tokens=tokens)
-
-
-def _pixels(
-    path: pathlib.Path, naming: naming_lib.Naming, notes: list[str]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Mean and deviation that the model's pixels are normalised with."""
-  if naming is naming_lib.AUGREG:
-    return normalisation.OURS
-  if naming is naming_lib.HUGGING_FACE:
-    found = normalisation.check(
-        path, _json(path.with_name("preprocessor_config.json")), "image_mean",
-        "image_std")
-  else:
-    inner = lambda told, *keys: functools.reduce(
-        lambda x, key: x.get(key, {}) if isinstance(x, dict) else {}, keys,
-        told)
-    # Our own export, or the file that timm lays beside its weights.
-    exported = inner(_json(path.with_name("timm.json")), path.name,
-                     "create_model", "pretrained_cfg_overlay")
-    told = exported or inner(
-        _json(path.with_name("config.json")), "pretrained_cfg")
-    found = normalisation.check(
-        path, told if isinstance(told, dict) else {}, "mean", "std")
-  if found is None:
-    notes.append("the mean and deviation of its pixels are not beside the "
-                 "file; 0.5 is assumed (DeiT and DINO have others)")
-  return found or normalisation.OURS
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON object in a file; {} if there is no such file."""
-  if not path.is_file():
-    return {}
-  try:
-    if path.stat().st_size > 2**20:
-      raise ValueError("it has more than a megabyte")
-    value = json.loads(path.read_text())
-    if not isinstance(value, dict):
-      raise ValueError("it holds no object")
-  except (OSError, ValueError, RecursionError) as e:
+        f"{path}: {entry.theirs} is of patches {shape[:2]}, which are no "
+        "squares", "a model of images, with square patches")
+  if shape[2] != 3:
     raise errors.CheckpointError(
-        f"{path} can't be read: {e}", "repair or remove it") from e
-  return value
+        f"{path}: {entry.theirs} takes images of {shape[2]} channel"
+        f"{'s' * (shape[2] != 1)}; this ViT takes 3",
+        "w.repeat(1, 3, 1, 1) / 3 is the same model for gray images, of one "
+        "channel repeated" if shape[2] == 1 else "a model of RGB images")
+  return shape[0]
 
 
 def _token_names(
     path: pathlib.Path, naming: naming_lib.Naming,
-    found: Mapping[str, files.Tensor], told: Any, notes: list[str]
+    found: Mapping[str, tensors.Tensor], told: Any, notes: list[str]
 ) -> tuple[str, ...]:
   """"cls" and the names of the registers in a file."""
   if not naming.registers or naming.registers not in found:
     return ("cls",)
   count = (*found[naming.registers].shape, 0, 0)[1]
   if told is None:
-    names = ("cls", *(f"reg{i}" for i in range(min(count, MAX_PATCHES))))
+    if count >= vit.MAX_TOKENS:
+      raise errors.CheckpointError(
+          f"{path} has {count} registers; at most {vit.MAX_TOKENS - 1} are "
+          "possible", "another model")
+    names = ("cls", *(f"reg{i}" for i in range(count)))
     notes.append(
         f"the registers have no names; they are {', '.join(names[1:])}")
     return names
@@ -237,24 +214,27 @@ def _token_names(
 
 def _grid(
     path: pathlib.Path, naming: naming_lib.Naming,
-    found: Mapping[str, files.Tensor], num_tokens: int
+    found: Mapping[str, tensors.Tensor], num_tokens: int
 ) -> tuple[int, int]:
   """How many positions are of tokens, and the side of the square of others."""
   count = (*found[naming.positions].shape, 0, 0)[1]
   fits = [slots for slots in (0, num_tokens)
-          if 0 < count - slots <= MAX_PATCHES
+          if count > slots
           and math.isqrt(count - slots)**2 == count - slots]
   if not fits:
     raise errors.CheckpointError(
-        f"{path}: {count} position embeddings are no square grid, with or "
-        f"without {num_tokens} for tokens", "a model of square images")
+        f"{path}: {naming.positions} is {found[naming.positions].shape}, and "
+        f"{count} position embeddings are no square grid, with or without "
+        f"{num_tokens} for tokens",
+        "a model of square images, or resize them to a square grid (timm."
+        "layers.resample_abs_pos_embed)")
   # Where both fit: timm's own models with registers have no slots.
   return fits[0], math.isqrt(count - fits[0])
 
 
 def _check_shapes(
     path: pathlib.Path, naming: naming_lib.Naming,
-    found: Mapping[str, files.Tensor], shapes: Mapping[str, tuple[int, ...]]
+    found: Mapping[str, tensors.Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
   """Raises CheckpointError unless a file has what it must, and no more."""
   dummy = {name: np.broadcast_to(np.float32(0), shape)

@@ -6,7 +6,8 @@ import re
 from typing import Any, Mapping
 
 from mtvit import errors
-from mtvit.interchange import files
+from mtvit.interchange import tensors
+from mtvit.models import vit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,23 +32,31 @@ class Imported:
 def check_names(path: pathlib.Path, names: Any) -> None:
   """Raises CheckpointError unless these can be the tokens of an encoder."""
   if (not isinstance(names, list) or names[:1] != ["cls"]
-      or not all(isinstance(x, str) and re.fullmatch(r"[a-z]\w*", x, re.ASCII)
-                 for x in names) or len(set(names)) != len(names)):
+      or not all(
+          isinstance(x, str) and re.fullmatch(r"[a-z]\w{0,39}", x, re.ASCII)
+          for x in names)
+      or len(set(names)) != len(names) or len(names) > vit.MAX_TOKENS):
     raise errors.CheckpointError(
-        f"{path}: its tokens are said to be {str(names)[:80]}",
-        'names such as ["cls", "ct"]')
+        f"{path}: its tokens are said to be {repr(names)[:80]}",
+        f'at most {vit.MAX_TOKENS} names such as ["cls", "ct"]')
 
 
 def compare(
-    path: pathlib.Path, found: Mapping[str, files.Tensor],
+    path: pathlib.Path, found: Mapping[str, tensors.Tensor],
     want: Mapping[str, tuple[int, ...]]
 ) -> None:
   """Raises CheckpointError unless a file has these arrays, and no others."""
-  for name in sorted(want.keys() | found.keys()):
-    if name not in found:
-      what = f"{path} has no {name}"
-    elif name not in want:
+  # What there is tells more than what is missing.
+  for name in sorted(want.keys() | found.keys(), key=lambda x: (
+      x in want, x)):
+    if name not in want:
       what = f"{path} has {name}, which this ViT has not"
+    elif name not in found:
+      what = f"{path} has no {name}"
+    elif not found[name].floating:
+      raise errors.CheckpointError(
+          f"{path}: {name} is of type {found[name].dtype}",
+          "weights in floating point")
     elif found[name].shape != want[name]:
       what = f"{path}: {name} is {found[name].shape}, and must be {want[name]}"
     else:

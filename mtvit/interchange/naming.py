@@ -85,14 +85,14 @@ class Naming:
     cls: [1, 1, d].
     positions: [1, n, d], with or without slots for the tokens before.
     registers: [1, k, d]; "" if there are none in this library.
-    heads: beginnings of names that come after the encoder.
+    apart: beginnings of names that play no part in the encoder's output.
   """
   library: str
   entries: tuple[Entry, ...]
   cls: str
   positions: str
   registers: str
-  heads: tuple[str, ...]
+  apart: tuple[str, ...]
 
   def each(self, depth: int) -> Iterator[tuple[str, Entry, int]]:
     """Their name, the entry and the layer of each parameter in `entries`."""
@@ -150,7 +150,10 @@ TIMM = Naming(
         ("patch_embed.proj", "oihw"), "blocks.{}.", ("attn.qkv",),
         {"norm1": "norm1", "attn/out": "attn.proj", "norm2": "norm2",
          "fc1": "mlp.fc1", "fc2": "mlp.fc2"}, "norm", _TORCH),
-    "cls_token", "pos_embed", "reg_token", ("head.", "pre_logits."))
+    "cls_token", "pos_embed", "reg_token",
+    # Those of MAE, iBOT, and DINOv2 follow the heads.
+    ("head.", "pre_logits.", "decoder.", "decoder_", "mask_token",
+     "masked_embed"))
 HUGGING_FACE = Naming(
     "Hugging Face",
     _entries(
@@ -161,7 +164,7 @@ HUGGING_FACE = Naming(
          "norm2": "layernorm_after", "fc1": "intermediate.dense",
          "fc2": "output.dense"}, "layernorm", _TORCH),
     "embeddings.cls_token", "embeddings.position_embeddings", "",
-    ("pooler.", "classifier."))
+    ("pooler.", "classifier.", "decoder.", "embeddings.mask_token"))
 AUGREG = Naming(
     "AugReg",
     _entries(

@@ -15,11 +15,12 @@ from mtvit import errors
 from mtvit.interchange import files
 from mtvit.interchange import imported
 from mtvit.interchange import naming
+from mtvit.interchange import tensors
 from mtvit.models import blocks
 from mtvit.models import vit
 
 FORMAT_VERSION = 1
-KEY = files.TEXT                   # Of the JSON among the arrays.
+KEY = "mtvit"                      # Of the JSON among the arrays.
 
 
 def write(
@@ -37,7 +38,7 @@ def write(
 
 
 def read(
-    path: pathlib.Path, found: Mapping[str, files.Tensor]
+    path: pathlib.Path, found: Mapping[str, tensors.Tensor]
 ) -> imported.Imported:
   """Reads an encoder.
 
@@ -62,22 +63,21 @@ def read(
       model=model, token_names=token_names, gray=described["gray"])
 
 
-def _described(path: pathlib.Path, text: files.Tensor) -> dict[str, Any]:
+def _described(path: pathlib.Path, text: tensors.Tensor) -> dict[str, Any]:
   """The checked JSON in a file."""
   try:
+    if text.shape or not text.dtype.startswith("<U"):
+      raise ValueError(f"{KEY} is {text.dtype} {text.shape}, and no text")
     described = json.loads(str(text.read()))
     model = described["model"]
     if described["format_version"] != FORMAT_VERSION:
       raise ValueError(f"format version {described['format_version']}")
     if not (type(described["gray"]) is bool
             and type(model["image_size"]) is int
-            and 0 < model["image_size"] <= 2**16
             and model["activation"] in blocks.ACTIVATIONS
             and described["tokens"]):
       raise ValueError("its description is wrong")
-    _, patch = vit.parse_variant(model["variant"])
-    if model["image_size"] % patch:
-      raise ValueError(f"{model['image_size']} px, in patches of {patch}")
+    vit.check_size(model["image_size"], vit.parse_variant(model["variant"])[1])
   except (ValueError, KeyError, TypeError, AttributeError,
           RecursionError) as e:
     raise errors.CheckpointError(

@@ -4,7 +4,6 @@ Our encoder sees pixels / 127.5 - 1, mean and deviation 0.5. Another mean and
 deviation go into the patch projection, which is exact: it is linear.
 """
 
-import math
 import pathlib
 from typing import Any, Mapping
 
@@ -13,6 +12,7 @@ import numpy as np
 from mtvit import errors
 
 OURS = ((0.5,) * 3, (0.5,) * 3)
+_LARGEST = 1e4                     # Of a mean, a deviation, or its inverse.
 
 
 def check(
@@ -34,12 +34,12 @@ def check(
   values = (told[mean], told[std])
   sound = all(
       isinstance(x, list) and len(x) == 3
-      and all(type(v) in (int, float) and math.isfinite(v) for v in x)
+      and all(type(v) in (int, float) and abs(v) <= _LARGEST for v in x)
       for x in values)
-  if not sound or min(told[std]) <= 0:
+  if not sound or min(told[std]) < 1 / _LARGEST:
     raise errors.CheckpointError(
         f"{path}: its pixels are said to have mean and deviation "
-        f"{str(values)[:80]}", "repair the JSON beside it")
+        f"{repr(values)[:80]}", "repair the JSON beside it")
   return tuple(told[mean]), tuple(told[std])
 
 

@@ -31,6 +31,10 @@ VARIANTS = {
     "g": dict(width=1408, depth=40, heads=16, mlp_dim=6144),
 }
 POSITION_INITS = ("normal", "sincos", "none")
+# What a config or a file of weights says is believed up to here: attention over
+# more patches fits into no memory.
+MAX_IMAGE_SIZE, MAX_PATCH_SIZE = 4096, 256        # Pixels.
+MAX_PATCHES, MAX_TOKENS = 2**14, 64
 
 
 def parse_variant(variant: str) -> tuple[dict[str, int], int]:
@@ -40,11 +44,26 @@ def parse_variant(variant: str) -> tuple[dict[str, int], int]:
     ValueError: the name is not NAME/PATCH with a NAME of `VARIANTS`.
   """
   name, _, patch = variant.partition("/")
-  if name not in VARIANTS or not patch.isdigit() or int(patch) < 1:
+  if name not in VARIANTS or not re.fullmatch(r"[1-9]\d{0,8}", patch, re.ASCII):
     raise ValueError(
-        f"model.variant is {variant!r}; it must be NAME/PATCH, such as S/16, "
-        f"with NAME one of {', '.join(VARIANTS)}")
+        f"model.variant is {variant[:80]!r}; it must be NAME/PATCH, such as "
+        f"S/16, with NAME one of {', '.join(VARIANTS)}")
   return VARIANTS[name], int(patch)
+
+
+def check_size(image_size: int, patch: int) -> None:
+  """Raises ValueError unless images of this side, pixels, have such patches."""
+  if image_size < patch or image_size % patch:
+    raise ValueError(
+        f"model.image_size={image_size} is not a multiple of the patch side "
+        f"{patch} of model.variant")
+  count = (image_size // patch)**2
+  for what, value, limit in (
+      ("model.image_size", image_size, MAX_IMAGE_SIZE),
+      ("the patch side of model.variant", patch, MAX_PATCH_SIZE),
+      ("the number of patches", count, MAX_PATCHES)):
+    if value > limit:
+      raise ValueError(f"{what} is {value}; at most {limit} are possible")
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
@@ -244,11 +263,7 @@ class ModelConfig:
   extra_tokens: str
 
   def __post_init__(self):
-    _, patch = parse_variant(self.variant)
-    if self.image_size < patch or self.image_size % patch:
-      raise ValueError(
-          f"model.image_size={self.image_size} is not a multiple of the patch "
-          f"side {patch} of model.variant={self.variant}")
+    check_size(self.image_size, parse_variant(self.variant)[1])
     if self.remat not in blocks_lib.REMAT_POLICIES:
       raise ValueError(
           f"model.remat is {self.remat!r}; choose one of "
@@ -271,6 +286,8 @@ class ModelConfig:
       raise ValueError(
           f"model.extra_tokens is {self.extra_tokens!r}; it must be names "
           "with commas between, such as ct,rot")
+    if self.extra_tokens.count(",") >= MAX_TOKENS:
+      raise ValueError(f"model.extra_tokens are more than {MAX_TOKENS}")
 
   @property
   def patch_size(self) -> int:

@@ -21,6 +21,7 @@ def test_without_a_description_the_activation_is_timms(plain):
   assert read.model["activation"] == "gelu"
   assert [note.partition(";")[0] for note in read.notes] == [
       "the activation is not in the file",
+      "the number of heads is not in the file",
       "the mean and deviation of its pixels are not beside the file"]
 
 
@@ -138,7 +139,10 @@ def test_hugging_face_heads_and_norms_are_noted(plain):
       json.dumps(config | {"layer_norm_eps": 1e-12}))
   read = interchange.read(helpers.saved(folder, arrays))
   helpers.assert_same(read.params, encoder.params)
-  assert read.notes[0] == "its norms have epsilon 1e-12, and ours have 1e-6"
+  assert read.notes[:2] == (
+      "left out, as it plays no part in the encoder's output: "
+      "classifier.weight",
+      "its norms have epsilon 1e-12, and ours have 1e-6")
 
 
 @pytest.mark.parametrize("name, what", [
@@ -151,7 +155,13 @@ def test_hugging_face_heads_and_norms_are_noted(plain):
     ("norm_pre.weight", "pre-norm"),
     ("dist_token", "distillation token"),
     ("attn_pool.latent", "attention pooling"),
-    ("mask_token", "mask token"),
+    ("blocks.0.gamma_1", "LayerScale"),
+    ("head_dist.weight", "distillation token"),
+    ("register_tokens", "DINOv2"),
+    ("blocks.0.0.norm1.weight", "chunks"),
+    ("patch_embed.backbone.conv.weight", "projection"),
+    ("blocks.0.attn.q_bias", "bias apart"),
+    ("blocks.0.attn.relative_position_bias_table", "relative"),
     ("rope.freqs", "rotary"),
     ("something.new", "something.new"),
 ])
@@ -192,7 +202,18 @@ def test_positions_of_no_square_are_refused(plain):
   arrays["pos_embed"] = np.ones((1, 1 + 12, D), np.float32)
   helpers.refused(
       helpers.saved(folder, arrays),
-      "13 position embeddings are no square")
+      "(1, 13, 96)", "13 position embeddings are no square",
+      "resample_abs_pos_embed")
+
+
+@pytest.mark.parametrize("channels, words", [
+    (1, ("1 channel;", "repeat(1, 3, 1, 1) / 3")),
+    (13, ("13 channels;", "RGB"))])
+def test_other_channels_are_named(plain, channels, words):
+  _, folder, arrays = plain
+  arrays["patch_embed.proj.weight"] = np.ones((D, channels, 8, 8), np.float32)
+  helpers.refused(
+      helpers.saved(folder, arrays), "patch_embed.proj.weight", *words)
 
 
 def test_unknown_sizes_are_refused(plain):
@@ -254,6 +275,10 @@ def test_files_of_something_else_are_refused(tmp_path):
   helpers.refused(
       helpers.saved(tmp_path, {"a": np.ones(3, np.float32)}),
       "names no parameter")
+  helpers.refused(
+      helpers.saved(tmp_path, {"backbone.patch_embed.projection.weight":
+                               np.ones(3, np.float32)}),
+      "MMPretrain")
   helpers.refused(
       helpers.saved(tmp_path, {"a": np.ones(3)}, "a.npz"),
       "names no parameter")

@@ -1,0 +1,93 @@
+"""What JSON beside a file of weights tells of the model in it."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+from mtvit import errors
+from mtvit.interchange import naming as naming_lib
+from mtvit.interchange import normalisation
+
+_LONGEST = 2**20                   # Bytes of such a file.
+
+
+def told(
+    path: pathlib.Path, naming: naming_lib.Naming, notes: list[str]
+) -> dict[str, Any]:
+  """What is beside a file and not in it: activation, heads, tokens."""
+  activations = {"gelu": "gelu", "gelu_tanh": "gelu_tanh",
+                 "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+  if naming is naming_lib.HUGGING_FACE:
+    config = _json(path.with_name("config.json"))
+    act, heads, tokens = (
+        config.get("hidden_act"), config.get("num_attention_heads"), None)
+    epsilon = config.get("layer_norm_eps", 1e-12 if config else None)
+    if epsilon not in (None, 1e-6):
+      notes.append(f"its norms have epsilon {repr(epsilon)[:40]}, and ours "
+                   "have 1e-6")
+  else:
+    config = _json(path.with_name("timm.json")).get(path.name, {})
+    config = config if isinstance(config, dict) else {}
+    made, tokens = config.get("create_model", {}), config.get("tokens")
+    # Our own export, or the file that timm lays beside its weights.
+    made = made or _json(path.with_name("config.json")).get("model_args")
+    made = made if isinstance(made, dict) else {}
+    act = made.get("act_layer", "gelu" if made else None)
+    heads = made.get("num_heads")
+  if act is None:
+    # The files of AugReg come from Flax, whose GELU is the approximation; the
+    # shapes in them tell the number of heads.
+    augreg = naming is naming_lib.AUGREG
+    act = "gelu_tanh" if augreg else "gelu"
+    notes.append(f"the activation is not in the file; {act} is assumed")
+    if not augreg and heads is None:
+      notes.append("the number of heads is not in the file; that of the usual "
+                   "ViT of this width is assumed")
+  if not isinstance(act, str) or act not in activations:
+    raise errors.CheckpointError(
+        f"{path} has the activation {repr(act)[:40]}", "a model with GELU")
+  return dict(activation=activations[act], heads=heads, tokens=tokens)
+
+
+def pixels(
+    path: pathlib.Path, naming: naming_lib.Naming, notes: list[str]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and deviation that the model's pixels are normalised with."""
+  if naming is naming_lib.AUGREG:
+    return normalisation.OURS
+  if naming is naming_lib.HUGGING_FACE:
+    found = normalisation.check(
+        path, _json(path.with_name("preprocessor_config.json")), "image_mean",
+        "image_std")
+  else:
+    inner = lambda told, *keys: functools.reduce(
+        lambda x, key: x.get(key, {}) if isinstance(x, dict) else {}, keys,
+        told)
+    # Our own export, or the file that timm lays beside its weights.
+    exported = inner(_json(path.with_name("timm.json")), path.name,
+                     "create_model", "pretrained_cfg_overlay")
+    told = exported or inner(
+        _json(path.with_name("config.json")), "pretrained_cfg")
+    found = normalisation.check(
+        path, told if isinstance(told, dict) else {}, "mean", "std")
+  if found is None:
+    notes.append("the mean and deviation of its pixels are not beside the "
+                 "file; 0.5 is assumed (DeiT and DINO have others)")
+  return found or normalisation.OURS
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+  """A JSON object in a file; {} if there is no such file."""
+  if not path.is_file():
+    return {}
+  try:
+    if path.stat().st_size > 2**20:
+      raise ValueError("it has more than a megabyte")
+    value = json.loads(path.read_text())
+    if not isinstance(value, dict):
+      raise ValueError("it holds no object")
+  except (OSError, ValueError, RecursionError) as e:
+    raise errors.CheckpointError(
+        f"{path} can't be read: {e}", "repair or remove it") from e
+  return value
