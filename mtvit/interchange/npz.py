@@ -24,7 +24,7 @@ _MAX_NPY_HEADER = 10_000           # Bytes, as NumPy's own limit.
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,9})', "
     rb"'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,18},? ?){0,32})\),? ?\}\s*")
+    rb"'shape': \(((?:\d{1,18}(?:, \d{1,18}){0,31},?)?)\),? ?\}\s*")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
