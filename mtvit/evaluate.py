@@ -144,7 +144,7 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
     # ---- Diagnostics: layers, positions, ranks, mosaics, the cheat index
     file = target.folder / f"{_stem(path, target.encoder.step, options)}.json"
     evaluation["seconds"] = time.time() - began
-    results.save_json(file, evaluation)      # Hours, for large data.
+    results.save_sealed(file, evaluation)      # Hours, for large data.
     if options.diagnostics:
       evaluation["diagnostics"] = diagnostics.measure(
           target.encoder, mesh, target.train, target.test,
@@ -155,7 +155,7 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
 
   # ---- evaluation.json, pictures, TensorBoard
   evaluation["seconds"] = time.time() - began
-  results.save_json(file, evaluation)
+  results.save_sealed(file, evaluation)
   if file.stem == "evaluation" and distributed.is_main():
     _draw(target, splits, evaluation)
   _say(f"\n{evaluation['seconds']:.0f} s: {file}")

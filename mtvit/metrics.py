@@ -1,7 +1,8 @@
 """What a run writes down: metrics.jsonl, TensorBoard, and the progress line."""
 
+import errno
 import io
-import json
+import math
 import sys
 import time
 from typing import Any, Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from PIL import Image
 from mtvit import distributed
 from mtvit import files
 from mtvit import paths
+from mtvit import reading
 
 with epy.lazy_imports():
   from clu import metric_writers
@@ -33,25 +35,37 @@ class JsonLines:
   def __init__(
       self, file: epath.Path, keep: Callable[[Mapping[str, Any]], bool]
   ):
-    """Drops the lines that `keep` does not want; they will come again."""
+    """Drops damaged lines, and those that `keep` does not want.
+
+    Those will come again. A file that can't be read is let alone.
+    """
     self._file = file
     self._torn = False
     self._text = ""
-    if distributed.is_main() and (lines := read(file)):
+    self._whole = True
+    if not distributed.is_main():
+      return
+    found = _read(file)
+    self._torn = bool(found.why)
+    self._whole = not found.why
+    if self._whole and (found.good or found.bad):
       self._text = "".join(
-          json.dumps(line) + "\n" for line in lines if keep(line))
+          reading.sealed_line(line) for line in found.good if keep(line))
       files.write(file, self._text)
 
   def append(self, line: Mapping[str, Any]) -> None:
     """Adds a line; on a full disk it warns, and training goes on."""
     if not distributed.is_main():
       return
+    text = reading.sealed_line(line)
     try:
       if paths.is_remote(self._file):
-        self._text += json.dumps(line) + "\n"
+        if not self._whole:          # What can't be read is not overwritten.
+          raise OSError(errno.EIO, "it can't be read, so not be added to")
+        self._text += text
         files.write(self._file, self._text)
         return
-      files.append(self._file, "\n" * self._torn + json.dumps(line) + "\n")
+      files.append(self._file, "\n" * self._torn + text)
       self._torn = False
     except OSError as e:
       logging.warning(
@@ -59,17 +73,29 @@ class JsonLines:
       self._torn = True
 
 
-def read(file: epath.Path) -> list[dict[str, Any]]:
-  """The lines of a file of JSON lines; torn ones are left out."""
-  lines = []
-  with paths.os_errors(file):
-    text = file.read_text() if file.exists() else ""
-  for line in filter(None, text.splitlines()):
-    try:
-      lines.append(json.loads(line))
-    except json.JSONDecodeError:     # A kill or a full disk cut it short.
-      continue
-  return lines
+def read(file: epath.Path) -> list[dict[str, float]]:
+  """The reports of a metrics.jsonl: their steps and finite numbers.
+
+  Damaged lines are left out, with a warning that counts them.
+  """
+  return numbers(_read(file).good)
+
+
+def numbers(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+  """What of some lines can be drawn: finite numbers under printable names."""
+  drawn = lambda x: (
+      type(x) is int and abs(x) < 2**62
+      or type(x) is float and math.isfinite(x))
+  return [{key: value for key, value in line.items()
+           if key.isprintable() and drawn(value)} for line in lines]
+
+
+def _read(file: epath.Path) -> reading.Lines:
+  """The lines of a file; warns of what is left out."""
+  found = reading.read_lines(file)
+  for text in found.complaints():
+    logging.warning("%s %s", file, text)
+  return found
 
 
 class Writer:

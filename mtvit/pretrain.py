@@ -130,7 +130,7 @@ def _run(
       state = state.started_from(loading.transfer(
           state.params, loading.weights(config.init_from)))
     progress.note(results.overview(workdir, train, state.params))
-  results.save_json(workdir / "config.json", raw)
+  results.save_sealed(workdir / "config.json", raw)
 
   # ---- Training: one forward pass, all losses, one update
   writer = metrics.Writer(workdir, start, evaluated)

@@ -91,8 +91,7 @@ def parse(data: bytes) -> Any:
   """JSON in UTF-8; numbers that are not finite become None.
 
   Raises:
-    Unusable: it is not JSON, nested too deeply, of too many values, or holds
-      text that can't be written.
+    Unusable: it is not JSON, nested too deeply, or of too many values.
   """
   try:
     if data.count(b",") + data.count(b"[") + data.count(b"{") > _MOST_VALUES:
@@ -101,8 +100,6 @@ def parse(data: bytes) -> Any:
         data.decode("utf-8"), parse_constant=lambda name: None,
         parse_float=_finite)
     _check_depth(value)
-    if b"\\u" in data:
-      json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
   except RecursionError as e:
     raise Unusable("is nested too deeply") from e
@@ -129,8 +126,12 @@ def _check_depth(value: Any) -> None:
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-  """A JSON object with a mark in front and its digest at the end."""
-  value = parse(json.dumps(dict(value)).encode())
+  """A JSON object with a mark in front and its digest at the end.
+
+  Numbers that are not finite become None, as they do when it is read.
+  """
+  value = json.loads(
+      json.dumps(dict(value)), parse_constant=lambda name: None)
   return {_FIRST: _FORMAT} | value | {_LAST: _digest(value)}
 
 
@@ -147,7 +148,12 @@ def read_json(file: os.PathLike[str]) -> Any:
     FileNotFoundError: there is no such file.
     Unusable: it can't be used, or is not what was written.
   """
-  value = parse(content(file))
+  return unsealed(content(file))
+
+
+def unsealed(data: bytes) -> Any:
+  """The same of what a file has."""
+  value = parse(data)
   if not isinstance(value, dict) or not {_FIRST, _LAST} & value.keys():
     return value                     # As versions before this one wrote it.
   mark, digest = value.pop(_FIRST, None), value.pop(_LAST, None)
@@ -169,6 +175,14 @@ class Lines(NamedTuple):
   good: list[dict[str, Any]]
   bad: int = 0
   why: str = ""
+
+  def complaints(self) -> list[str]:
+    """What to say of it after its name; nothing if all is well."""
+    found = [self.why] if self.why else []
+    if self.bad:
+      found.append(f"has {self.bad} damaged line{'s' * (self.bad > 1)} of "
+                   f"{self.bad + len(self.good)}, left out")
+    return found
 
 
 def sealed_line(value: Mapping[str, Any]) -> str:

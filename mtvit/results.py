@@ -12,6 +12,7 @@ import jax
 
 from mtvit import distributed
 from mtvit import files
+from mtvit import reading
 from mtvit.tasks import base
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ def save_json(file: epath.Path, value: Any) -> None:
     files.write(file, json.dumps(value, indent=2) + "\n")
 
 
+def save_sealed(file: epath.Path, value: Mapping[str, Any]) -> None:
+  """The same with a digest: who reads it sees whether it was damaged."""
+  save_json(file, reading.sealed(value))
+
+
 def save_result(
     workdir: epath.Path, scores: Mapping[str, float], steps: int,
     seconds: float
@@ -33,7 +39,7 @@ def save_result(
       "steps": steps, "seconds": seconds, "peak_memory_bytes": peak_memory(),
       "versions": {name: importlib.metadata.version(name) for name in (
           "jax", "flax", "optax", "orbax-checkpoint")}}
-  save_json(workdir / "result.json", result)
+  save_sealed(workdir / "result.json", result)
   return result
 
 

@@ -17,6 +17,7 @@ from mtvit import errors
 from mtvit import evaluate
 from mtvit import plain
 from mtvit import pretrain
+from mtvit import reading
 from mtvit.data import pipeline
 from mtvit.evals import probes
 
@@ -52,7 +53,7 @@ def row_of(found, readout, probe):
 def test_a_run_is_evaluated(run, image_folder, capsys):
   got = evaluate.evaluate(run, options(layer_images=20))
   file, = (run / "evaluation").glob("folder_*/evaluation.json")
-  assert json.loads(file.read_text()) == json.loads(json.dumps(got))
+  assert reading.read_json(file) == json.loads(json.dumps(got))
   assert (got["run"], got["step"]) == (str(run), 2)
   assert got["data"] == {
       "name": f"folder:{image_folder}", "train_split": "train",

@@ -1,6 +1,5 @@
 """Fine-tuning: what it starts from, what it trains, and that it goes on."""
 
-import json
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from mtvit import loading
 from mtvit import metrics
 from mtvit import plain
 from mtvit import pretrain
+from mtvit import reading
 from tests import states
 
 
@@ -54,7 +54,7 @@ def test_it_goes_on_at_a_higher_resolution(pretrained, config, tmp_path):
   config.init_from = str(pretrained)
   config.model.image_size = 64
   result = run(config, tmp_path / "run")
-  raw = json.loads((tmp_path / "run/config.json").read_text())
+  raw = reading.read_json(tmp_path / "run/config.json")
   assert raw["model"]["variant"] == "pico/8"
   assert raw["model"]["extra_tokens"] == "ct,rot"
   assert raw["input"] == "rgb"

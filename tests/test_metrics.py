@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mtvit import metrics
+from mtvit import reading
 
 
 def test_mean_of_steps():
@@ -65,6 +66,6 @@ def test_a_line_after_a_torn_one_is_not_lost(tmp_path):
   file.mkdir()                     # It can't be written to.
   lines.append({"step": 2})
   file.rmdir()
-  file.write_text('{"step": 1}\n{"st')
+  file.write_text(reading.sealed_line({"step": 1}) + '{"st')
   lines.append({"step": 3})
   assert metrics.read(file) == [{"step": 1}, {"step": 3}]

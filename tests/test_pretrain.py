@@ -1,6 +1,5 @@
 """Whole runs: results, exact resume, signals, initial parameters, configs."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -21,6 +20,7 @@ from mtvit import loop
 from mtvit import metrics
 from mtvit import plain
 from mtvit import pretrain
+from mtvit import reading
 from mtvit import train_step
 from tests import states
 
@@ -51,8 +51,8 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
   tiny.knn.every_steps = 2
   tiny.profile_steps = (2, 3)
   result = train(tiny, tmp_path / "run")
-  saved = json.loads((tmp_path / "run" / "result.json").read_text())
-  assert saved == json.loads(json.dumps(result))
+  saved = reading.read_json(tmp_path / "run" / "result.json")
+  assert saved == result
   for key in ("contrastive/loss", "colorize/loss",
               "relative_position/accuracy", "contrastive/skill",
               "colorize/skill", "relative_position/skill", "knn/accuracy",
@@ -62,8 +62,8 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
   lines = metrics.read(tmp_path / "run/metrics.jsonl")
   assert [x["step"] for x in lines if "train/loss" in x] == [1, 2, 3, 4]
   assert [x["step"] for x in lines if "knn/accuracy" in x] == [2, 4]
-  assert json.loads((tmp_path / "run" / "config.json").read_text()
-                    ) == plain.to_plain(tiny)
+  assert reading.read_json(tmp_path / "run" / "config.json"
+                           ) == plain.to_plain(tiny)
   for name in ("curves", "colorize", "relative_position"):
     assert (tmp_path / "run" / "report" / f"{name}.png").stat().st_size > 5000
   assert list((tmp_path / "run").glob("events.out.tfevents*"))
@@ -135,7 +135,7 @@ def test_a_run_of_all_tasks_leaves_pictures_and_diagnostics(
 
 
 def test_a_changed_config_is_refused_by_name(run):
-  config = json.loads((run / "config.json").read_text())
+  config = reading.read_json(run / "config.json")
   config["optimizer"]["base_lr"] = 0.5
   with pytest.raises(
       errors.ConfigError, match=r"optimizer.base_lr \(0.003 -> 0.5\)"):

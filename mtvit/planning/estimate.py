@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import time
+import types
+import typing
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 from mtvit import config as config_lib
 from mtvit import cost
 from mtvit import errors
+from mtvit import reading
 from mtvit import sharding
 from mtvit.planning import chips
 from mtvit.planning import compiler
@@ -121,12 +124,35 @@ class Estimate:
   compile_seconds: float
 
 
-def loaded(values: dict[str, Any]) -> Estimate:
-  """From what `dataclasses.asdict` made of one."""
+def loaded(values: Any) -> Estimate:
+  """From what `dataclasses.asdict` made of one.
+
+  Raises:
+    Unusable: it is of another version, or damaged.
+  """
+  if not _fits(values, Estimate):
+    raise reading.Unusable("holds no plan of this version")
   seconds = values["time"]
   return Estimate(**values | {
       "memory": Memory(**values["memory"]),
       "time": seconds and Time(**seconds)})
+
+
+def _fits(value: Any, kind: Any) -> bool:
+  """Whether a JSON value is of an annotated type of these classes."""
+  if isinstance(kind, types.UnionType):
+    return any(_fits(value, one) for one in typing.get_args(kind))
+  if dataclasses.is_dataclass(kind):
+    hints = typing.get_type_hints(kind)
+    return isinstance(value, dict) and value.keys() == hints.keys() and all(
+        _fits(value[key], hint) for key, hint in hints.items())
+  if typing.get_origin(kind) is dict:
+    of_values = typing.get_args(kind)[1]
+    return isinstance(value, dict) and all(
+        _fits(x, of_values) for x in value.values())
+  if kind is Any:
+    return True
+  return type(value) is kind or kind is float and type(value) is int
 
 
 def with_views(

@@ -5,10 +5,12 @@ import json
 import pathlib
 from typing import Any, Mapping, Sequence
 
+from absl import logging
 import jax
 import jaxlib
 
 from mtvit import files
+from mtvit import reading
 from mtvit.planning import compiler
 from mtvit.planning import estimate as estimate_lib
 from mtvit.planning import search
@@ -90,25 +92,34 @@ def write(
     found: all of them.
   """
   best = search.best(found)
-  files.write(file, json.dumps({
+  files.write(file, json.dumps(reading.sealed({
       "note": estimate_lib.NOTE, "versions": _versions(), "config": config,
       "best": best and dataclasses.asdict(best),
       "estimates": [dataclasses.asdict(x) for x in found],
-  }, indent=1) + "\n")
+  }), indent=1) + "\n")
 
 
 def read(
     file: pathlib.Path, config: Mapping[str, Any]
 ) -> list[estimate_lib.Estimate]:
-  """The plans of a file that `write` made of this config and versions."""
+  """The plans of a file that `write` made of this config and versions.
+
+  A file that can't be used, or is of others, has none; a warning says so.
+  """
   try:
-    saved = json.loads(file.read_text())
-  except (OSError, ValueError):
+    saved = reading.read_json(file)
+    if not isinstance(saved, dict) or not isinstance(
+        saved.get("estimates"), list):
+      raise reading.Unusable("holds no plans")
+    if saved.get("versions") != _versions() or (
+        saved.get("config") != json.loads(json.dumps(config))):
+      return []
+    return [estimate_lib.loaded(x) for x in saved["estimates"]]
+  except FileNotFoundError:
     return []
-  if not isinstance(saved, dict) or saved.get("versions") != _versions() or (
-      saved.get("config") != json.loads(json.dumps(config))):
+  except reading.Unusable as e:
+    logging.warning("%s %s; it is made anew", file, e)
     return []
-  return [estimate_lib.loaded(x) for x in saved["estimates"]]
 
 
 def _versions() -> dict[str, str]:

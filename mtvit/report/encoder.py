@@ -45,6 +45,8 @@ def chosen_row(
 def summary(book: runs_lib.Book) -> page.Section:
   """What was trained, and the three numbers that matter."""
   parts = [markup.tag("p", describe(run)) for run in book.runs]
+  parts += [markup.missing(f"Left out: {text}")
+            for run in book.runs for text in run.left_out]
   for data, pairs in book.by_data().items():
     classes = len(pairs[0][1].values["data"]["classes"])
     rows, styles = [], []

@@ -6,15 +6,15 @@ import io
 import os
 from typing import Any, Iterable, Sequence
 
-from etils import epath
 from PIL import Image
 
-from mtvit import paths
+from mtvit import reading
 
 _INLINE = ("a", "code", "span", "th", "td")      # Space behind them shows.
 _VOID = ("img", "meta", "br", "col")
 _WIDTH = 1600                  # pixels; a wider picture is made smaller.
 _LOSSLESS = 150_000            # bytes; a larger picture is stored with loss.
+_MOST_BYTES, _MOST_PIXELS = 2**27, 2**27       # No picture of a run has more.
 
 
 class Html(str):
@@ -96,7 +96,7 @@ def picture(
   """
   try:
     source, width = _data_uri(file)
-  except (OSError, ValueError, Image.DecompressionBombError) as e:
+  except Exception as e:             # Pillow raises whatever it stumbles upon.
     return missing(f"{file} is not a picture ({type(e).__name__}): remove it "
                    "and make it again")
   image = tag("img", src=source, alt=alt, width=width,
@@ -107,8 +107,12 @@ def picture(
 
 def _data_uri(file: os.PathLike[str]) -> tuple[str, int]:
   """A PNG as a small data URI, and its width in pixels."""
-  with (paths.os_errors(file), epath.Path(file).open("rb") as f,
-        Image.open(f, formats=["PNG"]) as image):
+  data = reading.content(file, _MOST_BYTES)
+  with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+    if image.width * image.height > _MOST_PIXELS:
+      raise ValueError("too many pixels")
+    image.verify()                   # Every checksum; loading skips them.
+  with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
     image = image.convert("RGB")
   if image.width > _WIDTH:
     image = image.resize(

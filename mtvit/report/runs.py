@@ -12,6 +12,7 @@ from etils import epath
 from mtvit import errors
 from mtvit import metrics as metrics_lib
 from mtvit import paths
+from mtvit import reading
 from mtvit.report import schema
 
 
@@ -57,6 +58,7 @@ class Run:
     lines: of metrics.jsonl.
     cheat: rows of report/cheat_index.json.
     evaluations: by folder name.
+    left_out: what can't be used, a sentence each.
   """
   name: str
   folder: epath.Path
@@ -65,6 +67,7 @@ class Run:
   lines: Sequence[Mapping[str, float]]
   cheat: Sequence[Mapping[str, Any]]
   evaluations: Sequence[Evaluation]
+  left_out: Sequence[str] = ()
 
   def command(self, module: str) -> str:
     """The shell command that makes a missing part."""
@@ -113,7 +116,6 @@ def read_all(folders: Sequence[str]) -> list[Run]:
 
   Raises:
     ConfigError: there is none, one is named twice, or is no run.
-    DataError: one of their files is damaged.
   """
   given = [paths.parse(folder) for folder in folders if folder]
   if not given:
@@ -134,34 +136,61 @@ def _real(path: epath.Path) -> str:
 
 
 def read(folder: epath.Path, name: str) -> Run:
-  """Reads a run.
+  """Reads a run; what is damaged is left out.
 
   Raises:
     ConfigError: the folder is not that of a run.
-    DataError: one of its files is damaged.
   """
-  config = schema.read(folder / "config.json", schema.CONFIG)
-  lines = schema.read_lines(folder / metrics_lib.METRICS)
-  found = [file for place in inside(folder / "evaluation")
-           if (file := place / "evaluation.json").exists()]
-  if config is None and not lines and not found:
+  left_out: list[str] = []
+
+  def content(file, read_file):
+    try:
+      return read_file(file)
+    except FileNotFoundError:
+      return None
+    except reading.Unusable as e:
+      left_out.append(f"{file} {e}")
+      return None
+
+  def of_kind(file, wanted):
+    return content(file, lambda file: schema.read(file, wanted))
+
+  config = of_kind(folder / "config.json", schema.CONFIG)
+  reports = reading.read_lines(folder / metrics_lib.METRICS)
+  left_out += [
+      f"{folder / metrics_lib.METRICS} {text}" for text in reports.complaints()]
+  lines = metrics_lib.numbers(reports.good)
+  evaluations = []
+  for place in inside(folder / "evaluation", left_out):
+    values = of_kind(place / "evaluation.json", schema.EVALUATION)
+    if values is not None:
+      evaluations.append(Evaluation(
+          folder=place, values=values, random_init=of_kind(
+              place / "evaluation_random_init.json", schema.EVALUATION)))
+  if config is None and not lines and not evaluations:
     raise errors.ConfigError(
-        f"{folder} is not the work directory of a run: no config.json",
+        f"{folder} is not the work directory of a run: "
+        + ("; ".join(left_out[:3]) or "no config.json"),
         "--workdir=runs/NAME")
   return Run(
       name=name, folder=folder, config=config or {}, lines=lines,
-      result=schema.read(folder / "result.json", schema.RESULT) or {},
-      cheat=schema.read(
-          folder / "report" / "cheat_index.json", schema.CHEAT) or [],
-      evaluations=[
-          Evaluation(
-              folder=file.parent, values=schema.read(file, schema.EVALUATION),
-              random_init=schema.read(
-                  file.with_name("evaluation_random_init.json"),
-                  schema.EVALUATION)) for file in found])
+      result=of_kind(folder / "result.json", schema.RESULT) or {},
+      cheat=content(
+          folder / "report" / "cheat_index.json", schema.read_cheat) or [],
+      evaluations=evaluations, left_out=left_out)
 
 
-def inside(folder: epath.Path) -> list[epath.Path]:
-  """What is in a folder, sorted; nothing if it isn't there."""
-  with paths.os_errors(folder):
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+def inside(
+    folder: epath.Path, left_out: list[str] | None = None
+) -> list[epath.Path]:
+  """What is in a folder, sorted; nothing if it isn't there.
+
+  Why it can't be listed goes to `left_out`.
+  """
+  try:
+    with paths.os_errors(folder):
+      return sorted(folder.iterdir()) if folder.is_dir() else []
+  except OSError as e:
+    if left_out is not None:
+      left_out.append(f"{folder} can't be listed: {e.strerror}")
+    return []

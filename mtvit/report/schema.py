@@ -1,16 +1,12 @@
 """JSON files that a report reads, checked before anything relies on them."""
 
-import json
-import math
 from typing import Any, Mapping
 
 from etils import epath
 
-from mtvit import errors
-from mtvit import paths
+from mtvit import reading
 
 NUMBER = (int, float)
-_DEEPEST = 20
 # A key that ends in "?" may be missing or null; other keys may be there too.
 CHEAT = [{"task": str, "position": str, "chance": NUMBER, "blank": str,
           "trained": NUMBER, "refitted": NUMBER, "count": NUMBER,
@@ -48,78 +44,31 @@ CONFIG = {"model": dict, "data": dict, "tasks": dict}
 
 
 def read(file: epath.Path, wanted: Any) -> Any:
-  """The content of a JSON file, or None if there is no such file.
+  """The content of a JSON file.
 
   Args:
     file: to read.
     wanted: what it must hold, as above.
 
   Raises:
-    DataError: it is not JSON, or holds something else.
+    FileNotFoundError: there is no such file.
+    Unusable: it is damaged, or holds something else.
   """
-  text = read_text(file)
-  if text is None:
-    return None
-  try:
-    value = json.loads(text)
-    if _depth(value) > _DEEPEST:
-      raise ValueError("nested too deeply")
-  except (ValueError, RecursionError) as e:
-    raise errors.DataError(
-        f"{file} is not JSON: {str(e)[:100]}",
-        "remove it, or write it again with what wrote it") from e
+  return _checked(reading.read_json(file), wanted)
+
+
+def read_cheat(file: epath.Path) -> Any:
+  """The rows of a cheat_index.json; once that was all it had."""
+  value = reading.read_json(file)
+  return _checked(value.get("rows") if isinstance(value, dict) else value,
+                  CHEAT)
+
+
+def _checked(value: Any, wanted: Any) -> Any:
   wrong = _wrong(value, wanted, "")
   if wrong:
-    raise errors.DataError(
-        f"{file} is not what this version writes: {wrong}",
-        "remove it, or write it again with what wrote it")
+    raise reading.Unusable(f"is not what this version writes: {wrong}")
   return value
-
-
-def read_lines(file: epath.Path) -> list[dict[str, float]]:
-  """The reports of a metrics.jsonl: lines with a step, and their numbers.
-
-  Torn lines are left out, as is what is not a finite number.
-
-  Raises:
-    DataError: it is not text.
-  """
-  lines = []
-  for text in (read_text(file) or "").splitlines():
-    try:
-      line = json.loads(text)
-    except (ValueError, RecursionError):
-      continue
-    if isinstance(line, dict) and _is(line.get("step"), NUMBER):
-      lines.append({key: value for key, value in line.items()
-                    if _is(value, NUMBER) and math.isfinite(value)})
-  return [line for line in lines if "step" in line]
-
-
-def read_text(file: epath.Path) -> str | None:
-  """The text of a file, or None if there is no such file.
-
-  Raises:
-    DataError: it can't be read.
-  """
-  try:
-    with paths.os_errors(file):
-      return file.read_text(encoding="utf-8")
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except (OSError, UnicodeDecodeError) as e:
-    raise errors.DataError(f"{file} can't be read: {str(e)[:200]}") from e
-
-
-def _depth(value: Any) -> int:
-  """Levels of objects and lists, counted up to one more than are allowed."""
-  level, depth = [value], 0
-  while level and depth <= _DEEPEST:
-    level = [
-        child for item in level if isinstance(item, dict | list) for child in
-        (item.values() if isinstance(item, dict) else item)]
-    depth += 1
-  return depth
 
 
 def _wrong(value: Any, wanted: Any, where: str) -> str:

@@ -44,7 +44,8 @@ def main() -> None:
         f"{workdir}: no position task trained in this run",
         "train relative_position or jigsaw")
   print(cheat.table(rows))
-  results.save_json(workdir / "report" / "cheat_index.json", rows)
+  results.save_sealed(
+      workdir / "report" / "cheat_index.json", {"rows": rows})
 
 
 if __name__ == "__main__":

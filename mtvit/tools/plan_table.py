@@ -10,7 +10,6 @@ commands and runs nothing.
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 import shlex
@@ -19,9 +18,11 @@ import sys
 from typing import Callable, Sequence
 
 from absl import flags
+from absl import logging
 
 from mtvit import entry
 from mtvit import errors
+from mtvit import reading
 from mtvit.planning import estimate as estimate_lib
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the JSON files.")
@@ -182,14 +183,14 @@ def main() -> None:
     return
   failed = []
   for row in chosen:
-    if not row.file(folder).exists():
+    if not _planned(row.file(folder)):
       print(f"{row.name} ...", file=sys.stderr, flush=True)
       # A process for each, which gives the compiler's memory back.
       done = subprocess.run(row.command(folder), stdout=subprocess.DEVNULL)
       failed += [row.name] if done.returncode else []
   for table in COLUMNS:
-    found = [(row, _planned(row.file(folder))) for row in chosen
-             if row.table == table and row.file(folder).exists()]
+    found = [(row, plan) for row in chosen if row.table == table
+             and (plan := _planned(row.file(folder)))]
     if found:
       print(markdown(table, found) + "\n")
   if failed:
@@ -197,9 +198,19 @@ def main() -> None:
         f"not planned: {', '.join(failed)}", "see their messages above")
 
 
-def _planned(file: pathlib.Path) -> estimate_lib.Estimate:
-  """The plan of a file."""
-  return estimate_lib.loaded(json.loads(file.read_text())["estimates"][0])
+def _planned(file: pathlib.Path) -> estimate_lib.Estimate | None:
+  """The first plan of a file; None if it has none, or is damaged."""
+  try:
+    saved = reading.read_json(file)
+    plans = saved.get("estimates") if isinstance(saved, dict) else None
+    if not isinstance(plans, list) or not plans:
+      raise reading.Unusable("holds no plan")
+    return estimate_lib.loaded(plans[0])
+  except FileNotFoundError:
+    return None
+  except reading.Unusable as e:
+    logging.warning("%s %s; it is made anew", file, e)
+    return None
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ RUN/report/comparison.html of the first of several runs. The PNGs that it draws
 lie beside it.
 """
 
+import sys
+
 from absl import flags
 
 from mtvit import entry
@@ -44,6 +46,8 @@ def main() -> None:
   """Reads the runs and writes the report."""
   folders = flags.FLAGS.workdir
   runs = runs_lib.read_all(folders)
+  for text in (text for run in runs for text in run.left_out):
+    print(f"left out: {text}", file=sys.stderr)
   name = "index.html" if len(runs) == 1 else "comparison.html"
   output = paths.parse(
       flags.FLAGS.output or runs[0].folder / "report" / name)

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from mtvit import build
 from mtvit import encoder as encoder_lib
 from mtvit import evaluate
+from mtvit import reading
 from mtvit.evals import insight
 from mtvit.evals import plots
 
@@ -19,7 +20,7 @@ def test_an_evaluation_leaves_its_insides(run, image_folder, capsys):
   found = evaluate.evaluate(run, evaluate.Options(
       layer_images=20, draws=2, cheat_steps=6))
   folder = next((run / "evaluation").glob("*/evaluation.json")).parent
-  saved = json.loads((folder / "evaluation.json").read_text())
+  saved = reading.read_json(folder / "evaluation.json")
   assert saved["diagnostics"] == json.loads(json.dumps(found["diagnostics"]))
   section = saved["diagnostics"]
   assert [row["layer"] for row in section["layers"]] == [0, 1, 2, 3, 4]

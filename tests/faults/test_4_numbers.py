@@ -1,10 +1,10 @@
 """Losses that are not finite never reach the parameters or a checkpoint."""
 
-import json
 
 import numpy as np
 
 from mtvit import metrics
+from mtvit import reading
 from tests import states
 from tests.faults import harness
 
@@ -16,8 +16,7 @@ def test_bad_steps_are_skipped(small, tmp_path, fault):
                     FAULTS_IDS=tmp_path / "ids")
   run.expect(0)
   ids = harness.ids(tmp_path / "ids")
-  bad = [json.loads(line) for line in
-         (tmp_path / "run" / "nonfinite.jsonl").read_text().splitlines()]
+  bad = reading.read_lines(tmp_path / "run" / "nonfinite.jsonl").good
   assert bad == [{"step": s, "tasks": ["colorize"],
                   "examples": sorted(set(ids[s]))} for s in (3, 4, 5)]
   lines = metrics.read(tmp_path / "run/metrics.jsonl")

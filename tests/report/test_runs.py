@@ -1,10 +1,17 @@
 """Files that are damaged, or not those of a run, are named."""
 
+import os
+
 import pytest
 
 from mtvit import errors
 from mtvit.report import runs as runs_lib
 from tests.report import material
+
+
+def left_out(run):
+  """Without the last line of the metrics, which is torn."""
+  return [text for text in run.left_out if "metrics.jsonl" not in text]
 
 
 @pytest.mark.parametrize("name, text", [
@@ -16,14 +23,33 @@ from tests.report import material
     ("evaluation/set/evaluation.json", '{"probes": {"test": []}}'),
     ("evaluation/set/evaluation_random_init.json", "null null"),
 ])
-def test_damaged_files_are_named(tmp_path, name, text):
+def test_damaged_files_are_named_and_left_out(tmp_path, name, text):
   folder = material.make(tmp_path / "run")
   (folder / name).write_bytes(text if isinstance(text, bytes)
                               else text.encode())
-  with pytest.raises(errors.DataError) as e:
-    runs_lib.read_all([str(folder)])
-  assert str(folder / name) in str(e.value)
-  assert len(str(e.value).splitlines()) <= 4
+  run, = runs_lib.read_all([str(folder)])
+  said, = left_out(run) if name != "metrics.jsonl" else run.left_out[:1]
+  assert said.startswith(str(folder / name)) and len(said) < 400
+
+
+def test_a_report_of_damaged_files(tmp_path):
+  folder = material.make(tmp_path / "run")
+  (folder / "result.json").write_text("{")
+  (folder / "report" / "cheat_index.json").write_text("[" * 5000)
+  file = folder / "report" / "colorize.png"
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 1          # Pillow alone shows other pixels.
+  file.write_bytes(data)
+  place = folder / "evaluation" / "set"
+  (place / "attention.png").unlink()
+  os.mkfifo(place / "attention.png")
+  (place / "neighbours.png").unlink()
+  (place / "neighbours.png").mkdir()
+  page = material.Page(material.write(tmp_path / "page.html", folder))
+  assert page.text.count("Left out: ") == 3      # One of a torn line.
+  for name in ("colorize", "attention", "neighbours"):
+    assert f"{name}.png is not a picture" in page.text
+  assert not [alt for alt in page.alts if "Views" in alt]
 
 
 @pytest.mark.parametrize("path, value", [
@@ -42,7 +68,16 @@ def test_another_schema_says_where(tmp_path, path, value):
     place = place[key]
   place[path[-1]] = value
   folder = material.make(tmp_path / "run", evaluations={"set": values})
-  with pytest.raises(errors.DataError, match=str(path[-1])):
+  run, = runs_lib.read_all([str(folder)])
+  said, = left_out(run)
+  assert str(path[-1]) in said and not run.evaluations
+
+
+def test_what_is_no_run_is_an_error(tmp_path):
+  folder = tmp_path / "run"
+  folder.mkdir()
+  (folder / "config.json").write_text("{")
+  with pytest.raises(errors.ConfigError, match="config.json is not JSON"):
     runs_lib.read_all([str(folder)])
 
 

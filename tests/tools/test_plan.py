@@ -12,6 +12,7 @@ from configs import imagenet
 from mtvit import config as config_lib
 from mtvit import cost
 from mtvit import errors
+from mtvit import reading
 from mtvit.planning import compiler
 from tests import commands
 from tests.planning import libtpu
@@ -155,9 +156,9 @@ def test_a_search_goes_on_where_it_stopped(tmp_path):
   assert first.returncode == 0, first.stderr
   (row,) = [x for x in first.stdout.splitlines() if x.startswith("mesh")]
   assert row.startswith("mesh 8x1x1      remat none     4 views a chip: ")
-  saved = json.loads(file.read_text())
+  saved = reading.read_json(file)
   saved["estimates"][0]["images_per_second"] = 123456.0
-  file.write_text(json.dumps(saved))
+  file.write_text(json.dumps(reading.sealed(saved)))
   again = plan(*SMALL, f"--json={file}", "--search")
   assert "4 views a chip: 123,456 images/s" in again.stdout
 

@@ -241,10 +241,11 @@ def test_command(tmp_path):
     (["--workdir=RUN,RUN"], 2, "same run twice"),
     (["--workdir=RUN", "--output=x.png"], 2, "must end in .html"),
     (["--workdir=RUN", "--output=/proc/no/x.html"], 2, "can't be written"),
-    (["--workdir=BAD"], 4, "config.json is not JSON"),
+    (["--workdir=BAD"], 2, "config.json is not JSON"),
 ])
 def test_errors(tmp_path, arguments, code, said):
-  run, bad = material.make(tmp_path / "run"), material.make(tmp_path / "bad")
+  run, bad = material.make(tmp_path / "run"), tmp_path / "bad"
+  bad.mkdir()
   (bad / "config.json").write_text("{")
   done = command(*(a.replace("RUN", str(run)).replace("BAD", str(bad))
                    for a in arguments))
