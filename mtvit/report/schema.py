@@ -1,5 +1,6 @@
 """JSON files that a report reads, checked before anything relies on them."""
 
+import math
 from typing import Any, Mapping
 
 from etils import epath
@@ -79,7 +80,9 @@ def _wrong(value: Any, wanted: Any, where: str) -> str:
     for key, inner in wanted.items():
       name = key.rstrip("?")
       path = f"{where}.{name}".lstrip(".")
-      if value.get(name) is None:
+      if key in value and value[key] is None and inner == NUMBER:
+        value[name] = math.nan       # As which JSON has null.
+      elif value.get(name) is None:
         if not key.endswith("?"):
           return f"{path} is missing"
       elif wrong := _wrong(value[name], inner, path):
