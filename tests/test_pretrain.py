@@ -84,7 +84,7 @@ def test_starting_again_from_an_older_step_changes_nothing(run, tmp_path):
   shutil.copytree(run, tmp_path / "again")
   shutil.rmtree(tmp_path / "again" / "checkpoints" / "2")
   pretrain.pretrain(
-      json.loads((run / "config.json").read_text()), tmp_path / "again")
+      reading.read_json(run / "config.json"), tmp_path / "again")
   states.assert_same(run, tmp_path / "again")
   assert numbers(run) == numbers(tmp_path / "again")
 
