@@ -15,6 +15,7 @@ from mtvit.tools.peers import protocol
 with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import pipeline
+  from mtvit.data import source as source_lib
 
 ENDLESS = 10**9     # Steps; no benchmark lasts so long.
 
@@ -72,8 +73,7 @@ def ceiling(config: config_lib.Config) -> "Iterator[tf.Tensor]":
     return tf.cast(tf.image.resize(part, [size, size]), tf.uint8)    # [s, s, 3]
 
   def views(file):
-    image = tf.io.decode_image(
-        tf.io.read_file(file), channels=3, expand_animations=False)
+    image = source_lib.native(tf.io.read_file(file))
     return tf.stack([cut(image) for _ in range(config.views)])  # [v, s, s, 3]
 
   return iter(tf.data.Dataset.from_tensor_slices(files).repeat().map(

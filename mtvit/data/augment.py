@@ -15,11 +15,15 @@ from mtvit.data import image_ops
 from mtvit.data import views as views_lib
 
 
+_TRIES = 10       # torchvision's; then it takes the centre.
+
+
 class Drawn(NamedTuple):
   """What is to happen to each view.
 
   Attributes:
-    box: float32 [b, 4] in [0, 1), see `image_ops.crop_boxes`.
+    sides: float32 [b, tries, 2], see `image_ops.crop_sides`.
+    place: float32 [b, 2] in [0, 1), see `image_ops.crop_boxes`.
     flip: bool [b].
     sigma: float32 [b], of the blur, pixels; None if no view is blurred.
     blur: bool [b].
@@ -28,7 +32,8 @@ class Drawn(NamedTuple):
     amounts: float32 [b, 4], see `image_ops.color_matrices`.
     solarize: bool [b].
   """
-  box: Any
+  sides: Any
+  place: Any
   flip: Any
   sigma: Any
   blur: Any
@@ -39,8 +44,9 @@ class Drawn(NamedTuple):
 
 
 class Rows(NamedTuple):
-  """Arguments of `views.make`, with `box` still a draw: [b, ...] each."""
-  box: Any
+  """Arguments of `views.make`, with boxes still draws: [b, ...] each."""
+  sides: Any
+  place: Any
   flip: Any
   sigma: Any
   matrix: Any
@@ -55,7 +61,7 @@ def draw_all(section: Any, draw: draw_lib.Draw, views: int) -> Drawn:
     draw: the randomness of a step.
     views: of each image.
   """
-  fold = draw.fold("augment")
+  fold, crop = draw.fold("augment"), draw.fold("crop")
   chance = fold.uniform("chance", (5,))                     # [b, 5]
 
   def hits(column, p):      # A probability, or one for each view of an image.
@@ -65,7 +71,9 @@ def draw_all(section: Any, draw: draw_lib.Draw, views: int) -> Drawn:
     return chance[:, column] < tf.tile(p, [draw.count // views])  # [b]
 
   return Drawn(
-      box=draw.fold("crop").uniform("box", (4,)),
+      sides=image_ops.crop_sides(
+          crop.uniform("sides", (_TRIES, 2)), section.crop_scale),
+      place=crop.uniform("place", (2,)),
       flip=hits(0, section.flip),
       sigma=(fold.uniform("sigma", (), 0.1, 2.0) if np.any(section.blur)
              else None),
@@ -87,8 +95,8 @@ def batch(images: Any, drawn: Drawn, section: Any, size: int) -> Any:
     uint8 [b, size, size, 3].
   """
   _, height, width, _ = images.shape
-  top, left, h, w = image_ops.crop_boxes(
-      drawn.box, height, width, section.crop_scale)
+  top, left, h, w = tf.unstack(image_ops.crop_boxes(
+      drawn.sides, drawn.place, height, width), axis=1)     # [b] each
   rows = image_ops.crop_matrices(top, h, height, size)      # [b, size, height]
   columns = image_ops.crop_matrices(left, w, width, size)   # [b, size, width]
   columns = image_ops.flip_matrices(columns, drawn.flip)
@@ -108,43 +116,39 @@ def rows(drawn: Drawn, section: Any) -> Rows:
   """What `one` needs of the draws of a batch."""
   off = tf.zeros_like(drawn.amounts[:, 0])                  # [b]
   return Rows(
-      drawn.box, drawn.flip,
+      drawn.sides, drawn.place, drawn.flip,
       off if drawn.sigma is None else tf.where(drawn.blur, drawn.sigma, off),
       _matrices(drawn, section, tf.ones_like(drawn.amounts[:, :3])),
       drawn.solarize)
 
 
-def one(image: Any, its: Rows, scale: tuple[float, float], size: int) -> Any:
+def one(image: Any, full: Any, its: Rows, size: int) -> Any:
   """The views of one image.
 
   Args:
-    image: uint8 [h, w, 3].
+    image: uint8 [h, w, 3], maybe decoded at a part of its size.
+    full: int32 [2], its height and width.
     its: [views, ...] each.
-    scale: least and largest area of a crop, as a share.
     size: side of a view, pixels.
 
   Returns:
     uint8 [views, size, size, 3].
   """
-  shape = tf.shape(image)
-  boxes = tf.stack(
-      image_ops.crop_boxes(its.box, shape[0], shape[1], scale), axis=1)
+  boxes = image_ops.crop_boxes(its.sides, its.place, full[0], full[1])
   x = tf.numpy_function(
       lambda *args: views_lib.make(*args, size),
-      [image, tf.cast(boxes, tf.int32), *its[1:]], tf.uint8, stateful=False)
-  return tf.ensure_shape(x, [its.box.shape[0], size, size, 3])
+      [image, full, boxes, *its[2:]], tf.uint8, stateful=False)
+  return tf.ensure_shape(x, [its.place.shape[0], size, size, 3])
 
 
-def shrink(
-    box: Any, scale: tuple[float, float], size: int
-) -> Callable[[Any, Any], Any]:
+def shrink(its: Rows, size: int) -> Callable[[Any, Any], Any]:
   """By how much an image may shrink: (height, width) -> float32.
 
-  Until the shortest side of its crops, draws `box` [views, 4], is `size`.
+  Until the shortest side of its crops is `size`.
   """
   def most(height, width):
-    _, _, h, w = image_ops.crop_boxes(box, height, width, scale)
-    return tf.reduce_min(tf.minimum(h, w)) / size
+    boxes = image_ops.crop_boxes(its.sides, its.place, height, width)
+    return tf.reduce_min(boxes[:, 2:]) / size
 
   return most
 

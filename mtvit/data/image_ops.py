@@ -21,34 +21,53 @@ _RGB_TO_YIQ = np.array(
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 
 
-def crop_boxes(
-    u: Any, height: Any, width: Any, scale: tuple[float, float]
-) -> tuple[Any, Any, Any, Any]:
-  """Boxes of random resized crops, in pixels.
+def crop_sides(u: Any, scale: tuple[float, float]) -> Any:
+  """Sides of random resized crops, as shares of the side of a square image.
 
   The area is uniform in `scale`, the log of the aspect ratio in log 3/4 to
-  log 4/3, as in Inception. A box that would leave the image is cut to fit
-  (torchvision draws up to ten times instead).
+  log 4/3, as in Inception.
 
   Args:
-    u: float32 [b, 4] uniform in [0, 1).
-    height: of the images, int, or float32 [b].
-    width: likewise.
+    u: float32 [..., 2] uniform in [0, 1).
     scale: least and largest share of the area.
 
   Returns:
-    top, left, box height and box width, float32 [b] with integral values.
+    Height and width, float32 [..., 2].
   """
-  height = tf.cast(height, tf.float32)
-  width = tf.cast(width, tf.float32)
-  area = (scale[0] + u[:, 0] * (scale[1] - scale[0])) * height * width
-  ratio = tf.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
-  fit = lambda side, most: tf.clip_by_value(tf.round(side), 1.0, most)
-  h = fit(tf.sqrt(area / ratio), height)
-  w = fit(tf.sqrt(area * ratio), width)
-  top = tf.floor(u[:, 2] * (height - h + 1))
-  left = tf.floor(u[:, 3] * (width - w + 1))
-  return top, left, h, w
+  area = scale[0] + u[..., 0] * (scale[1] - scale[0])
+  ratio = tf.exp((2 * u[..., 1] - 1) * math.log(4 / 3))
+  return tf.sqrt(tf.stack([area / ratio, area * ratio], -1))
+
+
+def crop_boxes(sides: Any, place: Any, height: Any, width: Any) -> Any:
+  """Boxes of random resized crops: those of torchvision's RandomResizedCrop.
+
+  The first of the tries that fits into the image; if none does, as much of its
+  centre as has a ratio of 3/4 to 4/3.
+
+  Args:
+    sides: float32 [b, tries, 2], see `crop_sides`.
+    place: float32 [b, 2] uniform in [0, 1), of top and left.
+    height: of the images, int.
+    width: likewise.
+
+  Returns:
+    Top, left, height and width, float32 [b, 4] with integral values.
+  """
+  size = tf.stack([tf.cast(height, tf.float32), tf.cast(width, tf.float32)])
+  tries = tf.round(sides * tf.sqrt(size[0] * size[1]))      # [b, tries, 2]
+  # The last one always fits.
+  centre = tf.minimum(size, tf.round(size[::-1] * 4 / 3))   # [2]
+  last = tf.broadcast_to(centre, tf.shape(tries[:, :1]))    # [b, 1, 2]
+  tries = tf.concat([tries, last], 1)                       # [b, tries + 1, 2]
+  fits = tf.reduce_all((tries >= 1) & (tries <= size), -1)  # [b, tries + 1]
+  count = sides.shape[1]
+  first = tf.reduce_min(
+      tf.where(fits, tf.range(count + 1), count), -1)       # [b]
+  box = tf.gather(tries, first, batch_dims=1)               # [b, 2]
+  start = tf.where(
+      (first == count)[:, None], (size - box) / 2, place * (size - box + 1))
+  return tf.concat([tf.floor(start), box], -1)
 
 
 def crop_matrices(start: Any, length: Any, size: int, out: int) -> Any:
@@ -83,8 +102,15 @@ def flip_matrices(columns: Any, flip: Any) -> Any:
   return tf.where(flip[:, None, None], columns[:, ::-1], columns)
 
 
+def blur_radius(size: int) -> int:
+  """SimCLR's kernel has a tenth of the image's side: 2 radius + 1 pixels."""
+  return max(1, size // 20)
+
+
 def blur_matrices(sigma: Any, apply: Any, size: int) -> Any:
-  """Gaussian blur along one axis; the kernel is normalised at the borders.
+  """Gaussian blur along one axis: torchvision's, mirrored at the borders.
+
+  The pixel at the border is not repeated (numpy's "reflect").
 
   Args:
     sigma: float32 [b], pixels.
@@ -94,13 +120,17 @@ def blur_matrices(sigma: Any, apply: Any, size: int) -> Any:
   Returns:
     float32 [b, size, size].
   """
-  at = tf.range(size, dtype=tf.float32)
-  distance = at[:, None] - at[None, :]
-  kernel = tf.exp(-0.5 * tf.square(distance / sigma[:, None, None]))
-  radius = max(1, size // 20)             # SimCLR: a kernel of size // 10.
-  kernel = tf.where(tf.abs(distance) <= radius, kernel, 0)
+  radius = blur_radius(size)
+  offset = np.arange(-radius, radius + 1, dtype=np.float32)
+  kernel = tf.exp(-0.5 * tf.square(offset / sigma[:, None]))  # [b, taps]
   kernel /= tf.reduce_sum(kernel, axis=-1, keepdims=True)
-  return tf.where(apply[:, None, None], kernel, tf.eye(size))
+  kernel = tf.where(apply[:, None], kernel, np.float32(offset == 0))
+  # Which pixel tap t of output i reads, and that as a matrix for each tap.
+  reads = np.lib.stride_tricks.sliding_window_view(
+      np.pad(np.arange(size), radius, mode="reflect"), size)  # [taps, size]
+  place = np.eye(size, dtype=np.float32)[reads]             # [taps, i, size]
+  return tf.reshape(
+      kernel @ place.reshape(2 * radius + 1, -1), [-1, size, size])
 
 
 def resample(images: Any, rows: Any, columns: Any) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 
 # Part of the keys of everything that is cached: raise it when a file may be
 # judged or decoded differently than before.
-VERSION = 1
+VERSION = 2
 
 READERS = {
     "JPEG": JpegImagePlugin.JpegImageFile,     # MPO too: its first picture

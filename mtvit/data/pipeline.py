@@ -18,6 +18,7 @@ from mtvit.data import draw as draw_lib
 from mtvit.data import image_ops
 from mtvit.data import patch_ops
 from mtvit.data import replacing
+from mtvit.data import source as source_lib
 
 # Nothing mapped here branches on tensors, and converting it takes seconds.
 _plain = tf.autograph.experimental.do_not_convert
@@ -125,7 +126,7 @@ def _held_views(source, spec, steps, start_step):
 def _decoded_views(source, spec, steps, start_step):
   """The same of images that are decoded one by one."""
   local = spec.batch_size // spec.parts
-  scale, size = spec.augment.crop_scale, spec.image_size
+  size = spec.image_size
 
   @_plain
   def rows(step):
@@ -136,9 +137,9 @@ def _decoded_views(source, spec, steps, start_step):
   @_plain
   def views(record, its):
     encoded, label, i = record
-    image = source.decode(
-        encoded, i, augment_lib.shrink(its.box, scale, size))
-    return augment_lib.one(image, its, scale, size), i, label
+    image = source.decode(encoded, i, augment_lib.shrink(its, size))
+    full = source_lib.full_size(encoded, image)
+    return augment_lib.one(image, full, its, size), i, label
 
   @_plain
   def join(step, batch):

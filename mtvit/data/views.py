@@ -11,20 +11,25 @@ import math
 import cv2
 import numpy as np
 
+from mtvit.data import image_ops
+from mtvit.data import resizing
+
 _SOLARIZED = np.where(
     np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
 _LUMA = (0.299, 0.587, 0.114)           # ITU-R BT.601
 
 
 def make(
-    image: np.ndarray, boxes: np.ndarray, flip: np.ndarray, sigma: np.ndarray,
-    matrix: np.ndarray, solarized: np.ndarray, size: int
+    image: np.ndarray, full: np.ndarray, boxes: np.ndarray, flip: np.ndarray,
+    sigma: np.ndarray, matrix: np.ndarray, solarized: np.ndarray, size: int
 ) -> np.ndarray:
   """Crops, resizes, flips, blurs, colours and solarises, in this order.
 
   Args:
-    image: uint8 [h, w, 3].
-    boxes: int32 [v, 4]: top, left, height and width of each view's crop.
+    image: uint8 [h, w, 3], decoded at 1, 1/2, 1/4 or 1/8 of its size.
+    full: int32 [2], its height and width.
+    boxes: float32 [v, 4]: top, left, height and width of each view's crop from
+      the full image.
     flip: bool [v].
     sigma: float32 [v], of the blur, pixels of the view; 0 for none.
     matrix: float32 [v, 3, 4], see `recolor`.
@@ -36,9 +41,10 @@ def make(
   """
   # The images of a batch are what is done in parallel.
   cv2.setNumThreads(0)
+  ratio = next(r for r in (1, 2, 4, 8) if r * image.shape[0] >= full[0])
   views = np.empty((len(boxes), size, size, 3), np.uint8)
-  for i, (top, left, height, width) in enumerate(boxes.tolist()):
-    x = resize(image[top:top + height, left:left + width], size)
+  for i, box in enumerate((boxes / ratio).tolist()):
+    x = resizing.resize(image, box, size)
     if flip[i]:
       x = cv2.flip(x, 1)
     if sigma[i]:
@@ -48,35 +54,17 @@ def make(
   return views
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-  """Resizes to a square: bilinear, without aliasing.
-
-  An axis that shrinks is sampled twice for each pixel: halving that is close to
-  the triangle filter of `image_ops.crop_matrices`, and to that of Pillow.
-
-  Args:
-    image: uint8 [h, w, 3].
-    size: side, pixels.
-
-  Returns:
-    uint8 [size, size, 3].
-  """
-  sides = image.shape[1::-1]                                # width, height
-  most = 3 * size       # Further apart, two samples leave gaps.
-  if max(sides) > most:
-    image = cv2.resize(
-        image, [min(side, most) for side in sides],
-        interpolation=cv2.INTER_AREA)
-  twice = [size * (2 if side > size else 1) for side in sides]
-  image = cv2.resize(image, twice, interpolation=cv2.INTER_LINEAR)
-  return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-
-
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-  """Gaussian blur of uint8 [s, s, 3], cut off where `image_ops` does."""
-  radius = min(math.ceil(3 * sigma), max(1, image.shape[0] // 20))
-  return cv2.GaussianBlur(
-      image, (2 * radius + 1,) * 2, sigma, borderType=cv2.BORDER_REFLECT)
+  """Gaussian blur of uint8 [s, s, 3], as `image_ops.blur_matrices` has it.
+
+  What lies more than 3 sigma away, 0.3 % of the weight, is left out.
+  """
+  radius = min(math.ceil(3 * sigma), image_ops.blur_radius(image.shape[0]))
+  kernel = cv2.getGaussianKernel(2 * radius + 1, sigma, cv2.CV_32F)
+  # Not GaussianBlur: of uint8 it rounds the kernel too, and takes longer.
+  blurred = cv2.sepFilter2D(
+      image, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+  return cv2.convertScaleAbs(blurred)     # Rounds; nothing is negative.
 
 
 def recolor(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import fingerprint
 from mtvit import paths
+from mtvit.data import images
 from mtvit.evals import features as features_lib
 from mtvit.evals import probes
 
@@ -56,7 +57,7 @@ class Extractor:
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     self._params = jax.device_put(encoder.params, everywhere)
     self._about = {
-        "version": _VERSION,
+        "version": _VERSION, "decoder": images.VERSION,
         "params": fingerprint.of_arrays(encoder.params), "step": encoder.step,
         "model": dataclasses.asdict(encoder.model), "gray": encoder.gray,
         "tokens": encoder.token_names,

@@ -9,8 +9,10 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
+from mtvit.data import datasets
 from mtvit.data import image_check
 from mtvit.data import images
+from mtvit.data import pipeline
 from mtvit.data import source as source_lib
 
 LIMIT = 10**6
@@ -169,6 +171,58 @@ def test_a_file_gives_the_picture_that_it_was_made_from(name, tmp_path):
   if decoder == "tensorflow":
     got = source_lib.native(data).numpy()
     assert np.abs(got.astype(float) - want).max() <= tolerance
+
+
+def hard():
+  """Pictures that JPEG finds hard, uint8 [47, 65, 3]."""
+  rng = np.random.default_rng(0)
+  lines = np.full((47, 65, 3), 255, np.uint8)
+  lines[::5] = lines[:, ::7] = 0
+  noise = (rng.integers(0, 2, (47, 65, 1)) * 255).astype(np.uint8)
+  return (lines, rng.integers(0, 256, (47, 65, 3), np.uint8),
+          noise.repeat(3, 2))
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95, 97, 98, 99, 100])
+def test_jpegs_have_the_values_that_pillow_gives(quality):
+  """On the pinned versions they are equal, so the bound of 1 has room."""
+  ratio = lambda r: None if r == 1 else lambda h, w: tf.constant(r, tf.float32)
+  for picture in hard():
+    files = [encoded(picture, "JPEG", quality=quality, subsampling=subsampling,
+                     progressive=progressive)
+             for subsampling in (0, 1, 2) for progressive in (False, True)]
+    files.append(encoded(picture[..., 0], "JPEG", quality=quality))
+    for data in files:
+      for r in (1, 2, 4, 8):
+        with Image.open(io.BytesIO(data)) as image:
+          if r > 1:
+            image.draft(image.mode, (65 // r, 47 // r))
+          want = np.asarray(image.convert("RGB")).astype(int)
+        got = source_lib.native(data, ratio(r)).numpy()
+        assert np.abs(got - want).max() <= 1
+
+
+def test_every_route_decodes_jpegs_alike(tmp_path):
+  """Held, one by one, and beside a file that Pillow decodes."""
+  for i, picture in enumerate(hard()):
+    for side in ("plain", "beside"):
+      (tmp_path / side / "train" / "a").mkdir(parents=True, exist_ok=True)
+      Image.fromarray(picture[:40, :40]).save(
+          tmp_path / side / "train" / "a" / f"{i}.jpg", quality=100)
+  (tmp_path / "beside" / "train" / "a" / "9.webp").write_bytes(
+      encoded(picture[:40, :40], "WEBP", lossless=True))
+  for side, memory_mb in (("plain", 9), ("plain", 0), ("beside", 9),
+                          ("beside", 0)):
+    source = datasets.open_source(
+        f"folder:{tmp_path / side}", "train", data_dir="",
+        cache_dir=str(tmp_path / "cache"), memory_mb=memory_mb,
+        max_pixels=LIMIT, min_side=8)
+    assert (source.images is None) == (memory_mb == 0)
+    batch = next(pipeline.eval_batches(source, 40, 4))
+    for i in range(3):
+      with Image.open(tmp_path / side / "train" / "a" / f"{i}.jpg") as image:
+        want = np.asarray(image).astype(int)
+      assert np.abs(batch["image"][i] - want).max() <= 1
 
 
 def test_exif_kept_behind_the_pixels_counts(tmp_path):

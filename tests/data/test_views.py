@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from mtvit.data import image_ops
 from mtvit.data import photo_crops
@@ -10,12 +9,6 @@ from mtvit.data import views
 from tests.data import plain
 
 PHOTOGRAPHS = ("astronaut", "coffee", "china")
-
-
-def distance(got, want):
-  """(mean, root mean square) of the difference, in levels."""
-  difference = np.asarray(got, np.float64) - want
-  return np.abs(difference).mean(), np.sqrt((difference**2).mean())
 
 
 def matrix(amounts, strength=0.5, jitter=True, gray=False):
@@ -27,56 +20,6 @@ def matrix(amounts, strength=0.5, jitter=True, gray=False):
 
 
 IDENTITY = np.eye(3, 4, dtype=np.float32)
-
-
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-@pytest.mark.parametrize("box", [
-    (0, 0, 400, 512), (30, 50, 300, 260), (10, 20, 120, 100), (5, 9, 160, 90),
-    (100, 7, 33, 41), (0, 0, 140, 500), (3, 3, 1, 1)])
-@pytest.mark.parametrize("size", [32, 112])
-def test_resize_is_close_to_pillow(name, box, size):
-  photo = photo_crops.load(name)
-  top, left, h, w = box
-  h, w = min(h, photo.shape[0] - top), min(w, photo.shape[1] - left)
-  crop = photo[top:top + h, left:left + w]
-  got = views.resize(crop, size)
-  assert got.dtype == np.uint8 and got.shape == (size, size, 3)
-  want = plain.resize(photo, (top, left, h, w), size)
-  mean, rms = distance(got, want)
-  assert mean < 4.5 and rms < 6.5
-  if min(h, w) > 1.3 * size:      # There is something to average.
-    assert rms < 0.75 * distance(tf.image.resize(crop, [size, size]), want)[1]
-
-
-@pytest.mark.parametrize("factor", [2, 2.5, 3, 5, 8.3])
-def test_resize_leaves_no_aliases(factor):
-  """Noise averages out by as much as the triangle filter makes it."""
-  side = round(64 * factor)
-  noise = np.random.default_rng(0).integers(
-      0, 256, (side, side, 3)).astype(np.uint8)
-  got = views.resize(noise, 64).std()
-  want = plain.resize(noise, (0, 0, side, side), 64).std()
-  assert got < 1.6 * want
-
-
-def test_resize_of_the_same_size_changes_nothing():
-  photo = photo_crops.load("coffee")[:96, :96]
-  np.testing.assert_array_equal(views.resize(photo, 96), photo)
-
-
-def test_a_very_wide_image():
-  image = np.full((3, 70_000, 3), (1, 2, 3), np.uint8)
-  assert (views.resize(image, 16) == (1, 2, 3)).all()
-
-
-@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 1.7, 2.0])
-@pytest.mark.parametrize("size", [32, 224])
-def test_blur_equals_scipy(sigma, size):
-  x = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
-  want = plain.blur(x.astype(np.float64), sigma, max(1, size // 20))
-  mean, rms = distance(views.blur(x, sigma), want)
-  assert mean < 0.6 and rms < 0.8
-  assert np.abs(views.blur(x, sigma) - want).max() < 3
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -106,14 +49,14 @@ def test_a_view_is_all_of_it_in_order():
   rng = np.random.default_rng(3)
   boxes = np.array(
       [[0, 0, 400, 600], [40, 60, 200, 150], [10, 300, 90, 100],
-       [99, 5, 260, 300], [0, 0, 100, 100], [50, 50, 250, 250]], np.int32)
+       [99, 5, 260, 300], [0, 0, 100, 100], [50, 50, 250, 250]], np.float32)
   flip = np.array([True, False, True, False, True, False])
   sigma = np.array([0, 1.2, 2.0, 0.4, 0, 0.8], np.float32)
   amounts = rng.uniform(-1, 1, (6, 4))
   gray = np.array([False, False, True, False, False, False])
   solarized = np.array([False, True, False, False, True, True])
   got = views.make(
-      photo, boxes, flip, sigma,
+      photo, np.array(photo.shape[:2]), boxes, flip, sigma,
       np.stack([matrix(a, gray=g) for a, g in zip(amounts, gray)]), solarized,
       112)
   assert got.shape == (6, 112, 112, 3) and got.dtype == np.uint8
@@ -125,17 +68,32 @@ def test_a_view_is_all_of_it_in_order():
     # A level of 127 or 128 may fall on the other side.
     near = solarized[i] & (np.abs(x - 127.5) < 8)
     x = plain.solarize(x) if solarized[i] else x
-    mean, rms = distance(got[i][~near], x[~near])
-    assert mean < 1.5 and rms < 4, i
+    apart = np.abs(got[i] - x)[~near]
+    # Rounded after each step; colour makes up to twice as much of it.
+    assert apart.mean() < 0.7 and apart.max() < 4, i
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 4, 8])
+def test_boxes_are_those_of_the_full_image(ratio):
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, (45, 61, 3), np.uint8)
+  full = np.array([45 * ratio - ratio // 2, 61 * ratio])
+  boxes = np.array([[3, 5, 32, 40], [0, 0, 32, 32], [11, 20, 33.5, 35]])
+  off = np.zeros(3, bool)
+  got = views.make(
+      small, full, (boxes * ratio).astype(np.float32), off,
+      np.zeros(3, np.float32), np.stack([IDENTITY] * 3), off, 32)
+  for x, box in zip(got, boxes):
+    assert np.abs(x - plain.resize(small, box, 32)).max() <= 1
 
 
 def test_solarized_exactly():
   ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
-  boxes = np.array([[0, 0, 16, 16]] * 2, np.int32)
+  boxes = np.array([[0, 0, 16, 16]] * 2, np.float32)
   off = np.zeros(2, bool)
   got = views.make(
-      ramp, boxes, off, np.zeros(2, np.float32), np.stack([IDENTITY] * 2),
-      np.array([False, True]), 16)
+      ramp, np.array([16, 16]), boxes, off, np.zeros(2, np.float32),
+      np.stack([IDENTITY] * 2), np.array([False, True]), 16)
   np.testing.assert_array_equal(got[0], ramp)
   np.testing.assert_array_equal(got[1], plain.solarize(ramp))
 
@@ -144,9 +102,9 @@ def test_the_image_stays_as_it_is():
   photo = photo_crops.load("astronaut")[:40, :40].copy()
   before = photo.copy()
   views.make(
-      photo, np.array([[0, 0, 40, 40]], np.int32), np.array([True]),
-      np.array([1.0], np.float32), matrix([1, 1, 1, 1])[None],
-      np.array([True]), 40)
+      photo, np.array([40, 40]), np.array([[0, 0, 40, 40]], np.float32),
+      np.array([True]), np.array([1.0], np.float32),
+      matrix([1, 1, 1, 1])[None], np.array([True]), 40)
   np.testing.assert_array_equal(photo, before)
 
 
