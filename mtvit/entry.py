@@ -68,7 +68,7 @@ def _guarded(main: Callable[[], None], argv: list[str]) -> None:
   except Exception as e:
     if isinstance(e, OSError) and e.errno in errors.DISK_FULL:
       _fail(errors.DiskFull(
-          f"{e.filename or 'a file'}: {e.strerror}",
+          f"{e.filename or 'the output, or a temporary file'}: {e.strerror}",
           "make room on the disk and run the same command again"))
     if not jax.distributed.is_initialized():
       raise

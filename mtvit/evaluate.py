@@ -143,8 +143,12 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
 
     # ---- Diagnostics: layers, positions, ranks, mosaics, the cheat index
     file = target.folder / f"{_stem(path, target.encoder.step, options)}.json"
-    evaluation["seconds"] = time.time() - began
-    results.save_sealed(file, evaluation)      # Hours, for large data.
+    # What took hours, for large data; it says what is still to come.
+    results.save_sealed(file, evaluation | {
+        "seconds": time.time() - began,
+        "unfinished": "diagnostics and pictures"})
+    if file.stem == "evaluation" and distributed.is_main():
+      insight.remove_pictures(target.folder)
     if options.diagnostics:
       evaluation["diagnostics"] = diagnostics.measure(
           target.encoder, mesh, target.train, target.test,
@@ -153,11 +157,11 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
               options.cheat_steps))
       _say("\n" + diagnostics.table(evaluation["diagnostics"]))
 
-  # ---- evaluation.json, pictures, TensorBoard
+  # ---- Pictures, TensorBoard, and evaluation.json as a whole
   evaluation["seconds"] = time.time() - began
-  results.save_sealed(file, evaluation)
   if file.stem == "evaluation" and distributed.is_main():
     _draw(target, splits, evaluation)
+  results.save_sealed(file, evaluation)
   _say(f"\n{evaluation['seconds']:.0f} s: {file}")
   return evaluation
 
@@ -242,18 +246,15 @@ def _draw(
     target: target_lib.Target, splits: _Splits, evaluation: dict[str, Any]
 ) -> None:
   """Writes the pictures of an evaluation, and all of it to TensorBoard."""
-  files = []
-  for name in insight.PICTURES:    # Of an earlier evaluation.
-    with paths.os_errors(target.folder):
-      (target.folder / f"{name}.png").unlink(missing_ok=True)
+  drawn = []
   with paths.on_disk(target.folder) as folder:
     if "diagnostics" in evaluation:
-      files = insight.save_pictures(
+      drawn = insight.save_pictures(
           target.encoder, target.train, target.test,
           (splits.train, splits.test), evaluation, folder)
     plots.tensorboard(
         target.events, target.encoder.step, target.folder.name, evaluation,
-        files)
+        drawn)
 
 
 def _describe(target: target_lib.Target, splits: _Splits) -> dict[str, Any]:

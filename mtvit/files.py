@@ -168,7 +168,8 @@ class FileSet:
   """The files of a folder that belong together, on a disk.
 
   `with FileSet(...) as made:` begins it anew, `made.write` writes one of them;
-  the mark comes at the end. If something is raised, all are removed.
+  the mark comes at the end. If something is raised, all are removed. All raise
+  an OSError that names the file.
   """
 
   def __init__(
@@ -206,15 +207,18 @@ class FileSet:
       raise
     return self
 
+  def place(self, name: str) -> pathlib.Path:
+    """Where one of the files is to be written; raises ValueError for others."""
+    if self.folder / name not in self._files:
+      raise ValueError(f"{name} is no file of this set")
+    return self.folder / name
+
   def write(self, name: str, content: Content) -> None:
     """Writes one of the files; the mark only when the set is complete."""
-    file = self.folder / name
-    if file == self.mark:
+    if self.folder / name == self.mark:
       self._last = content
-      return
-    if file not in self._files:
-      raise ValueError(f"{name} is no file of this set")
-    write(file, content)
+    else:
+      write(self.place(name), content)
 
   def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
     if kind is None:

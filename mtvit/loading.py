@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from mtvit import checkpoint
 from mtvit import checkpoint_checks as checks
 from mtvit import errors
+from mtvit import files
 from mtvit import paths
 from mtvit import sharding
 
@@ -141,6 +142,9 @@ def weights(path: paths.Given) -> dict[str, Any]:
 def imported(path: epath.Path) -> "interchange.imported.Imported":
   """A file of weights; says what it left out or had to assume."""
   paths.check_local(weights=path)
+  folder = path.parent.parent if path.parent.name == "hf" else path.parent
+  files.check_finished(
+      folder / interchange.files.MARK, "run mtvit.tools.export again")
   read = interchange.read(path)
   for note in read.notes:
     logging.warning("%s: %s", path, note)

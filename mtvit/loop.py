@@ -1,8 +1,9 @@
 """The only training loop: step, log, checkpoint, evaluate, stop."""
 
 import dataclasses
-import os
+import functools
 import pathlib
+import shutil
 import tempfile
 import time
 from typing import Any, Callable, Iterator, Mapping
@@ -177,7 +178,7 @@ class Loop:
     """Starts a jax.profiler trace before the first chosen step."""
     first, last = self.config.profile_steps
     if step == max(first, start + 1) and step <= last:
-      jax.profiler.start_trace(str(self._profile()))
+      jax.profiler.start_trace(str(self._profile))
 
   def _stop_profile(self, step: int, metrics: Any) -> None:
     """Ends the trace once the last chosen step is done."""
@@ -185,11 +186,13 @@ class Loop:
       jax.block_until_ready(metrics)
       jax.profiler.stop_trace()
       if paths.is_remote(self.workdir):
-        paths.upload(self._profile(), self.workdir / "profile")
+        paths.upload(self._profile, self.workdir / "profile")
+        shutil.rmtree(self._profile)
       self.progress.note(f"profile written to {self.workdir / 'profile'}")
 
+  @functools.cached_property
   def _profile(self) -> pathlib.Path:
     """Where the profiler writes, which knows no gs://."""
     if not paths.is_remote(self.workdir):
       return pathlib.Path(self.workdir / "profile")
-    return pathlib.Path(tempfile.gettempdir(), f"mtvit_profile_{os.getpid()}")
+    return pathlib.Path(tempfile.mkdtemp(prefix="mtvit_profile_"))

@@ -1,11 +1,12 @@
 """What a run writes down: metrics.jsonl, TensorBoard, and the progress line."""
 
+import contextlib
 import errno
 import io
 import math
 import sys
 import time
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from absl import logging
 from etils import epath
@@ -17,6 +18,7 @@ from mtvit import distributed
 from mtvit import files
 from mtvit import paths
 from mtvit import reading
+from mtvit import workdir as workdir_lib
 
 with epy.lazy_imports():
   from clu import metric_writers
@@ -54,7 +56,11 @@ class JsonLines:
       files.write(file, self._text)
 
   def append(self, line: Mapping[str, Any]) -> None:
-    """Adds a line; on a full disk it warns, and training goes on."""
+    """Adds a line; on a full disk it warns, and training goes on.
+
+    Raises:
+      ConfigError: the folder is not there any more.
+    """
     if not distributed.is_main():
       return
     text = reading.sealed_line(line)
@@ -67,6 +73,8 @@ class JsonLines:
         return
       files.append(self._file, "\n" * self._torn + text)
       self._torn = False
+    except FileNotFoundError as e:
+      raise workdir_lib.gone(self._file.parent) from e
     except OSError as e:
       logging.warning(
           "%s lacks step %d: %s", self._file, line["step"], e.strerror)
@@ -124,30 +132,36 @@ class Writer:
     self._lines = JsonLines(workdir / METRICS, keep)
     self.nonfinite = JsonLines(
         workdir / "nonfinite.jsonl", lambda line: line["step"] <= start_step)
-    self._tensorboard = (
-        metric_writers.SummaryWriter(str(workdir)) if distributed.is_main()
-        else None)
+    self._tensorboard = None
+    if distributed.is_main():
+      with tensorboard("this run"):
+        self._tensorboard = metric_writers.SummaryWriter(str(workdir))
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes one report."""
     self._lines.append({"step": step} | dict(scalars))
     if self._tensorboard:
-      try:
+      with tensorboard(f"step {step}"):
         self._tensorboard.write_scalars(step, scalars)
-      except tf.errors.OpError as e:
-        logging.warning("TensorBoard lacks step %d: %s", step, e.message)
 
   def close(
       self, step: int = 0, pictures: Sequence[epath.Path] = ()
   ) -> None:
     """Shows the PNGs of a run's report in TensorBoard too, and ends."""
     if self._tensorboard:
-      try:
+      with tensorboard("the last steps"):
         if pictures:
           self._tensorboard.write_images(step, images(pictures, "report/"))
         self._tensorboard.close()
-      except tf.errors.OpError as e:
-        logging.warning("TensorBoard lacks the last steps: %s", e.message)
+
+
+@contextlib.contextmanager
+def tensorboard(what: str) -> Iterator[None]:
+  """Makes what can't be written for TensorBoard a warning."""
+  try:
+    yield
+  except tf.errors.OpError as e:
+    logging.warning("TensorBoard lacks %s: %s", what, e.message)
 
 
 def images(

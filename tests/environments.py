@@ -8,7 +8,9 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -55,6 +57,19 @@ def kept(name, requirements, make):
         missing(f"no environment for {name}: {said.strip().splitlines()[-1:]}")
       (folder / "complete").touch()
   return folder
+
+
+@contextlib.contextmanager
+def small_files(size):
+  """Meanwhile a file of more bytes can't be written, as on a full disk."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 def create(folder):

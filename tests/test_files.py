@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-import resource
 import signal
 import stat
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from mtvit import errors
 from mtvit import files
+from tests import environments
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ("a.bin", "sub/b.json")
@@ -38,12 +38,8 @@ def outside(code, *arguments):
 @pytest.fixture
 def small_files():
   """No file may be longer than 4 kB: what writes more gets an OSError."""
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
-  handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-  yield
-  resource.setrlimit(resource.RLIMIT_FSIZE, before)
-  signal.signal(signal.SIGXFSZ, handler)
+  with environments.small_files(4096):
+    yield
 
 
 def test_a_file_is_replaced(tmp_path):

@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import warnings
 
 from etils import epath
 import jax
@@ -114,10 +115,20 @@ def test_only_ones_own_run_uses_compiled_code(hits, tmp_path):
     assert kept and once(own=True) > 0
     assert once(own=False) == 0                # A stranger's, perhaps.
     assert once(own=True, folder="other") == 0
-    for file in kept:
-      file.write_bytes(b"torn")
-    with pytest.warns(UserWarning, match="cache"):
-      assert once(own=True) == 0
+    wholes = {file: file.read_bytes() for file in kept}
+    others = [kept[0].with_name(name) for name in (
+        "x-cache", "y.txt", f"{kept[0].name}2")]
+    for file in others:
+      file.touch()
+    for damage in (lambda x: b"", lambda x: b"torn", lambda x: x[:-1],
+                   lambda x: x[:99] + bytes([x[99] ^ 1]) + x[100:]):
+      for file, whole in wholes.items():
+        file.write_bytes(damage(whole))
+      with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert once(own=True) == 0
+      assert once(own=True) > 0                # It has been replaced.
+    assert all(file.exists() for file in others)
   finally:
     workdir_lib._MIN_COMPILE = shortest
   assert jax.config.jax_compilation_cache_dir is None

@@ -11,6 +11,7 @@ import numpy as np
 from mtvit import build
 from mtvit import encoder as encoder_lib
 from mtvit import loading
+from mtvit import paths
 from mtvit.evals import cheat
 from mtvit.evals import plots
 from mtvit.evals import probes
@@ -52,6 +53,13 @@ def cheat_rows(
   return cheat.index(
       run.model, run.params, lambda: batches(train, fit_steps),
       lambda: batches(test, max(1, fit_steps // 3)))
+
+
+def remove_pictures(folder: epath.Path) -> None:
+  """Removes those of an earlier evaluation in the same folder."""
+  for name in PICTURES:
+    with paths.os_errors(folder):
+      (folder / f"{name}.png").unlink(missing_ok=True)
 
 
 def save_pictures(

@@ -7,6 +7,7 @@ import numpy as np
 from etils import epy
 
 from mtvit.evals import gradients
+from mtvit.evals import plots
 from mtvit.models import pretrainer
 
 with epy.lazy_imports():
@@ -66,7 +67,7 @@ def save_grid(
       axes.axis("off")
     for axes, panel in zip(line, row):
       draw_panel(axes, panel, patch_size)
-  _save(figure, file)
+  plots.save(figure, file)
 
 
 def save_predictions(
@@ -120,7 +121,7 @@ def save_curves(lines: Sequence[Mapping[str, float]],
     axes.legend(fontsize=6)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-  _save(figure, file)
+  plots.save(figure, file)
 
 
 def save_gradients(
@@ -154,7 +155,7 @@ def save_gradients(
       axes.text(j, i, f"{x:.2f}", ha="center", va="center", fontsize=6,
                 color="white" if abs(x) > 0.6 else "black")
   figure.colorbar(image, ax=grid[-1], fraction=0.04)
-  _save(figure, file)
+  plots.save(figure, file)
   return [file]
 
 
@@ -181,8 +182,3 @@ def _subplots(
       top=1 - above / size[1], wspace=left / width,
       hspace=(below + above) / height))
   return figure, grid
-
-
-def _save(figure: Any, file: pathlib.Path) -> None:
-  file.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(file, dpi=110)

@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 import numpy as np
 from etils import epy
 
+from mtvit import files as files_lib
 from mtvit import metrics
 
 with epy.lazy_imports():
@@ -270,23 +271,21 @@ def tensorboard(
     evaluation: what evaluation.json holds; its `scalars` are written.
     files: PNGs, named by their stems.
   """
-  writer = metric_writers.SummaryWriter(str(folder))
   place = f"evaluation/{name}/"
-  writer.write_scalars(
-      step, {place + key: x for key, x in scalars(evaluation).items()})
-  writer.write_images(step, metrics.images(files, place))
-  writer.close()
+  with metrics.tensorboard(f"the evaluation on {name}"):
+    writer = metric_writers.SummaryWriter(str(folder))
+    writer.write_scalars(
+        step, {place + key: x for key, x in scalars(evaluation).items()})
+    writer.write_images(step, metrics.images(files, place))
+    writer.close()
 
 
 def save(figure: Any, file: pathlib.Path) -> None:
   """Writes a figure as a PNG; its folder is made."""
-  file.parent.mkdir(parents=True, exist_ok=True)
-  partial = file.with_name(f".{file.name}.tmp")
   with warnings.catch_warnings():
     # A name may have letters that the font lacks; it shows boxes then.
     warnings.filterwarnings("ignore", message="Glyph .* missing")
-    figure.savefig(partial, dpi=110, format="png")
-  partial.replace(file)
+    files_lib.write(file, lambda f: figure.savefig(f, dpi=110, format="png"))
 
 
 def _framed(axes: Any, image: np.ndarray, frame: str, text: str) -> None:

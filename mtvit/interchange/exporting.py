@@ -3,11 +3,12 @@
 What a library needs to know beside the weights lies beside them as JSON.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import pathlib
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from flax import traverse_util
 import numpy as np
@@ -53,28 +54,36 @@ def export(
 
   Raises:
     ConfigError: no such format, or the folder is not ours.
+    OSError: the disk is full; nothing is left behind.
   """
   tokens = {name: _kept(encoder, name, drop_tokens) for name in formats}
   notes = {FORMATS[x]: _notes(encoder, tokens[x], x) for x in formats}
   described = dict(
       model=dataclasses.asdict(encoder.model), tokens=encoder.token_names,
       gray=encoder.gray, run=encoder.name, step=encoder.step)
-  _claim(output)
-  _write_json(output / "export.json", {**described, "notes": notes})
-  _describe(encoder, output, tokens)
+  with _begun(output) as made:
+    _describe(encoder, made, tokens)
+    _weights(encoder, made, tokens, described | dict(config=config))
+    made.write(files.MARK, _json({**described, "notes": notes}))
+  return notes
+
+
+def _weights(
+    encoder: encoder_lib.Encoder, made: writing.FileSet,
+    tokens: Mapping[str, tuple[str, ...]], described: Mapping[str, Any]
+) -> None:
+  """Writes the files of weights; `tokens` by format."""
   params = {name: np.asarray(x, np.float32) for name, x in
             traverse_util.flatten_dict(encoder.params, sep="/").items()
             if name != "position_mask"}
-  if "numpy" in formats:
-    native.write(
-        output / FORMATS["numpy"], params, described | dict(config=config))
+  if "numpy" in tokens:
+    native.write(made.place(FORMATS["numpy"]), params, described)
   shape = (math.prod(encoder.grid), encoder.module.width)
   params = {"position": np.zeros(shape, np.float32)} | params
   for name, (library, write) in _LIBRARIES.items():
-    if name in formats:
+    if name in tokens:
       arrays = naming.to_theirs(library, params, tokens[name])
-      write(output / FORMATS[name], arrays)
-  return notes
+      write(made.place(FORMATS[name]), arrays)
 
 
 def _kept(
@@ -90,18 +99,17 @@ def _kept(
 
 
 def _describe(
-    encoder: encoder_lib.Encoder, output: pathlib.Path,
+    encoder: encoder_lib.Encoder, made: writing.FileSet,
     tokens: Mapping[str, tuple[str, ...]]
 ) -> None:
   """Writes what timm and transformers need to know; `tokens` by format."""
   timm = {FORMATS[name]: timm_arguments(encoder, tokens[name])
           for name in ("safetensors", "npz") if name in tokens}
   if timm:
-    _write_json(output / "timm.json", timm)
+    made.write("timm.json", _json(timm))
   if "hf" in tokens:
-    _write_json(output / "hf" / "config.json", hf_config(encoder))
-    _write_json(output / "hf" / "preprocessor_config.json",
-                hf_processor(encoder))
+    made.write("hf/config.json", _json(hf_config(encoder)))
+    made.write("hf/preprocessor_config.json", _json(hf_processor(encoder)))
 
 
 def _notes(
@@ -175,21 +183,24 @@ def hf_processor(encoder: encoder_lib.Encoder) -> dict[str, Any]:
       image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
-def _claim(output: pathlib.Path) -> None:
-  """Makes the folder; removes the files of an earlier export."""
+@contextlib.contextmanager
+def _begun(output: pathlib.Path) -> Iterator[writing.FileSet]:
+  """The files of an export in place of an earlier one's."""
+  made = writing.FileSet(output, (*FORMATS.values(), *_OTHERS), files.MARK)
   try:
-    output.mkdir(parents=True, exist_ok=True)
-    if any(output.iterdir()) and not (output / "export.json").is_file():
+    if output.exists() and any(output.iterdir()) and not made.is_ours():
       raise errors.ConfigError(
           f"--output={output} is not empty, and no export of mtvit",
           "another --output")
-    for name in (*FORMATS.values(), *_OTHERS):
-      (output / name).unlink(missing_ok=True)
+    with made:
+      yield made
   except OSError as e:
+    if e.errno in errors.DISK_FULL:
+      raise
     raise errors.ConfigError(
         f"--output={output} can't be written to: {e.strerror}",
         "another --output") from e
 
 
-def _write_json(path: pathlib.Path, value: Any) -> None:
-  writing.write(path, json.dumps(value, indent=2) + "\n")
+def _json(value: Any) -> str:
+  return json.dumps(value, indent=2) + "\n"

@@ -6,19 +6,19 @@ are just another weight. What `npz` reads has.
 """
 
 import contextlib
-import os
 import pathlib
-import socket
-from typing import Any, BinaryIO, Callable, Iterator, Mapping
+from typing import Iterator, Mapping
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from mtvit import errors
+from mtvit import files as writing
 from mtvit.interchange import npz
 from mtvit.interchange import tensors
 
+MARK = "export.json"               # The last file of an export.
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _FLOATS = ("F64", "F32", "F16", "BF16")       # safetensors' names.
 
@@ -76,19 +76,6 @@ def _safetensors(
   return {name: tensor(name) for name in names}
 
 
-def write(path: pathlib.Path, fill: Callable[[BinaryIO], Any]) -> None:
-  """Replaces a file by what `fill` writes, whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(
-      f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-  try:
-    with open(part, "wb") as f:
-      fill(f)
-    part.replace(path)
-  finally:
-    part.unlink(missing_ok=True)
-
-
 def write_safetensors(
     path: pathlib.Path, arrays: Mapping[str, np.ndarray]
 ) -> None:
@@ -96,9 +83,9 @@ def write_safetensors(
   data = safetensors.numpy.save(
       {name: np.ascontiguousarray(x) for name, x in arrays.items()},
       metadata={"format": "pt"})
-  write(path, lambda f: f.write(data))
+  writing.write(path, data)
 
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes arrays by name, uncompressed."""
-  write(path, lambda f: np.savez(f, **arrays))
+  writing.write(path, lambda f: np.savez(f, **arrays))

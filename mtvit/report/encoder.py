@@ -167,10 +167,16 @@ def _probe_table(
 
 
 def not_evaluated(book: runs_lib.Book) -> list[markup.Html]:
-  """A line for each run that has no evaluation."""
-  return [markup.missing(
+  """A line for each run that has no evaluation, or one that was cut short."""
+  lines = [markup.missing(
       f"{run.name} has not been evaluated", run.command(_EVALUATE))
       for run in book.runs if not run.evaluations]
+  return lines + [markup.missing(
+      f"The evaluation of {run.name} on {evaluation.values['data']['name']} "
+      f"was cut short: it lacks {evaluation.values['unfinished']}",
+      f"{run.command(_EVALUATE)} {evaluation.options}")
+      for run, evaluation in book.evaluated()
+      if evaluation.values.get("unfinished")]
 
 
 def pictures_of(

@@ -37,6 +37,15 @@ class Evaluation:
             f"{data['num_train'] + data['num_val']} for training)")
 
   @property
+  def options(self) -> str:
+    """The flags of `mtvit.evaluate` that say on which data."""
+    data = self.values["data"]
+    given = {"data": data["name"], "train_split": data["train_split"],
+             "test_split": data["test_split"]}
+    return " ".join(
+        f"--{key}={shlex.quote(value)}" for key, value in given.items())
+
+  @property
   def diagnostics(self) -> Mapping[str, Any]:
     return self.values.get("diagnostics") or {}
 

@@ -22,7 +22,7 @@ EVALUATION = {
     "data": {"name": str, "train_split": str, "test_split": str,
              "num_train": int, "num_val": int, "num_test": int,
              "classes": [str]},
-    "seconds?": NUMBER, "versions?": dict,
+    "seconds?": NUMBER, "versions?": dict, "unfinished?": str,
     "probes": {
         "chosen": dict,
         "test": [_SCORED | {"accuracy": NUMBER, "low?": NUMBER,

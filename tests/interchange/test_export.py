@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import mtvit
 from mtvit import errors
 from mtvit import interchange
 from mtvit.interchange import exporting
 from mtvit.models import vit
+from tests import environments
 from tests.interchange import helpers
 
 D, L, H, E, MLP, P, N = 96, 4, 3, 32, 384, 8, 16    # pico/8 of 32 pixels.
@@ -227,6 +229,35 @@ def test_an_earlier_export_is_replaced_as_a_whole(tmp_path):
   assert files == {"export.json", "mtvit.npz", "mine.txt"}
   helpers.assert_same(
       interchange.read(tmp_path / "mtvit.npz").params, other.params)
+
+
+def test_a_full_disk_leaves_no_export_and_a_rerun_makes_it(tmp_path):
+  folder, encoder = tmp_path / "new" / "a", helpers.encoder()
+  full = pytest.raises(errors.ConfigError, match="File too large")
+  with environments.small_files(2**20), full:
+    exporting.export(encoder, folder)          # The weights are longer.
+  assert not list(tmp_path.iterdir())
+  exporting.export(encoder, folder, ["safetensors"])
+  with environments.small_files(2**20), full:
+    exporting.export(encoder, folder)
+  assert not [f for f in folder.rglob("*") if f.is_file()]
+  exporting.export(encoder, folder)
+  helpers.assert_same(
+      interchange.read(folder / "mtvit.npz").params, encoder.params)
+
+
+def test_an_unfinished_export_is_not_read_and_is_finished(tmp_path):
+  exporting.export(helpers.encoder(), tmp_path)
+  # As a kill leaves it; `tests/faults` makes real ones.
+  (tmp_path / "export.json").rename(tmp_path / "export.json.unfinished")
+  (tmp_path / "timm.json").unlink()
+  for name in ("model.safetensors", "mtvit.npz", "hf/model.safetensors"):
+    with pytest.raises(errors.CheckpointError, match="unfinished.*\n.*again"):
+      mtvit.load(tmp_path / name)
+  exporting.export(helpers.encoder(), tmp_path, ["numpy"])
+  assert {f.name for f in tmp_path.rglob("*") if f.is_file()} == {
+      "export.json", "mtvit.npz"}
+  assert mtvit.load(tmp_path / "mtvit.npz").token_names
 
 
 def test_an_unknown_format_writes_nothing(tmp_path):

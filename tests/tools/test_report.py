@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from mtvit.report import encoder
+from mtvit.report import runs as runs_lib
 from tests import browser
 from tests.report import material
 
@@ -168,6 +170,22 @@ def test_missing_parts_name_what_makes_them(tmp_path, gone, said):
   assert all(line in text for line in said)
   quoted = shlex.quote(f"{tmp_path}/it's a run")
   assert text.count("--workdir=") == text.count(f"--workdir={quoted}")
+
+
+def test_an_evaluation_that_was_cut_short_says_so(tmp_path):
+  values = material.evaluation()
+  said = []
+  for more in ({}, {"unfinished": "diagnostics and pictures"}):
+    folder = material.make(tmp_path / f"run{len(more)}", pictures=False,
+                           evaluations={"set": values | more})
+    said.append(encoder.not_evaluated(runs_lib.Book(
+        runs=runs_lib.read_all([str(folder)]), output=tmp_path / "x.html")))
+  whole, (cut,) = said
+  assert not whole
+  assert material.Page(cut).text.strip() == (
+      "The evaluation of run1 on set was cut short: it lacks diagnostics and "
+      f"pictures: bash launch/local.sh mtvit.evaluate --workdir={folder} "
+      "--data=set --train_split=train --test_split=test")
 
 
 def test_no_positions_is_said_and_is_not_missing(tmp_path):
