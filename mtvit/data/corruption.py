@@ -25,6 +25,8 @@ class Layout:
     inputs: the same as the model would see them: gray if its input is.
     gray_view: bool [b], views that the augmentation made gray.
     label: int32 [b], classes, for supervised runs.
+    changed: bool [b, n], patches with other pixels than their inputs have, once
+      every task has corrupted; None before.
   """
   grid: tuple[int, int]
   blocks: Any
@@ -33,6 +35,7 @@ class Layout:
   inputs: Any
   gray_view: Any
   label: Any
+  changed: Any = None
 
   def random_patches(self, k: int, draw: draw_lib.Draw) -> Any:
     """int32 [b, k]: k free patches of each view, uniformly."""
@@ -71,7 +74,7 @@ class Layout:
     return dataclasses.replace(self, taken=patch_ops.mark(self.taken, ids))
 
   def clean_neighbours(self, patches: Any, ids: Any) -> tuple[Any, Any]:
-    """Mean colour of the unclaimed ones among the eight neighbours of patches.
+    """Mean colour of the unchanged ones among the eight neighbours of patches.
 
     Args:
       patches: `originals` or `inputs`.
@@ -81,18 +84,16 @@ class Layout:
       float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
     """
     gh, gw = self.grid
-    clean = tf.where(~self.taken)                           # [m, 2]
-    pixels = tf.cast(tf.gather_nd(patches, clean), tf.float32)
-    means = tf.reduce_mean(pixels, axis=(1, 2))             # [m, 3]
-    x = tf.scatter_nd(                                      # [b, n, 4]
-        clean, tf.pad(means, [[0, 0], [0, 1]], constant_values=1),
-        [*tf.unstack(tf.shape(self.taken, tf.int64)), 4])
-    x = tf.reshape(x, [-1, gh, gw, 4])
-    # Sums over 3x3 windows; a patch in `ids` is claimed, so it adds nothing.
+    means = tf.reduce_mean(tf.cast(patches, tf.float32), axis=(2, 3))
+    clean = tf.cast(~self.changed[..., None], tf.float32)   # [b, n, 1]
+    own = tf.concat([means * clean, clean], axis=-1)        # [b, n, 4]
+    # Sums over 3x3 windows, without the patch itself.
+    x = tf.reshape(own, [-1, gh, gw, 4])
     x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
     x = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
     x = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]          # [b, gh, gw, 4]
-    x = tf.gather(tf.reshape(x, [-1, gh * gw, 4]), ids, batch_dims=1)
+    x = tf.reshape(x, [-1, gh * gw, 4]) - own
+    x = tf.gather(x, ids, batch_dims=1)                     # [b, k, 4]
     total, count = x[..., :3], x[..., 3:]
     return total / tf.maximum(count, 1), count[..., 0] > 0
 
@@ -123,7 +124,7 @@ def corrupt(
     images: Any, gray_view: Any, label: Any, tasks: Sequence[Any],
     patch_size: int, draw: draw_lib.Draw, gray_input: bool = False
 ) -> dict[str, Any]:
-  """Lets every task claim its patches, then corrupt them.
+  """Lets every task claim its patches, then corrupt them, then look around.
 
   Args:
     images: uint8 [b, h, w, 3].
@@ -170,8 +171,13 @@ def corrupt(
     if result.hide_ids is not None:
       hide = patch_ops.mark(hide, result.hide_ids)
   # Again gray, for tasks that fill patches with colours of their own.
+  patches = gray(patches)
+  changed = tf.reduce_any(patches != inputs, axis=(2, 3, 4))  # [b, n]
+  layout = dataclasses.replace(layout, changed=changed)
+  for task in tasks:
+    answers[task.name] |= task.context(layout, queries[task.name])
   return {
-      "image": patch_ops.unpatchify(gray(patches), grid),
+      "image": patch_ops.unpatchify(patches, grid),
       "hide_position": hide,
       "queries": {k: v for k, v in queries.items() if v},
       "answers": {k: v for k, v in answers.items() if v},

@@ -193,6 +193,17 @@ class Task:
     del ids, layout, draw
     return Corrupted(patches)
 
+  def context(
+      self, layout: Any, queries: Mapping[str, Any]) -> dict[str, Any]:
+    """More answers, from what all tasks together have left unchanged.
+
+    Args:
+      layout: with `changed`, the patches that any task has changed.
+      queries: the task's own, of `corrupt_image` and `corrupt`.
+    """
+    del layout, queries
+    return {}
+
   # Model and loss, in JAX.
 
   def head(self) -> nn.Module:

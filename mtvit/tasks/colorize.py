@@ -63,14 +63,16 @@ class Colorize(base.Task):
       self, patches: Any, ids: Any, layout: Any, draw: Any
   ) -> base.Corrupted:
     pixels = tf.gather(layout.originals, ids, batch_dims=1)  # [b, k, p, p, 3]
-    around, found = layout.clean_neighbours(                # [b, k, 3], [b, k]
-        layout.originals, ids)
     return base.Corrupted(
         pixels=patch_ops.scatter(patches, ids, patch_ops.luminance(pixels)),
         queries={"ids": ids},
-        answers={
-            "pixels": pixels, "around": around, "around_found": found,
-            "gray_view": layout.gray_view})                 # [b]
+        answers={"pixels": pixels, "gray_view": layout.gray_view})  # [b]
+
+  def context(
+      self, layout: Any, queries: Mapping[str, Any]) -> dict[str, Any]:
+    around, found = layout.clean_neighbours(                # [b, k, 3], [b, k]
+        layout.originals, queries["ids"])
+    return {"around": around, "around_found": found}
 
   def head(self) -> nn.Module:
     count = (self.geometry.patch_size // self._cell) ** 2

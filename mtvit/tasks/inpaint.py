@@ -196,11 +196,15 @@ class Inpaint(base.Task):
       truth = layout.inputs                                 # [b, n, p, p, 3]
       order = tf.range(truth.shape[1])
       ids = tf.zeros_like(layout.taken, tf.int32) + order   # [b, n]
+    return base.Corrupted(
+        corrupted, queries={"ids": ids},
+        answers={"pixels": truth, "missing": missing})
+
+  def context(
+      self, layout: Any, queries: Mapping[str, Any]) -> dict[str, Any]:
     around, found = layout.clean_neighbours(                # [b, q, 3], [b, q]
-        layout.inputs, ids)
-    return base.Corrupted(corrupted, queries={"ids": ids}, answers={
-        "pixels": truth, "missing": missing, "around": around,
-        "around_found": found})
+        layout.inputs, queries["ids"])
+    return {"around": around, "around_found": found}
 
   def _fill(self, truth: Any, ids: Any, layout: Any, draw: Any) -> Any:
     """What replaces the patches `ids`: uint8 [b, k, p, p, 3] like `truth`."""

@@ -117,11 +117,12 @@ def test_gray_views_have_no_loss_and_no_gradient():
   assert float(loss(predicted, [True, True])) == 0
 
 
-def test_neighbours_are_those_that_nobody_claimed():
-  # Patch values are their ids; patches 0 and 1 of a 3x3 grid are claimed.
+def test_neighbours_are_those_that_nobody_changed():
+  # The red of patches is their id; 0 and 1 of a 3x3 grid are claimed. 0 is
+  # black, so it stays as it was.
   images = np.repeat(np.repeat(
       np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1), 8, 1), 8, 2)
-  images = np.repeat(images, 3, 3)
+  images = images * np.array([1, 2, 0], np.uint8)
 
   class Fixed(colorize.Colorize):
     def claim(self, layout, draw):
@@ -132,9 +133,9 @@ def test_neighbours_are_those_that_nobody_claimed():
       mode="train", weight=1.0, num_patches=2, target="pixel", hidden_dim=8)
   answers = helpers.corrupt(
       images, [Fixed(**fields)], 8)["answers"]["colorize"]
-  # Of 0: 3 and 4. Of 1: 2, 3, 4 and 5.
+  # Of 0: 3 and 4. Of 1: 0, 2, 3, 4 and 5.
   np.testing.assert_allclose(
-      answers["around"][0, :, 0], [(3 + 4) / 2, (2 + 3 + 4 + 5) / 4])
+      answers["around"][0, :, 0], [(3 + 4) / 2, (2 + 3 + 4 + 5) / 5])
   assert answers["around_found"].all()
 
 
