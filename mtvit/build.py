@@ -291,8 +291,13 @@ def parse(
 ) -> tuple[Mapping[str, Any], config_lib.Config]:
   """A run's config, plain and parsed; None takes the newest checkpoint's.
 
+  That may be a stranger's, and does not say where caches go.
+
   Raises:
     ConfigError: it is wrong, or there is no checkpoint.
   """
-  raw = loading.saved_config(workdir) if raw is None else raw
-  return raw, config_lib.parse(raw)
+  if raw is not None:
+    return raw, config_lib.parse(raw)
+  raw = loading.saved_config(workdir)
+  config = config_lib.parse(raw)
+  return raw, dataclasses.replace(config, data=loading.own_places(config.data))

@@ -263,7 +263,11 @@ def load(path: paths.Given, step: int | None = None) -> Encoder:
   path = paths.parse(path)
   if path.suffix in loading.WEIGHTS:
     return _from_file(path)
-  run = build.trained(path, step)
+  return of_run(path, build.trained(path, step))
+
+
+def of_run(path: paths.Given, run: build.Trained) -> Encoder:
+  """The encoder of what was loaded from a path."""
   return Encoder(
       name=str(path), model=run.config.model, module=run.model.encoder(),
       params=run.params["encoder"], gray=run.config.input == "gray",

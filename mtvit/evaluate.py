@@ -17,7 +17,6 @@ import time
 from typing import Any, NamedTuple
 
 from absl import flags
-from etils import epath
 import jax
 import numpy as np
 
@@ -43,6 +42,7 @@ class Options:
   train_split: str = ""
   test_split: str = ""
   data_dir: str = ""
+  cache_dir: str = ""
   layer: int | None = None
   num_train: int = 0
   num_test: int = 0
@@ -69,6 +69,9 @@ def _define_flags() -> None:
       "test_split", "", "Default the run's, or test with --data.")
   flags.DEFINE_string(
       "data_dir", "", "Where TFDS keeps its data; default the run's.")
+  flags.DEFINE_string(
+      "cache_dir", "", "Where decoded images and lists of files are kept; "
+      "default $MTVIT_CACHE_DIR or ~/.cache/mtvit, whatever the run's.")
   flags.DEFINE_integer(
       "layer", None, "Whose features are tested, 0 is the input of the first "
       "block; default the last.", lower_bound=0)
@@ -125,14 +128,23 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
   target = distributed.together(lambda: target_lib.open_target(
       path, **{key: getattr(options, key) for key in (
           "step", "random_init", "data", "train_split", "test_split",
-          "data_dir")}))
+          "data_dir", "cache_dir")}))
+  return measure(target, options, began)
+
+
+def measure(
+    target: target_lib.Target, options: Options, began: float | None = None
+) -> dict[str, Any]:
+  """The same of what is in memory; `began` is when, in seconds."""
+  began = began or time.time()
   depth = target.encoder.module.depth
   if options.layer is not None and options.layer > depth:
     raise errors.ConfigError(
         f"--layer={options.layer}", f"there are 0, the input, to {depth}")
   distributed.check_same(
-      {split: getattr(target, split).fingerprint for split in (
-          "train", "test")}, "evaluation data")
+      {"step": target.encoder.step} | {
+          split: getattr(target, split).fingerprint for split in (
+              "train", "test")}, "evaluation data")
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   with jax.set_mesh(mesh):
     # ---- Probes: features once, then kNN, linear, few-shot, and by layer
@@ -142,7 +154,7 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
     _say(probes.table(evaluation["probes"]))
 
     # ---- Diagnostics: layers, positions, ranks, mosaics, the cheat index
-    file = target.folder / f"{_stem(path, target.encoder.step, options)}.json"
+    file = target.folder / f"{_stem(target, options)}.json"
     # What took hours, for large data; it says what is still to come.
     results.save_sealed(file, evaluation | {
         "seconds": time.time() - began,
@@ -153,8 +165,7 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
       evaluation["diagnostics"] = diagnostics.measure(
           target.encoder, mesh, target.train, target.test,
           cheat_rows=[] if options.random_init else insight.cheat_rows(
-              path, target.encoder.step, target.train, target.test,
-              options.cheat_steps))
+              target.run, target.train, target.test, options.cheat_steps))
       _say("\n" + diagnostics.table(evaluation["diagnostics"]))
 
   # ---- Pictures, TensorBoard, and evaluation.json as a whole
@@ -273,7 +284,7 @@ def _describe(target: target_lib.Target, splits: _Splits) -> dict[str, Any]:
                    for name in ("jax", "flax", "numpy", "scipy")}}
 
 
-def _stem(path: epath.Path, step: int, options: Options) -> str:
+def _stem(target: target_lib.Target, options: Options) -> str:
   """Of the JSON file; only the newest checkpoint's is plain "evaluation"."""
   stem = "evaluation"
   if options.shuffle_labels:
@@ -285,8 +296,8 @@ def _stem(path: epath.Path, step: int, options: Options) -> str:
       stem += f"_{name}{getattr(options, name)}"
   if options.layer is not None:
     stem += f"_layer{options.layer}"
-  if options.step is not None or target_lib.is_checkpoint(path):
-    stem += f"_step{step}"
+  if options.step is not None or target.single:
+    stem += f"_step{target.encoder.step}"
   return stem
 
 

@@ -1,5 +1,6 @@
 """What is read of a run's checkpoints outside that run: config, parameters."""
 
+import dataclasses
 import math
 import os
 from typing import Any
@@ -13,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from mtvit import checkpoint
 from mtvit import checkpoint_checks as checks
+from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import files
 from mtvit import paths
@@ -24,6 +26,7 @@ with epy.lazy_imports():
 # Files for `interchange`, which reads the first two and refuses pickles.
 WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pickle", ".pkl", ".pt",
            ".pth", ".tar")
+_CACHE_DIR = "~/.cache/mtvit"
 
 
 def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
@@ -45,8 +48,36 @@ def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
       "--config=configs/quickstart.py")
 
 
+def own_places(
+    data: config_lib.Data, cache_dir: str = "", data_dir: str = ""
+) -> config_lib.Data:
+  """A checkpoint's data section, with the places of who runs the command.
+
+  The checkpoint may be a stranger's. What it says of data is read, but where
+  files are written and removed, caches and photo_crops, it does not choose.
+
+  Args:
+    data: of the checkpoint.
+    cache_dir: that the user gave; "" for $MTVIT_CACHE_DIR or ~/.cache/mtvit.
+    data_dir: that the user gave; "" for TFDS's own or, of data that are only
+      read, the checkpoint's.
+  """
+  given = cache_dir or os.environ.get("MTVIT_CACHE_DIR", "")
+  if not given and data.cache_dir != _CACHE_DIR:
+    logging.warning(
+        "caches go to %s, not to the data.cache_dir=%r of the checkpoint; "
+        "MTVIT_CACHE_DIR=FOLDER takes another", _CACHE_DIR, data.cache_dir)
+  if not data_dir and data.name != "photo_crops":
+    data_dir = data.data_dir
+  return dataclasses.replace(
+      data, cache_dir=given or _CACHE_DIR, data_dir=data_dir)
+
+
 def load(path: paths.Given, step: int | None = None) -> checkpoint.Restored:
   """The parameters of a checkpoint, whatever devices wrote it.
+
+  A run that goes on meanwhile may remove the checkpoint that is read; then the
+  newest is.
 
   Args:
     path: the work directory of a run, or one of its checkpoints.
@@ -55,7 +86,27 @@ def load(path: paths.Given, step: int | None = None) -> checkpoint.Restored:
   Raises:
     CheckpointError: there is none, or it is damaged.
   """
-  folder = _folder(path, step)
+  given = paths.absolute(paths.parse(path))
+  while True:
+    folder = _folder(given, step)
+    asked = step is not None or folder == given
+    try:
+      return _load(folder)
+    except errors.CheckpointError as e:
+      newest = int(folder.name) == max(_steps(folder.parent), default=0)
+      if folder.exists() and (asked or newest):
+        raise
+      if asked:
+        raise errors.CheckpointError(
+            f"checkpoint {folder} was removed while it was read",
+            "another one; a run keeps its newest keep_checkpoints") from e
+      logging.warning(
+          "checkpoint %s was replaced while it was read; the newest is taken",
+          folder)
+
+
+def _load(folder: epath.Path) -> checkpoint.Restored:
+  """The parameters in the folder of a checkpoint."""
   try:
     meta = checks.read_meta(folder)
     checks.check_layout(folder, meta["leaves"])

@@ -12,6 +12,9 @@ os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+# Of commands that take a run's word for nothing that they write.
+_cache = tempfile.TemporaryDirectory(prefix="mtvit_test_cache_")
+os.environ["MTVIT_CACHE_DIR"] = _cache.name
 # Runs that compile the same program compile it once, in whatever process.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",

@@ -13,6 +13,7 @@ import sklearn.linear_model
 import sklearn.neighbors
 
 import mtvit
+from mtvit import build
 from mtvit import errors
 from mtvit import evaluate
 from mtvit import plain
@@ -20,6 +21,7 @@ from mtvit import pretrain
 from mtvit import reading
 from mtvit.data import pipeline
 from mtvit.evals import probes
+from mtvit.evals import target as target_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -159,6 +161,27 @@ def test_the_test_split_decides_nothing(run, colors, tmp_path):
         y.get(k) for k in ("val_accuracy", "l2", "penalty")]
   assert row_of(a, "gap", "linear")["accuracy"] > 0.9
   assert row_of(b, "gap", "linear")["accuracy"] < 0.5
+
+
+def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
+    run, colors, tmp_path, monkeypatch, caplog):
+  """A run that goes on removes it; a stranger's names folders to write to."""
+  mine = tmp_path / "mine"
+  monkeypatch.setenv("MTVIT_CACHE_DIR", str(mine))
+  theirs = pathlib.Path(build.trained(run).config.data.cache_dir)
+  everything = lambda: sorted(theirs.rglob("*"))
+  before = everything()
+  target = target_lib.open_target(
+      run / "checkpoints" / "2", data=f"folder:{colors}")
+  shutil.rmtree(run / "checkpoints")
+  evaluate.measure(target, options(random_init=False))
+  assert [f.name for f in (run / "evaluation").glob("folder_*/*.json")] == [
+      "evaluation_step2.json"]
+  assert before and everything() == before
+  assert list(mine.rglob("*.mtvit"))
+  given = target_lib.loading.own_places(
+      target.data, cache_dir="given", data_dir="there")
+  assert (given.cache_dir, given.data_dir) == ("given", "there")
 
 
 def test_limits(run):

@@ -10,7 +10,6 @@ import numpy as np
 
 from mtvit import build
 from mtvit import encoder as encoder_lib
-from mtvit import loading
 from mtvit import paths
 from mtvit.evals import cheat
 from mtvit.evals import plots
@@ -27,22 +26,19 @@ CHEAT_BATCH = 64                 # Images.
 
 
 def cheat_rows(
-    path: epath.Path, step: int | None, train: "datasets.Source",
+    run: build.Trained | None, train: "datasets.Source",
     test: "datasets.Source", fit_steps: int
 ) -> list[dict[str, Any]]:
   """The cheat index of a run's position tasks, in batches of few images.
 
   Args:
-    path: the work directory of a run, or one of its checkpoints; a file of
-      weights has no tasks, and so no rows.
-    step: of a run: which checkpoint; None for the newest.
+    run: None for a file of weights, which has no tasks, and so no rows.
     train: heads are refitted on its images.
     test: answers are counted on its images, in a third as many batches.
     fit_steps: steps to refit a head; 0 for no rows.
   """
-  if not fit_steps or path.suffix in loading.WEIGHTS:
+  if not fit_steps or run is None:
     return []
-  run = build.trained(path, step)
   size = min(CHEAT_BATCH, run.config.batch_size, train.num_examples,
              test.num_examples)
   config = dataclasses.replace(run.config, batch_size=size // 2 * 2)

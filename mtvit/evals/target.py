@@ -8,7 +8,7 @@ from etils import epy
 import jax
 import numpy as np
 
-from mtvit import checkpoint_checks
+from mtvit import build
 from mtvit import config as config_lib
 from mtvit import encoder as encoder_lib
 from mtvit import errors
@@ -29,10 +29,14 @@ _DATA = config_lib.Data(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-  """An encoder and a data set.
+  """An encoder and a data set, all that is needed of them in memory.
+
+  So a run may go on meanwhile, and remove the checkpoint.
 
   Attributes:
     encoder: to evaluate.
+    run: what it is of; None for a file of weights.
+    single: it was given as one checkpoint, not as a run.
     data: describes the data set.
     train: its training split, with labels.
     test: its test split, with the same classes.
@@ -41,6 +45,8 @@ class Target:
     events: where TensorBoard's files go.
   """
   encoder: encoder_lib.Encoder
+  run: build.Trained | None
+  single: bool
   data: config_lib.Data
   train: "datasets.Source"
   test: "datasets.Source"
@@ -52,7 +58,7 @@ class Target:
 def open_target(
     path: epath.Path, *, step: int | None = None, random_init: bool = False,
     data: str = "", train_split: str = "", test_split: str = "",
-    data_dir: str = ""
+    data_dir: str = "", cache_dir: str = ""
 ) -> Target:
   """Opens all of it.
 
@@ -65,46 +71,48 @@ def open_target(
     train_split: "" for the run's own, or "train" with another data set.
     test_split: "" for the run's own, or "test" with another data set.
     data_dir: where TFDS keeps its data; "" for the run's own.
+    cache_dir: where caches go; "" for the default, see `loading.own_places`.
 
   Raises:
     CheckpointError: there is no such encoder.
     ConfigError: no such data set or split, or nothing can be written to `root`.
     DataError: the splits have no labels, or different classes.
   """
-  encoder = encoder_lib.load(path, step)
+  single = is_checkpoint(path)
+  work = paths.absolute(path).parents[1] if single else path
+  if path.suffix in loading.WEIGHTS:
+    run, encoder = None, encoder_lib.load(path, step)
+  else:
+    run = build.trained(path, step)
+    encoder = encoder_lib.of_run(path, run)
   given = dict(
       train_split=train_split, test_split=test_split, data_dir=data_dir)
   if data:
     given = dict(name=data, train_split=train_split or "train",
                  test_split=test_split or "test", data_dir=data_dir)
-  section = dataclasses.replace(
-      _own_data(path, encoder.step, data),
+  asked = dataclasses.replace(
+      _own_data(path, run, data),
       **{key: value for key, value in given.items() if value})
+  section = loading.own_places(asked, cache_dir, data_dir)
   if random_init:
     encoder = _untrained(encoder)
   run_data.check_local(section)
   train, test = _open(section, encoder)
   root = _writable(
       path.with_name(f"{path.name}.evaluation") if path.suffix
-      in loading.WEIGHTS else _run(path) / "evaluation")
+      in loading.WEIGHTS else work / "evaluation")
   # Other splits, and other names that look alike, have folders of their own.
-  which = [section.name, section.data_dir, section.train_split,
-           section.test_split]
-  slug = re.sub(r"[^A-Za-z0-9.-]+", "_", section.name).strip("._-")
+  which = [asked.name, asked.data_dir, asked.train_split, asked.test_split]
+  slug = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.name).strip("._-")
   slug = f"{slug[:60]}_{fingerprint.of_json(which)[:6]}"
-  return Target(encoder=encoder, data=section, train=train, test=test,
-                root=root, folder=root / slug,
+  return Target(encoder=encoder, run=run, single=single, data=section,
+                train=train, test=test, root=root, folder=root / slug,
                 events=root if path.suffix in loading.WEIGHTS else root.parent)
 
 
 def is_checkpoint(path: epath.Path) -> bool:
   """Whether it is one checkpoint, not a run."""
   return path.name.isdecimal() and (path / "meta").exists()
-
-
-def _run(path: epath.Path) -> epath.Path:
-  """The work directory of a run or of one of its checkpoints."""
-  return paths.absolute(path).parents[1] if is_checkpoint(path) else path
 
 
 def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
@@ -116,12 +124,12 @@ def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
       encoder, params=jax.device_get(params), step=0)
 
 
-def _own_data(path: epath.Path, step: int, asked: str) -> config_lib.Data:
+def _own_data(
+    path: epath.Path, run: build.Trained | None, asked: str
+) -> config_lib.Data:
   """The data section of the checkpoint; the defaults for a file of weights."""
-  if path.suffix not in loading.WEIGHTS:
-    meta = checkpoint_checks.read_meta(
-        paths.absolute(_run(path)) / "checkpoints" / str(step))
-    return config_lib.parse(meta["config"]).data
+  if run:
+    return run.config.data
   if not asked:
     raise errors.ConfigError(
         f"{path} does not say on which data", "--data=folder:PATH")

@@ -9,11 +9,14 @@ refitted on such views. The cheat index is accuracy minus chance. Writes
 report/cheat_index.json too.
 """
 
+import dataclasses
+
 from absl import flags
 
 from mtvit import build
 from mtvit import entry
 from mtvit import errors
+from mtvit import loading
 from mtvit import paths
 from mtvit import results
 from mtvit import run_data
@@ -32,8 +35,10 @@ def main() -> None:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
   workdir = paths.parse(_WORKDIR.value)
   run = build.trained(workdir)
-  run_data.check_local(run.config.data)
-  train, test = build.sources(run.config)
+  config = dataclasses.replace(
+      run.config, data=loading.own_places(run.config.data))
+  run_data.check_local(config.data)
+  train, test = build.sources(config)
   batches = lambda source, steps: build.global_batches(
       run.config, run.tasks, source, 0, steps)
   rows = cheat.index(

@@ -1,0 +1,112 @@
+"""Checkpoints that are read while a run goes on, and what they may decide."""
+
+import dataclasses
+import pathlib
+import shutil
+import threading
+import time
+
+import pytest
+
+from mtvit import build
+from mtvit import checkpoint_checks
+from mtvit import errors
+from mtvit import loading
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+  """Does something once, when the metadata of a checkpoint have been read."""
+  def prepare(action):
+    check, left = checkpoint_checks.check_layout, [action]
+
+    def first(*args):
+      if left:
+        left.pop()()
+      return check(*args)
+
+    monkeypatch.setattr(checkpoint_checks, "check_layout", first)
+
+  return prepare
+
+
+def test_the_next_newest_takes_the_place_of_what_vanishes(
+    run, meanwhile, caplog):
+  meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "2"))
+  assert loading.load(run).step == 1
+  assert "checkpoints/2 was replaced" in caplog.text
+
+
+def test_a_newer_one_takes_it(run, meanwhile, caplog):
+  """As if only one was kept: it comes, and then the other goes."""
+  def replace():
+    shutil.copytree(run / "checkpoints" / "2", run / "checkpoints" / "30")
+    shutil.rmtree(run / "checkpoints" / "2" / "state")
+
+  meanwhile(replace)
+  assert loading.load(run).step == 30
+  assert "checkpoints/2 was replaced" in caplog.text
+
+
+def test_what_was_asked_for_is_not_replaced(run, meanwhile):
+  meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "2"))
+  with pytest.raises(errors.CheckpointError, match="was removed while"):
+    loading.load(run, 2)
+  meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "1"))
+  with pytest.raises(errors.CheckpointError, match="was removed while"):
+    loading.load(run / "checkpoints" / "1")
+  with pytest.raises(errors.CheckpointError, match="no checkpoint in"):
+    loading.load(run)
+
+
+def test_what_is_damaged_is_an_error_still(run, meanwhile):
+  meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "2" / "state"))
+  with pytest.raises(errors.CheckpointError, match="is damaged"):
+    loading.load(run)
+
+
+def test_the_run_of_another_does_not_say_where_to_write(
+    run, tmp_path, monkeypatch, caplog):
+  raw, config = build.parse(None, run)
+  stored = raw["data"]["cache_dir"]
+  assert stored != config.data.cache_dir
+  assert loading.saved_config(run) == raw        # It stays what it was.
+  monkeypatch.delenv("MTVIT_CACHE_DIR")
+  data = build.parse(None, run)[1].data
+  assert data.cache_dir == "~/.cache/mtvit" and stored in caplog.text
+  # Their own config is a user's own word.
+  assert build.parse(raw, run)[1].data.cache_dir == stored
+  # Data are read where they say; photo_crops would be made there.
+  there = dataclasses.replace(data, name="cifar10", data_dir="/there")
+  assert loading.own_places(there).data_dir == "/there"
+  there = dataclasses.replace(there, name="photo_crops")
+  assert loading.own_places(there).data_dir == ""
+  assert loading.own_places(there, data_dir="/mine").data_dir == "/mine"
+
+
+@pytest.mark.slow
+def test_reading_while_checkpoints_come_and_go(run):
+  """The real thing: one checkpoint is kept, and replaced all the time."""
+  folder, stop = run / "checkpoints", threading.Event()
+  shutil.rmtree(folder / "1")
+
+  def rotate():
+    for step in range(2, 10_000):
+      if stop.is_set():
+        return
+      part = folder / f"{step + 1}.orbax-checkpoint-tmp"
+      shutil.copytree(folder / str(step), part)
+      part.rename(folder / str(step + 1))
+      shutil.rmtree(folder / str(step))
+
+  thread = threading.Thread(target=rotate)
+  thread.start()
+  try:
+    steps, end = [], time.monotonic() + 30
+    while time.monotonic() < end:
+      steps.append(loading.load(pathlib.Path(run)).step)
+  finally:
+    stop.set()
+    thread.join()
+  print(f"{len(steps)} read, {len(set(steps))} of them different")
+  assert len(set(steps)) > 3 and steps == sorted(steps)
