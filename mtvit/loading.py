@@ -246,7 +246,8 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
   unused = [name for name in map(sharding.path_name, found)
             if name.startswith("encoder/")]
   if unused:
-    logging.warning("init_from: left out: %s", ", ".join(unused))
+    logging.warning(
+        "init_from: left out: %s", errors.printable(", ".join(unused)))
   return result
 
 

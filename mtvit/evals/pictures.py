@@ -113,10 +113,10 @@ def save_curves(lines: Sequence[Mapping[str, float]],
     axes.axis("off")
   for axes, (group, keys) in zip(grid.flat, groups.items()):
     axes.axis("on")
-    axes.set_title(group, fontsize=9)
+    axes.set_title(plots.label(group), fontsize=9)
     for key in keys:
       points = [(line["step"], line[key]) for line in lines if key in line]
-      axes.plot(*zip(*points), label=key.partition("/")[2], lw=1,
+      axes.plot(*zip(*points), label=plots.label(key.partition("/")[2]), lw=1,
                 marker="." if len(points) < 20 else None)
     axes.legend(fontsize=6)
     axes.tick_params(labelsize=7)
@@ -148,6 +148,7 @@ def save_gradients(
   for axes, (group, (names, norms, cosines)) in zip(grid, tables.items()):
     image = axes.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r")
     axes.set_title(f"gradient cosines · {group}", fontsize=9)
+    names = [plots.label(name) for name in names]
     labels = [f"{a}\n|g| {x:.2g}" for a, x in zip(names, norms)]
     axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)

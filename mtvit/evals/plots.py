@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 import numpy as np
 from etils import epy
 
+from mtvit import errors
 from mtvit import files as files_lib
 from mtvit import metrics
 
@@ -61,7 +62,7 @@ def neighbours(train: np.ndarray, test: np.ndarray, k: int) -> Neighbours:
 
 def label(text: Any, limit: int = 40) -> str:
   """Any string as matplotlib shows it as it is: one line, no TeX, not long."""
-  text = " ".join(str(text).encode("utf-8", "replace").decode().split())
+  text = errors.printable(" ".join(str(text).split()))
   text = text if len(text) <= limit else text[:limit - 1] + "…"
   return text.replace("$", r"\$")
 

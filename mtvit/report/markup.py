@@ -8,6 +8,7 @@ from typing import Any, Iterable, Sequence
 
 from PIL import Image
 
+from mtvit import errors
 from mtvit import reading
 
 _INLINE = ("a", "code", "span", "th", "td")      # Space behind them shows.
@@ -22,11 +23,14 @@ class Html(str):
 
 
 def escaped(value: Any) -> Html:
-  """`value` as HTML: itself if it is that, else its text, escaped."""
+  """`value` as HTML: itself if it is that, else its text, escaped.
+
+  Control characters, those that change the direction of text, and what is no
+  character become Python's escapes.
+  """
   if isinstance(value, Html):
     return value
-  # A folder's name need not be text; what is no character is shown as "?".
-  return Html(html.escape(str(value).encode("utf-8", "replace").decode()))
+  return Html(html.escape(errors.printable(str(value))))
 
 
 def join(parts: Iterable[Any]) -> Html:

@@ -120,6 +120,18 @@ class Book:
     return groups
 
 
+def given(workdirs: Sequence[str]) -> list[str]:
+  """The folders that --workdir names: each is A or A,B.
+
+  What is a folder as a whole is one, whatever its name.
+  """
+  found = []
+  for text in workdirs:
+    whole = "," not in text or paths.parse(text).is_dir()
+    found += [text] if whole else text.split(",")
+  return found
+
+
 def read_all(folders: Sequence[str]) -> list[Run]:
   """Reads runs, each under a name of its own.
 

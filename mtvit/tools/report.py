@@ -2,6 +2,7 @@
 
   python -m mtvit.tools.report --workdir=runs/quickstart
   python -m mtvit.tools.report --workdir=runs/a,runs/b --output=compare.html
+  python -m mtvit.tools.report --workdir=runs/lr,1 --workdir=runs/lr,2
 
 The file needs nothing else: pictures are inside. It is made of what is on disk,
 without TensorFlow and without the model; what is missing is left out, with the
@@ -45,9 +46,9 @@ def save(book: runs_lib.Book) -> None:
 def main() -> None:
   """Reads the runs and writes the report."""
   folders = flags.FLAGS.workdir
-  runs = runs_lib.read_all(folders)
+  runs = runs_lib.read_all(runs_lib.given(folders))
   for text in (text for run in runs for text in run.left_out):
-    print(f"left out: {text}", file=sys.stderr)
+    print(errors.printable(f"left out: {text}"), file=sys.stderr)
   name = "index.html" if len(runs) == 1 else "comparison.html"
   output = paths.parse(
       flags.FLAGS.output or runs[0].folder / "report" / name)
@@ -68,6 +69,7 @@ def main() -> None:
 
 if __name__ == "__main__":
   # Not on import: other programs have flags of the same names.
-  flags.DEFINE_list("workdir", [], "Of the run, or of several: A,B.")
+  flags.DEFINE_multi_string(
+      "workdir", [], "Of the run, or of several: A,B, or the flag repeated.")
   flags.DEFINE_string("output", None, "The HTML file.")
   entry.run(main)

@@ -313,3 +313,38 @@ def test_print(one, tmp_path):
   file = tmp_path / "page.pdf"
   browser.run(one, f"--print-to-pdf={file}")
   assert 3 <= len(re.findall(rb"/Type /Page\b", file.read_bytes())) <= 12
+
+
+RULING = "\x1b[31m\x07\u202e\x85\x9b"      # A terminal or a page obeys these.
+
+
+def test_control_characters_reach_no_page(tmp_path):
+  bad = f"a{RULING}b\nc"
+  values = material.evaluation(name=bad, classes=[bad, "b"],
+                               readouts=(bad, "gap"))
+  values["versions"] = {bad: bad}
+  folder = material.make(
+      tmp_path / f"x,{bad}", evaluations={bad: values}, config={
+          "data": {"name": bad}, "tasks": {bad: {"mode": "train"}}})
+  (folder / "metrics.jsonl").write_text("".join(json.dumps(
+      {"step": i, f"{bad}/loss": 1, f"gradients/all/norm/{bad}": 1.0,
+       "gradients/all/norm/$_b": 1.0, f"gradients/all/cosine/{bad}/$_b": 0.5}
+  ) + "\n" for i in (1, 2)))
+  text = material.write(
+      tmp_path / "page.html", folder, material.make(tmp_path / "other"))
+  page = material.Page(text)
+  assert all(x.isprintable() or x == "\n" for x in text)
+  assert all(x.isprintable() or x == "\n" for x in page.text)
+  assert "a\\x1b[31m\\x07\\u202e\\x85\\x9bb" in page.text
+
+
+def test_commas_and_line_ends_in_names_of_runs(tmp_path):
+  odd = material.make(tmp_path / "lr,1\n2")
+  plain = material.make(tmp_path / "plain")
+  given = [[str(odd)], [f"{plain},{tmp_path}/other"], [str(odd), str(plain)]]
+  assert [runs_lib.given(x) for x in given] == [
+      [str(odd)], [str(plain), f"{tmp_path}/other"], [str(odd), str(plain)]]
+  page = tmp_path / "page.html"
+  done = command(f"--workdir={odd}", f"--workdir={plain}", f"--output={page}")
+  assert done.returncode == 0, done.stderr
+  assert "2 runs side by side" in material.Page(page.read_text()).text
