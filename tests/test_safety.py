@@ -1,4 +1,7 @@
-"""Nothing that a user or a file provides is ever executed."""
+"""Nothing that a user or a file provides is ever executed.
+
+And files are written by `mtvit.files`, removed only where this says so.
+"""
 
 import ast
 import pathlib
@@ -72,3 +75,113 @@ def test_ruff_sees_them_too(tmp_path):
       capture_output=True, text=True)
   for rule in ("S301", "S307", "S102", "S602"):
     assert rule in done.stdout, done.stdout
+
+
+# Calls that change files, by what stands in front of the bracket.
+CHANGES = {
+    "unlink", "rmdir", "rmtree", "removedirs", "rename", "renames", "truncate",
+    "ftruncate", "write_text", "write_bytes", "savefig", "mkdir", "makedirs",
+    "touch", "symlink", "symlink_to", "link", "hardlink_to", "copyfile",
+    "copytree", "copy2", "move", "chmod", "tofile", "save", "savez",
+    "save_file", "savez_compressed", "memmap", "mkdtemp", "mkstemp",
+    "TemporaryDirectory", "NamedTemporaryFile", "os.remove", "os.replace",
+    "os.open", "shutil.copy"}
+# The only places of them, and why no file of a user's is touched. What writes
+# goes through `files.write`, to where a command was told to.
+PLACES = {
+    # Temporary files of its own pattern, and the files of a set that it began.
+    "mtvit/files.py": {
+        "os.open", "os.replace", "os.unlink", "part.unlink", "trial.unlink",
+        "file.unlink", "self.unfinished.unlink", "folder.rmdir",
+        "file.parent.mkdir", "epath.Path.write_bytes", "open"},
+    # An opener for reading.
+    "mtvit/reading.py": {"os.open"},
+    # The lock, never through a link; entries of JAX's pattern in RUN/compiled.
+    "mtvit/workdir.py": {"open", "file.truncate", "file.write_text",
+                         "file.unlink", "os.unlink"},
+    # A run's checkpoints: Orbax writes; what is damaged is put aside, whole.
+    "mtvit/checkpoint.py": {"self._aside.mkdir", "self._folder.rename",
+                            "self._manager.save"},
+    "mtvit/loop.py": {"self.checkpointer.save", "tempfile.mkdtemp",
+                      "shutil.rmtree"},        # The folder that it made.
+    # Folders that Python makes and removes, and copies out of them.
+    "mtvit/paths.py": {"tempfile.TemporaryDirectory", "epath.Path.copy"},
+    "mtvit/benchmarks/images.py": {
+        "tempfile.TemporaryDirectory", "mkdir", "to.mkdir", "link.symlink_to",
+        "photo.crop.save"},
+    "mtvit/benchmarks/profile.py": {"tempfile.TemporaryDirectory"},
+    "launch/colab_install.py": {"tempfile.NamedTemporaryFile"},
+    # Four names, and names that are digests, in RUN/evaluation.
+    "mtvit/evals/insight.py": {"unlink"},
+    "mtvit/evals/feature_cache.py": {"cache_files.save", "file.unlink"},
+    # Through `files.write`, or into memory.
+    "mtvit/evals/plots.py": {"figure.savefig", "save"},
+    "mtvit/tools/report.py": {"save"},
+    "mtvit/evals/pictures.py": {"plots.save"},
+    "mtvit/data/held.py": {"cache_files.save"},
+    "mtvit/data/manifest.py": {"cache_files.save"},
+    "mtvit/interchange/files.py": {"safetensors.numpy.save", "np.savez"},
+    "mtvit/report/markup.py": {"image.save"},
+    # A process's own standard output.
+    "mtvit/tools/peers/protocol.py": {"os.fdopen"},
+}
+
+
+def called(node):
+  """The name of what is called; of "(a / b).c()" it is "c"."""
+  if isinstance(node, ast.Attribute):
+    return f"{called(node.value)}.{node.attr}".lstrip(".")
+  if isinstance(node, ast.Call):
+    return called(node.func)
+  return node.id if isinstance(node, ast.Name) else ""
+
+
+def changes(tree):
+  """The calls in a syntax tree that change files."""
+  for node in ast.walk(tree):
+    if not isinstance(node, ast.Call):
+      continue
+    name, last = called(node.func), called(node.func).rpartition(".")[2]
+    if name in CHANGES or last in CHANGES:
+      yield name
+    elif last in ("open", "fdopen"):
+      of_function = name in ("open", "io.open", "os.fdopen")
+      modes = [*node.args[1 if of_function else 0:], *(
+          k.value for k in node.keywords if k.arg == "mode")][:1]
+      # The first of a method may be a file to read, as of `Image.open`.
+      if any(set(mode.value) & set("wax+")
+             if isinstance(mode, ast.Constant) else of_function
+             for mode in modes):
+        yield name
+    elif last == "replace" and len(node.args) == 1 and not node.keywords:
+      yield name                     # A path's; a text's has two.
+    elif last == "copy" and node.args and any(
+        k.arg == "overwrite" for k in node.keywords):
+      yield name
+
+
+def test_files_are_changed_in_few_places():
+  found = {}
+  for file in FILES:
+    name = str(file.relative_to(ROOT))
+    if not name.startswith("tests/"):
+      if calls := set(changes(ast.parse(file.read_text()))):
+        found[name] = calls
+  assert found == PLACES
+
+
+@pytest.mark.parametrize("code", [
+    "os.remove(x)", "x.unlink()", "(a / b).unlink()", "shutil.rmtree(x)",
+    "a.b(c).rename(d)", "x.replace(y)", "os.replace(x, y)", "open(x, 'w')",
+    "open(x, mode='ab')", "x.open('w')", "open(x, 'r+')", "open(x, m)",
+    "x.write_text(y)", "figure.savefig(x)", "image.save(x)", "np.savez(x)",
+    "x.mkdir()", "unlink(x)", "os.open(x, 1)", "io.open(x, 'w')"])
+def test_the_lint_sees_what_changes_files(code):
+  assert list(changes(ast.parse(code)))
+
+
+@pytest.mark.parametrize("code", [
+    "open(x)", "open(x, 'rb')", "x.open()", "x.open('rb')", "s.replace(a, b)",
+    "x.copy()", "dataclasses.replace(x, a=1)", "Image.open(x)"])
+def test_the_lint_lets_reading_be(code):
+  assert not list(changes(ast.parse(code)))
