@@ -2,7 +2,8 @@
 
 Images held in memory are small and of one size: a batch of them is augmented at
 once, by matrices (`image_ops`). Others are decoded and augmented one by one
-(`views`). Both do what the same draws say.
+(`views`). Both do what the same draws say: crops, resizes and blurs are within
+two levels of each other, half a level in the mean.
 """
 
 from typing import Any, Callable, NamedTuple
@@ -124,6 +125,10 @@ def rows(drawn: Drawn, section: Any) -> Rows:
 
 def one(image: Any, full: Any, its: Rows, size: int) -> Any:
   """The views of one image.
+
+  If it was decoded at a part of its size, its crops stay where they are in the
+  full image, and views differ from those of the full one by a level in the
+  mean: on photographs by 4 in the worst view, and at edges by up to 80.
 
   Args:
     image: uint8 [h, w, 3], maybe decoded at a part of its size.
