@@ -78,8 +78,12 @@ class Checkpointer:
     Raises:
       CheckpointError: it is of another format, or all steps were damaged.
     """
-    found = self._newest_sound(
-        lambda step: Restored(step, checks.read_meta(self._folder(step))))
+    def read(step):
+      meta = checks.read_meta(self._folder(step))
+      checks.check_goes_on(self._folder(step), meta)
+      return Restored(step, meta)
+
+    found = self._newest_sound(read)
     if found is None and self._aside.is_dir():
       raise errors.CheckpointError(
           f"no sound checkpoint is left in {self._directory}; the damaged ones "
@@ -95,6 +99,7 @@ class Checkpointer:
     """
     def read(step):
       meta = checks.read_meta(self._folder(step))
+      checks.check_goes_on(self._folder(step), meta)
       checks.check_fits(meta["leaves"], shapes)
       checks.check_layout(self._folder(step), meta["leaves"])
       # The handler reads this process's share; the manager would wait for the

@@ -14,9 +14,12 @@ import orbax.checkpoint as ocp
 
 from mtvit import errors
 from mtvit import fingerprint
+from mtvit import saved_config
 from mtvit import sharding
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
+# What can still be read. Before 6, a run saw its images in another order.
+READABLE = (5, FORMAT_VERSION)
 META_BYTES = 2**26        # A larger meta file is not ours.
 
 
@@ -49,14 +52,27 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
   meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
   version = meta.get("format_version")
   sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
-  if version != FORMAT_VERSION and (
+  if version not in READABLE and (
       sound or version in range(1, FORMAT_VERSION)):
     raise errors.CheckpointError(
         f"checkpoint {folder} has format {version}; this is for "
-        f"{FORMAT_VERSION}", "use the mtvit that wrote it, or another workdir")
+        f"{' and '.join(map(str, READABLE))}",
+        "use the mtvit that wrote it, or another workdir")
   if not sound:
     raise DamagedError("its metadata have changed")
+  if "config" in meta:
+    meta["config"] = saved_config.translate(meta["config"], version)
   return meta
+
+
+def check_goes_on(folder: epath.Path, meta: dict[str, Any]) -> None:
+  """Raises CheckpointError if a run can't be continued as it was."""
+  if meta["format_version"] != FORMAT_VERSION:
+    run = folder.parent.parent
+    raise errors.CheckpointError(
+        f"checkpoint {folder} was made by a version whose images came in "
+        "another order: it can be loaded, evaluated and exported, but not "
+        "continued", f"a new run: --config.init_from={run} --workdir=ANOTHER")
 
 
 def check_fits(leaves: dict[str, Any], shapes: Any) -> None:

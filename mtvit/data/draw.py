@@ -33,7 +33,9 @@ class Draw:
 
   def fold(self, name: str) -> "Draw":
     """An independent source of randomness, keyed by a name."""
-    seed = tf.random.experimental.stateless_fold_in(self.seed, name_hash(name))
+    # As int64: what is folded in says how many bits of the seed are kept.
+    seed = tf.random.experimental.stateless_fold_in(
+        self.seed, tf.constant(name_hash(name), tf.int64))
     return dataclasses.replace(self, seed=seed)
 
   def uniform(

@@ -16,6 +16,7 @@ from mtvit.data import corruption
 from mtvit.data import datasets
 from mtvit.data import draw as draw_lib
 from mtvit.data import image_ops
+from mtvit.data import order
 from mtvit.data import patch_ops
 from mtvit.data import replacing
 from mtvit.data import source as source_lib
@@ -61,24 +62,10 @@ class Spec:
 
 
 def example_ids(spec: Spec, step: Any, num_examples: int) -> Any:
-  """Ids of this host's images at a step: int64 [batch / hosts].
-
-  Position i of the endless stream is place i mod n of a shuffle that depends on
-  the seed and the epoch i // n.
-  """
+  """Ids of this host's images at a step: int64 [batch / hosts]; see `order`."""
   local = spec.batch_size // spec.parts
   start = step * spec.batch_size + spec.part * local
-  position = start + tf.range(local, dtype=tf.int64)
-  epoch = position // num_examples
-  key = draw_lib.name_hash("epoch")
-  seeds = tf.stack(
-      [tf.fill([local], tf.constant(spec.seed, tf.int64)), epoch,
-       tf.fill([local], tf.constant(key, tf.int64))], axis=1)  # [local, 3]
-  # The op itself: its wrapper tf.random.experimental.index_shuffle wrongly pads
-  # a batch of seeds.
-  return tf.raw_ops.RandomIndexShuffle(
-      index=position % num_examples, seed=seeds,
-      max_index=tf.constant(num_examples - 1, tf.int64), rounds=4)
+  return order.ids(spec.seed, start, local, num_examples)
 
 
 def train_batches(

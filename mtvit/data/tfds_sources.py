@@ -12,8 +12,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mtvit import errors
+from mtvit.data import order
 from mtvit.data import photo_crops
 from mtvit.data import source as source_lib
+
+# How a stream is shuffled; see `StreamedSource.stream`.
+_BLOCKS, _BUFFER = 8, 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,15 +74,36 @@ class StreamedSource(source_lib.Source):
   def stream(
       self, seed: int, skip: int, part: int, parts: int
   ) -> tf.data.Dataset:
-    splits = tfds.even_splits(self.split, parts)
+    """One host's records, epoch after epoch; see `Source.stream`.
+
+    The order is no full shuffle: the host's part is cut into `_BLOCKS` blocks,
+    which come in a random order in each epoch, and records are drawn from a
+    buffer of `_BUFFER`. Up to so many are shuffled fully. In larger parts,
+    images of neighbouring records meet in one batch more often than chance has
+    it, and if the records are sorted by class, so are the batches, roughly. As
+    ArrayRecord a set has neither.
+    """
+    sizes = lambda splits: [
+        self.builder.info.splits[split].num_examples for split in splits]
+    split_of = tfds.even_splits(self.split, parts)
+    blocks = min(_BLOCKS, sizes([split_of[part]])[0])
+    mine = tfds.even_splits(split_of[part], blocks)
+    counts = sizes(mine)
     # Ids count from the start of the split, wherever this host's part begins.
-    offset = sum(self.builder.info.splits[split].num_examples
-                 for split in splits[:part])
-    records = self._read(splits[part]).enumerate(offset)
+    starts = np.cumsum([sum(sizes(split_of[:part])), *counts])
+    records = [self._read(block).enumerate(start)
+               for block, start in zip(mine, starts)]
+    counts = tf.constant(counts, tf.int64)                  # [blocks]
 
     def epoch(e):
-      return records.shuffle(
-          10_000, seed=seed + e, reshuffle_each_iteration=False)
+      drawn = order.epoch_seed(seed, e)
+      which = tf.data.Dataset.from_tensor_slices(
+          order.permutation(drawn, blocks)).flat_map(
+              lambda i: tf.data.Dataset.from_tensors(i).repeat(counts[i]))
+      ordered = tf.data.Dataset.choose_from_datasets(
+          records, which, stop_on_empty_dataset=False)
+      return ordered.shuffle(
+          _BUFFER, seed=drawn[0], reshuffle_each_iteration=False)
 
     ds = tf.data.Dataset.range(2**62).flat_map(epoch).skip(skip)
     return ds.map(lambda i, record: (*record, i))

@@ -16,6 +16,7 @@ from mtvit.data import datasets
 from mtvit.data import photo_crops
 from mtvit.data import pipeline
 from mtvit.data import replacing
+from mtvit.data import tfds_sources
 
 
 def open_source(name, split="train", tmp_path=None, memory_mb=100, **changes):
@@ -249,6 +250,31 @@ def test_a_stream_resumes_where_it_was(tmp_path):
   assert whole[:50] != whole[50:] and whole[:50] != list(range(50))
   halves = values(0, 25, 0, 2) + values(0, 25, 1, 2)
   assert sorted(halves) == list(range(50))
+
+
+def test_a_stream_is_shuffled_by_blocks_and_a_buffer(tmp_path, monkeypatch):
+  monkeypatch.setattr(tfds_sources, "_BUFFER", 5)
+  monkeypatch.setattr(tfds_sources, "_BLOCKS", 4)
+  Numbers(data_dir=tmp_path / "tfds", file_format="tfrecord"
+          ).download_and_prepare()
+  source = open_source("numbers", tmp_path=tmp_path)
+
+  def ids(seed, skip, count, part=0, parts=1):
+    return [int(r[2]) for r in source.stream(
+        seed, skip, part, parts).take(count).as_numpy_iterator()]
+
+  found = {seed: ids(seed, 0, 150) for seed in (0, 1, 2**32)}
+  epochs = [x[i:i + 50] for x in found.values() for i in (0, 50, 100)]
+  assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+  # In particular, epoch 0 of seed 1 is not epoch 1 of seed 0.
+  assert len({tuple(epoch) for epoch in epochs}) == 9
+  assert found[1][67:] == ids(1, 67, 83)
+  # Which of four blocks comes first differs; in one order all would be 0.
+  assert len({epoch[0] // 13 for epoch in epochs}) > 1
+  halves = [ids(0, 0, 50, part, 2) for part in (0, 1)]
+  for part, half in enumerate(halves):
+    for epoch in (half[:25], half[25:]):
+      assert sorted(epoch) == list(range(25 * part, 25 * part + 25))
 
 
 def test_photo_crops_come_from_disjoint_regions(monkeypatch, tmp_path):
