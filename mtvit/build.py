@@ -20,6 +20,7 @@ from mtvit.tasks import base
 with epy.lazy_imports():
   from mtvit.data import datasets
   from mtvit.data import pipeline
+  from mtvit.data import source as source_lib
 
 # `measure` learns from so many batches of so many images.
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 64
@@ -178,14 +179,14 @@ def pipeline_spec(
 
 def sources(
     config: config_lib.Config, poll: Callable[[], None] = lambda: None,
-    train_names: Sequence[str] | None = None
+    began: "source_lib.Began | None" = None
 ) -> tuple["datasets.Source", "datasets.Source"]:
   """The training and the test split.
 
   Args:
     config: of the run.
     poll: called regularly; may raise to stop.
-    train_names: the files that the run began with; None takes those there are.
+    began: what the run goes on with; None takes what there is.
 
   Raises:
     ConfigError: no such data set, folder or split.
@@ -193,7 +194,7 @@ def sources(
   """
   return datasets.open_splits(
       config.data, config.model.image_size // config.model.patch_size, poll,
-      train_names)
+      began)
 
 
 def global_batches(

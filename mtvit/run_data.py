@@ -1,14 +1,17 @@
 """The training data that a run began with, and goes on with.
 
-Files may come, go bad or vanish while a run is away. It keeps the list of its
-files, so that the stream of examples stays what it was.
+Files and classes may come, go bad or vanish while a run is away. It keeps the
+list of its files, so that the stream of examples stays what it was, and its
+classes, so that a label means the same for ever.
 """
 
 import json
-from typing import TYPE_CHECKING, Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from etils import epath
+from etils import epy
 import jax
+import numpy as np
 
 from mtvit import build
 from mtvit import checkpoint
@@ -18,9 +21,11 @@ from mtvit import errors
 from mtvit import fingerprint
 from mtvit import paths
 from mtvit import results
+from mtvit.data import notes
 
-if TYPE_CHECKING:
+with epy.lazy_imports():
   from mtvit.data import datasets
+  from mtvit.data import source as source_lib
 
 
 def goes_on(
@@ -56,15 +61,17 @@ def open_sources(
     DataError: the data, or the list of files, are not those of the run.
   """
   check_local(config.data)
-  saved = saved if goes_on(saved, raw) else None
+  there = saved.meta["data"] if goes_on(saved, raw) else None
   train, test = distributed.together(lambda: build.sources(
-      config, poll, _names(workdir, saved) if saved else None))
+      config, poll, _began(workdir, there) if there else None))
   here = describe(train)
   distributed.check_same(here, "training data")
-  if saved:
-    _check(train.name, here, saved.meta["data"])
+  if there:
+    _check(train.name, here, there)
   elif train.names:
-    results.save_json(_file(workdir, here["names"]), train.names)
+    _keep(_file(workdir, here["names"]), train)
+  if saved and not there:
+    _note_classes(here["classes"], saved.meta["data"].get("classes", ()))
   return train, test
 
 
@@ -79,31 +86,57 @@ def _file(workdir: epath.Path, digest: str) -> epath.Path:
   return workdir / f"train_files.{digest[:16]}.json"
 
 
-def _names(
-    workdir: epath.Path, saved: checkpoint.Restored
-) -> list[str] | None:
-  """The files that the run in `workdir` began with; None if it has no list."""
-  digest = saved.meta["data"]["names"]
+def _keep(file: epath.Path, train: "datasets.Source") -> None:
+  """Writes the list of a run's files."""
+  stamps = train.stamps.ravel().tolist()
+  results.save_json(file, {
+      "names": train.names, "sizes_and_times": stamps,
+      "sha256": fingerprint.of_json(stamps)})
+
+
+def _began(
+    workdir: epath.Path, there: Mapping[str, Any]
+) -> "source_lib.Began":
+  """What the run in `workdir` began with, by its checkpoint."""
+  classes, digest = tuple(there["classes"]), there["names"]
   if digest is None:
-    return None
+    return source_lib.Began(classes)
   file = _file(workdir, digest)
   try:
     with paths.os_errors(file):
-      names = json.loads(file.read_bytes())
+      content = json.loads(file.read_bytes())
+    # Lists of earlier versions have names only.
+    kept = content if isinstance(content, dict) else {"names": content}
+    names = kept.get("names")
     if fingerprint.of_json(names) == digest:
-      return names
+      return source_lib.Began(classes, names, _stamps(file, kept))
     why = "has changed"
-  except (OSError, ValueError) as e:
+  except (OSError, ValueError, RecursionError) as e:
     why = f"can't be read: {e}"
   raise errors.DataError(
       f"{file}, the list of the run's images, {why}",
       "restore it, or use another --workdir")
 
 
+def _stamps(
+    file: epath.Path, kept: Mapping[str, Any]
+) -> np.ndarray | None:
+  """Sizes and times of the run's files, int64 [n, 2]; None if not known."""
+  stamps = kept.get("sizes_and_times")
+  if stamps is None:
+    return None
+  if fingerprint.of_json(stamps) != kept.get("sha256"):
+    notes.note(f"{file} is damaged: whether images have changed since the run "
+               "began can't be told")
+    return None
+  return np.array(stamps, np.int64).reshape(-1, 2)
+
+
 def describe(train: "datasets.Source") -> dict[str, Any]:
   """What a checkpoint keeps of the training data, as JSON."""
   return {
       "kind": train.kind, "num_examples": train.num_examples,
+      "classes": list(train.classes),
       "names": fingerprint.of_json(train.names) if train.names else None,
       "processes": jax.process_count()}
 
@@ -117,6 +150,13 @@ def _check(
         f"{name} has {here['num_examples']} examples; the run began with "
         f"{there['num_examples']}",
         "prepare the same data set again, or use another --workdir")
+  differ = datasets.differences(
+      there["classes"], here["classes"], "the run", name)
+  if differ:
+    raise errors.DataError(
+        f"the classes of {name} are not those that the run began with: "
+        f"{differ}", "prepare the same data set again, or use another "
+        "--workdir")
   kinds = {there["kind"], here["kind"]}
   if "streamed" in kinds and len(kinds) > 1:
     raise errors.DataError(
@@ -129,3 +169,11 @@ def _check(
         f"{there['processes']} process(es), not with {here['processes']}",
         "start as many, or prepare the data set as ArrayRecord: "
         "bash launch/prepare_tfds.sh NAME")
+
+
+def _note_classes(here: Sequence[str], there: Sequence[str]) -> None:
+  """Says that a run which goes on with other data has other classes."""
+  differ = datasets.differences(
+      there, here, "the run so far", "the new data")
+  if differ:
+    notes.note(f"labels mean other classes from here on: {differ}")

@@ -21,7 +21,7 @@ Source = source_lib.Source      # What `open_source` returns.
 def open_source(
     name: str, split: str, *, data_dir: str, cache_dir: str, memory_mb: int,
     max_pixels: int, min_side: int, poll: Callable[[], None] = lambda: None,
-    names: Sequence[str] | None = None
+    began: source_lib.Began | None = None
 ) -> Source:
   """Opens one split of a data set.
 
@@ -36,8 +36,8 @@ def open_source(
     max_pixels: files of a folder with more, width times height, are refused.
     min_side: files of a folder with a shorter side, in pixels, are refused.
     poll: called regularly; may raise to stop. Nothing stays half-written.
-    names: the files that a run began with, in order. Those of a folder that
-      are bad or gone by now are replaced, and new ones are not used.
+    began: what a run goes on with. Files of a folder that are bad or gone by
+      now are replaced; new ones, and those of new classes, are not used.
 
   Raises:
     ConfigError: no such data set, folder or split.
@@ -47,7 +47,7 @@ def open_source(
   if name.startswith("folder:"):
     opened = folder.open_folder(
         name.removeprefix("folder:"), split, cache_dir=cache,
-        max_pixels=max_pixels, min_side=min_side, poll=poll, names=names)
+        max_pixels=max_pixels, min_side=min_side, poll=poll, began=began)
   else:
     opened = tfds_sources.open_tfds(name, split, data_dir)
   return held.hold(opened, cache, memory_mb, poll)
@@ -55,7 +55,7 @@ def open_source(
 
 def open_splits(
     data: Any, min_side: int, poll: Callable[[], None] = lambda: None,
-    train_names: Sequence[str] | None = None
+    began: source_lib.Began | None = None
 ) -> tuple[Source, Source]:
   """The training and the test split, with the same classes.
 
@@ -63,15 +63,17 @@ def open_splits(
     data: `config.Data`.
     min_side: see `open_source`; so are the others, and what is raised.
     poll: called regularly.
-    train_names: the files that a run began with.
+    began: what a run goes on with, of its training split; of the other one
+      its classes are kept.
   """
   train, test = (
       open_source(
           data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
           memory_mb=data.memory_mb, max_pixels=data.max_pixels,
-          min_side=min_side, poll=poll, names=names)
-      for split, names in (
-          (data.train_split, train_names), (data.test_split, None)))
+          min_side=min_side, poll=poll, began=of_split)
+      for split, of_split in (
+          (data.train_split, began),
+          (data.test_split, began and source_lib.Began(began.classes))))
   # A label is a place among the sorted class names of its own split.
   check_same_classes(train, test)
   return train, test
@@ -79,15 +81,25 @@ def open_splits(
 
 def check_same_classes(train: Source, test: Source) -> None:
   """Raises DataError naming the classes that only one split has."""
-  if train.classes == test.classes:
-    return
-  differ = []
-  for one, other in ((train, test), (test, train)):
-    only = sorted(set(one.classes) - set(other.classes))
+  differ = differences(
+      train.classes, test.classes, train.name, test.name)
+  if differ:
+    raise errors.DataError(
+        f"the classes of the splits differ: {differ}",
+        "give both the same class folders; an empty one will do")
+
+
+def differences(
+    one: Sequence[str], other: Sequence[str], name: str, other_name: str
+) -> str:
+  """How two lists of classes differ, in words; "" if they don't."""
+  if list(one) == list(other):
+    return ""
+  words = []
+  for has, lacks, who in ((one, other, name), (other, one, other_name)):
+    only = sorted(set(has) - set(lacks))
     if only:
       more = ", ..." if len(only) > 5 else ""
-      differ.append(f"only {one.name} has "
-                    + ", ".join(map(notes.printable, only[:5])) + more)
-  raise errors.DataError(
-      f"the classes of the splits differ: {'; '.join(differ)}",
-      "give both the same class folders; an empty one will do")
+      words.append(f"only {who} has "
+                   + ", ".join(map(notes.printable, only[:5])) + more)
+  return "; ".join(words) or "they have another order"

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -27,12 +27,19 @@ class FolderSource(source_lib.Source):
     file_labels: int32 [n].
     by_pillow: bool [n]; TensorFlow decodes the others right.
     max_pixels: Pillow decodes no larger image.
+    root: absolute path of the folder.
+    manifest: where what is known of its files is kept.
   """
   kind = "indexed"
+  remedy = (
+      "restore the files, or start anew (a run: with another --workdir), which "
+      "leaves them out")
   files: tuple[str, ...]
   file_labels: np.ndarray
   by_pillow: np.ndarray
   max_pixels: int
+  root: str
+  manifest: pathlib.Path
 
   def lookup(self, ids: tf.data.Dataset) -> tf.data.Dataset:
     files = tf.constant([os.fsencode(file) for file in self.files])
@@ -63,14 +70,25 @@ class FolderSource(source_lib.Source):
   def read(self, i: int) -> bytes:
     return pathlib.Path(self.files[i]).read_bytes()
 
+  def remember(self, ids: Sequence[int]) -> None:
+    manifest_lib.remember(
+        self.manifest, self.root, [self.names[i] for i in ids],
+        self.max_pixels, source_lib.native)
+
   def describe(self, i: int) -> str:
     return notes.printable(self.files[i])
+
+
+class _Files(NamedTuple):
+  """The files of a folder by name: (name, entry, label), or why not."""
+  good: dict[str, tuple[str, manifest_lib.Entry, int]]
+  refused: dict[str, str]
 
 
 def open_folder(
     path: str, split: str, *, cache_dir: pathlib.Path, max_pixels: int,
     min_side: int, poll: Callable[[], None],
-    names: Sequence[str] | None = None
+    began: source_lib.Began | None = None
 ) -> FolderSource:
   """Opens PATH/SPLIT/<class>/**; see `datasets.open_source`."""
   root = os.path.abspath(os.path.join(os.path.expanduser(path), split))
@@ -79,26 +97,12 @@ def open_folder(
     raise errors.ConfigError(
         f"data folder {shown} does not exist",
         f"--config.data.name=folder:PATH with PATH/{split}/<class>/<images>")
-  manifest = manifest_lib.read(root, cache_dir, max_pixels, poll)
-  if not manifest.classes:
-    raise errors.DataError(
-        f"{shown} has no class folders"
-        + (f"; {manifest.loose:,} files lie directly in it" * bool(
-            manifest.loose)),
-        f"put the images into {shown}/<class>/, one folder (say, all) will do "
-        "without labels")
-  refused = {}      # name -> reason
-  good = {}         # name -> (name, entry, label)
-  for label, files in enumerate(manifest.files):
-    for name, entry in files.items():
-      reason = manifest_lib.refusal(entry, max_pixels, min_side)
-      if reason:
-        refused[name] = reason
-      else:
-        good[name] = (name, entry, label)
-  taken = list(good.values())
-  complaint = _complaint(root, manifest, refused)
-  if not taken:
+  manifest = manifest_lib.read(
+      root, cache_dir, max_pixels, poll, source_lib.native)
+  classes = _classes(shown, manifest, began)
+  files = _sort(manifest, classes, max_pixels, min_side)
+  complaint = _complaint(root, manifest.file, files)
+  if not files.good:
     raise errors.DataError(
         f"no images in the class folders of {shown}"
         + (f": {complaint}" if complaint else ""),
@@ -106,69 +110,129 @@ def open_folder(
         "AVIF")
   if complaint:
     notes.note(f"{shown}: {complaint}")
-  _note_classes(shown, manifest, [label for *_, label in taken])
-  if names is None:
-    return _source(root, manifest, taken, max_pixels)
-  source = _source(root, manifest, [
-      good[name] if name in good else _gone(manifest, name)
-      for name in names], max_pixels)
+  _note_oddities(shown, manifest, classes, {
+      label for *_, label in files.good.values()})
+  if began is None or began.names is None:
+    return _source(
+        root, manifest.file, classes, list(files.good.values()), max_pixels)
+  return _as_it_began(root, manifest.file, classes, files, max_pixels, began)
+
+
+def _classes(
+    shown: str, manifest: manifest_lib.Manifest,
+    began: source_lib.Began | None
+) -> tuple[str, ...]:
+  """Names of the labels: a run keeps those that it began with."""
+  if not manifest.classes:
+    raise errors.DataError(
+        f"{shown} has no class folders"
+        + (f"; {manifest.loose:,} files lie directly in it" * bool(
+            manifest.loose)),
+        f"put the images into {shown}/<class>/, one folder (say, all) will do "
+        "without labels")
+  if began is None:
+    return manifest.classes
+  gone = [name for name in began.classes if name not in manifest.classes]
+  if gone:
+    raise errors.DataError(
+        f"{shown}: {len(gone)} of the {len(began.classes)} class folders with "
+        f"which the run began are gone: {_few(gone)}",
+        "restore them (empty ones will do), or use another --workdir")
+  new = [name for name in manifest.classes if name not in began.classes]
+  if new:
+    notes.note(f"{shown}: {len(new)} new class folders are not used by this "
+               f"run, whose labels stay: {_few(new)}")
+  return began.classes
+
+
+def _few(names: Sequence[str]) -> str:
+  """The first few names."""
+  more = ", ..." if len(names) > 5 else ""
+  return ", ".join(map(notes.printable, names[:5])) + more
+
+
+def _sort(
+    manifest: manifest_lib.Manifest, classes: Sequence[str], max_pixels: int,
+    min_side: int
+) -> _Files:
+  """The files of these classes, by whether they can be used."""
+  found = _Files({}, {})
+  labels = {name: label for label, name in enumerate(classes)}
+  for name_of_class, files in zip(manifest.classes, manifest.files):
+    if name_of_class not in labels:
+      continue
+    for name, entry in files.items():
+      reason = manifest_lib.refusal(entry, max_pixels, min_side)
+      if reason:
+        found.refused[name] = reason
+      else:
+        found.good[name] = (name, entry, labels[name_of_class])
+  return found
+
+
+def _as_it_began(
+    root: str, manifest: pathlib.Path, classes: tuple[str, ...],
+    files: _Files, max_pixels: int, began: source_lib.Began
+) -> FolderSource:
+  """The source of the files that a run began with; says what is different."""
+  shown, good = notes.printable(root), files.good
+  nothing = manifest_lib.Entry(0, 0, 0, 0, "tensorflow", "")
+  source = _source(root, manifest, classes, [
+      good[name] if name in good else
+      (name, nothing, classes.index(name.partition(os.sep)[0]))
+      for name in began.names], max_pixels)
   replacing.report(source, {
-      i: refused.get(name, "the file is gone")
-      for i, name in enumerate(names) if name not in good})
-  new = len(good.keys() - set(names))
+      i: files.refused.get(name, "the file is gone")
+      for i, name in enumerate(began.names) if name not in good})
+  if began.stamps is not None:
+    changed = [
+        began.names[i] for i in np.flatnonzero(
+            (source.stamps != began.stamps).any(1))
+        if i not in source.bad]
+    if changed:
+      notes.note(f"{shown}: {len(changed):,} files are not of the size or time "
+                 f"with which the run began: {_few(changed)}")
+  new = len(good.keys() - set(began.names))
   if new:
     notes.note(f"{shown}: {new:,} new files are not used by this run")
   return source
 
 
-def _gone(
-    manifest: manifest_lib.Manifest, name: str
-) -> tuple[str, manifest_lib.Entry, int]:
-  """The place of a file that a run began with, and that can't be used now."""
-  label = name.partition(os.sep)[0]
-  if label not in manifest.classes:
-    raise errors.DataError(
-        f"the class folder {notes.printable(label)} is gone, with which the "
-        "run began", "restore it, or use another --workdir")
-  return (name, manifest_lib.Entry(0, 0, 0, 0, "tensorflow", ""),
-          manifest.classes.index(label))
-
-
 def _source(
-    root: str, manifest: manifest_lib.Manifest,
+    root: str, manifest: pathlib.Path, classes: tuple[str, ...],
     taken: Sequence[tuple[str, manifest_lib.Entry, int]], max_pixels: int
 ) -> FolderSource:
   """The source of the files that are taken."""
-  digest = hashlib.sha256(repr(manifest.classes).encode())
+  digest = hashlib.sha256(repr(classes).encode())
   for name, entry, _ in taken:
     digest.update(os.fsencode(
-        f"{name}:{entry.size}:{entry.mtime_ns}:{entry.decoder}\n"))
+        f"{name}:{entry.size}:{entry.time_ns}:{entry.decoder}\n"))
   return FolderSource(
       name=notes.printable(root), num_examples=len(taken),
-      classes=manifest.classes, fingerprint=digest.hexdigest(),
+      classes=classes, fingerprint=digest.hexdigest(),
       names=tuple(name for name, *_ in taken),
+      stamps=np.array([e[:2] for _, e, _ in taken], np.int64),
       files=tuple(os.path.join(root, name) for name, *_ in taken),
       file_labels=np.array([label for *_, label in taken], np.int32),
       by_pillow=np.array([e.decoder == "pillow" for _, e, _ in taken]),
-      max_pixels=max_pixels,
+      max_pixels=max_pixels, root=root, manifest=manifest,
       mixed_sizes=len({
           frozenset((e.width, e.height)) for _, e, _ in taken
           if e.width}) > 1,
-      bad_list=source_lib.ListFile(manifest.file.with_suffix(".bad.txt")))
+      bad_list=source_lib.ListFile(manifest.with_suffix(".bad.txt")))
 
 
-def _complaint(
-    root: str, manifest: manifest_lib.Manifest, refused: dict[str, str]
-) -> str:
+def _complaint(root: str, manifest: pathlib.Path, files: _Files) -> str:
   """Counts refused files by reason and lists them in a file; "" if none."""
+  refused = files.refused
   if not refused:
     return ""
   kinds = collections.Counter(
       reason.partition(":")[0] for reason in refused.values())
-  total = sum(map(len, manifest.files))
+  total = len(refused) + len(files.good)
   text = f"{len(refused):,} of {total:,} files refused: " + ", ".join(
       f"{count:,} {kind}" for kind, count in kinds.most_common())
-  lines = source_lib.ListFile(manifest.file.with_suffix(".refused.txt"))
+  lines = source_lib.ListFile(manifest.with_suffix(".refused.txt"))
   if lines.write([
       f"{reason}\t{notes.printable(os.path.join(root, name))}"
       for name, reason in refused.items()]):
@@ -176,20 +240,20 @@ def _complaint(
   return text
 
 
-def _note_classes(
-    shown: str, manifest: manifest_lib.Manifest, labels: Sequence[int]
+def _note_oddities(
+    shown: str, manifest: manifest_lib.Manifest, classes: Sequence[str],
+    used: set[int]
 ) -> None:
-  """Says what is odd about the classes."""
-  used = set(labels)
-  empty = [notes.printable(name) for label, name in enumerate(manifest.classes)
-           if label not in used]
+  """Says what is odd about the classes, and what is left out."""
+  empty = [name for label, name in enumerate(classes) if label not in used]
   if empty:
-    more = ", ..." if len(empty) > 5 else ""
-    notes.note(f"{shown}: no images in {len(empty)} of "
-               f"{len(manifest.classes)} class folders: "
-               f"{', '.join(empty[:5])}{more}")
+    notes.note(f"{shown}: no images in {len(empty)} of {len(classes)} class "
+               f"folders: {_few(empty)}")
   if len(used) == 1:
     notes.note(f"{shown}: one class only, so kNN accuracy tells nothing")
   if manifest.loose:
     notes.note(f"{shown}: {manifest.loose:,} files beside the class folders "
                "are not used")
+  if manifest.left_out:
+    notes.note(f"{shown}: left out, as hidden or of other programs: "
+               f"{_few(sorted(manifest.left_out))}")

@@ -61,8 +61,8 @@ def hold(
   return source_lib.Source(
       name=source.name, num_examples=source.num_examples,
       classes=source.classes, fingerprint=source.fingerprint,
-      names=source.names, bad=source.bad, bad_list=source.bad_list,
-      **held._asdict())
+      names=source.names, stamps=source.stamps, bad=source.bad,
+      bad_list=source.bad_list, **held._asdict())
 
 
 def _load(file: pathlib.Path, shape: tuple[int, ...]) -> Held | None:

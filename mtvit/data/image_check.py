@@ -1,12 +1,15 @@
-"""Judges an image file by its header and its last bytes."""
+"""Judges an image file by its header and its end, or by decoding it."""
 
 import struct
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Callable, NamedTuple
 
+from mtvit.data import color_profile
+from mtvit.data import image_headers
 from mtvit.data import images
 
 _TAIL = 4096      # So many last bytes show whether a file is whole.
 _NO_IMAGE = ("HTML", "text", "media", "PDF")
+_FULLY = 2**24    # Pixels of the largest picture that is decoded on request.
 
 
 class Checked(NamedTuple):
@@ -26,24 +29,33 @@ class Checked(NamedTuple):
   final: bool = True
 
 
-def check(path: str, size: int, max_pixels: int) -> Checked:
+def check(
+    path: str, size: int, max_pixels: int,
+    native: Callable[[bytes], Any] | None = None
+) -> Checked:
   """Judges a file by its header and its end; decodes only if they leave doubt.
 
   Args:
     path: of a regular file.
     size: of it, bytes.
     max_pixels: larger images are never decoded here.
+    native: decodes plain files, or raises. If it is given, all of the file is
+      decoded, unless the picture is large.
   """
   if size == 0:
     return Checked(reason="empty file")
   try:
     with open(path, "rb") as file:
-      return _check(file, size, max_pixels)
-  except OSError as e:
-    return Checked(reason=f"can't be read: {e.strerror or e}", final=False)
+      return _check(file, size, max_pixels, native)
+  except (OSError, MemoryError) as e:
+    why = getattr(e, "strerror", None) or str(e) or "out of memory"
+    return Checked(reason=f"can't be read: {why}", final=False)
 
 
-def _check(file: BinaryIO, size: int, max_pixels: int) -> Checked:
+def _check(
+    file: BinaryIO, size: int, max_pixels: int,
+    native: Callable[[bytes], Any] | None
+) -> Checked:
   head = file.read(images.HEAD)
   name = images.format_of(head)
   if name not in images.READERS:
@@ -55,22 +67,43 @@ def _check(file: BinaryIO, size: int, max_pixels: int) -> Checked:
     else:
       image = images.READERS[name](file)
       width, height = image.size
-    whole, tail = _ends_well(name, file, head, size)
+    whole, plain = _judge(name, image, file, head, size)
   except Exception as e:    # Pillow raises whatever its parsers trip over.
-    if isinstance(e, OSError) and e.errno is not None:
-      raise
+    _raise_if_passing(e)
     return _damaged(name, e)
-  if whole:
-    return Checked(width, height, _decoder(name, image, head, tail))
+  found = Checked(width, height, "tensorflow" if plain else "pillow")
+  if whole and (native is None or width * height > min(_FULLY, max_pixels)):
+    return found
   if width * height > max_pixels:
     return Checked(width, height, "pillow", final=False)
-  file.seek(0)
+  return _decoded(name, found, file, max_pixels, native if whole else None)
+
+
+def _decoded(
+    name: str, found: Checked, file: BinaryIO, max_pixels: int,
+    native: Callable[[bytes], Any] | None
+) -> Checked:
+  """What a file is, by decoding it as a run will."""
   try:
-    images.decode_pillow(file.read(), max_pixels)
+    if native and found.decoder == "tensorflow":
+      file.seek(0)
+      native(file.read())
+      return found
+  except Exception as e:    # Pillow is less strict.
+    _raise_if_passing(e)
+  try:
+    images.decode_file(file, max_pixels)
   except Exception as e:
+    _raise_if_passing(e)
     return _damaged(name, e)
-  # Pillow could read it; TensorFlow is stricter about how a file ends.
-  return Checked(width, height, "pillow")
+  return found._replace(decoder="pillow")
+
+
+def _raise_if_passing(error: Exception) -> None:
+  """Raises the error again if it tells nothing of the file."""
+  if isinstance(error, MemoryError) or (
+      isinstance(error, OSError) and error.errno is not None):
+    raise error
 
 
 def _no_reader(name: str) -> str:
@@ -87,31 +120,61 @@ def _damaged(name: str, error: Exception) -> Checked:
   return Checked(reason=f"truncated or damaged: {name}, {text[:100]}")
 
 
-def _ends_well(
-    name: str, file: BinaryIO, head: bytes, size: int
-) -> tuple[bool, bytes]:
-  """(whether the end shows that the file is whole, the last bytes)."""
-  header_end = file.tell()      # Of a JPEG: where its scans begin.
-  start = max(0, size - _TAIL)
-  file.seek(start)
-  tail = file.read(_TAIL)
-  if name == "JPEG":
-    # In scans FF is never followed by D9 but at the end. An EXIF thumbnail,
-    # which ends likewise, lies before them.
-    end = tail.rfind(b"\xff\xd9")
-    return end >= 0 and start + end >= header_end, tail
+def _judge(
+    name: str, image: Any, file: BinaryIO, head: bytes, size: int
+) -> tuple[bool, bool]:
+  """(whether a look at it shows that Pillow can read it, whether it is plain).
+
+  Args:
+    name: of the format.
+    image: opened by Pillow; None for WebP.
+    file: of it, where Pillow has left it.
+    head: its first bytes.
+    size: of it.
+  """
   if name == "PNG":
-    return b"\0\0\0\0IEND\xae\x42\x60\x82" in tail, tail
-  if name == "GIF":
-    return tail.rstrip(b"\0").endswith(b"\x3b"), tail
+    chunks = image_headers.png_chunks(file.fileno(), size)
+    plain = image_headers.plain_png(head, chunks, size)
+    return chunks.usual, plain and _is_upright_srgb(image)
+  if name == "JPEG":
+    return _judge_jpeg(image, file, size)
   if name == "WEBP":
-    return int.from_bytes(head[4:8], "little") + 8 <= size, tail
+    return int.from_bytes(head[4:8], "little") + 8 <= size, False
   if name == "AVIF":
-    return _boxes_fill(file, size), tail
-  offset, _, width, height, _, bits, packed = struct.unpack_from(
+    return _boxes_fill(file, size), False
+  if name == "GIF":         # Its first picture is quickly decoded.
+    return False, False
+  # TensorFlow reads few kinds of BMP, and those only without a byte behind.
+  offset, header, width, height, _, bits, packed = struct.unpack_from(
       "<IIiiHHI", head, 10)
   rows = abs(height) * ((width * bits + 31) // 32 * 4)
-  return _plain_bmp(head) and offset + rows <= size and packed == 0, tail
+  return (header >= 40 and bits == 24 and packed == 0
+          and offset + rows <= size), False
+
+
+def _judge_jpeg(image: Any, file: BinaryIO, size: int) -> tuple[bool, bool]:
+  """See `_judge`."""
+  header_end = file.tell()      # Where the scans begin.
+  tail = _tail(file, size)
+  # In scans FF is never followed by D9 but at the end. An EXIF thumbnail,
+  # which ends likewise, lies before them.
+  end = tail.rfind(b"\xff\xd9")
+  whole = end >= 0 and size - len(tail) + end >= header_end
+  file.seek(0)
+  known = image_headers.plain_jpeg(file.read(header_end))
+  # Few files are of other kinds. Whether Pillow can read them has to be seen.
+  return whole and known, known and _is_upright_srgb(image)
+
+
+def _tail(file: BinaryIO, size: int) -> bytes:
+  file.seek(max(0, size - _TAIL))
+  return file.read(_TAIL)
+
+
+def _is_upright_srgb(image: Any) -> bool:
+  """Whether a picture is right as its numbers are."""
+  return images.orientation(image) == 1 and not color_profile.matters(
+      image.info.get("icc_profile"), image.mode)
 
 
 def _boxes_fill(file: BinaryIO, size: int) -> bool:
@@ -129,28 +192,3 @@ def _boxes_fill(file: BinaryIO, size: int) -> bool:
       return False
     at += length
   return at == size
-
-
-def _plain_bmp(head: bytes) -> bool:
-  """Whether a BMP has 24 bits a pixel, uncompressed, in today's layout."""
-  header, = struct.unpack_from("<I", head, 14)
-  bits, packed = struct.unpack_from("<HI", head, 28)
-  return header >= 40 and bits == 24 and packed == 0
-
-
-def _decoder(name: str, image: Any, head: bytes, tail: bytes) -> str:
-  """Who decodes a file right: "tensorflow" where it does, as the faster one."""
-  if name == "JPEG":
-    native = image.mode in ("L", "RGB")
-  elif name == "PNG":
-    depth, kind = head[24], head[25]
-    native = (
-        depth == 8 and kind in (0, 2) and "transparency" not in image.info
-        and not getattr(image, "is_animated", False)
-        and b"eXIf" not in tail)      # Legal after the pixels, too.
-  else:
-    native = name == "BMP"            # `_ends_well` passes plain ones only.
-  native = native and images.orientation(image.info.get("exif", b"")) == 1
-  return "tensorflow" if native else "pillow"
-
-

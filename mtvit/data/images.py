@@ -1,14 +1,15 @@
 """Formats of image files, and the right RGB of what TensorFlow can't decode.
 
-TensorFlow decodes ordinary files. What it decodes wrongly or not at all (CMYK,
-EXIF rotation, 16 bits, palettes, transparency, animations, WebP, AVIF) goes
-through Pillow. Formats are told by content, and their Pillow classes are called
-directly: `Image.open` would try every plugin, and has a pixel limit of its own
-that is global to the process.
+TensorFlow decodes ordinary files (`image_headers`). What it decodes wrongly or
+not at all (CMYK, rotation, 16 bits, palettes, transparency, animations, colours
+other than sRGB, BMP, GIF, WebP, AVIF) goes through Pillow. Formats are told by
+content, and their Pillow classes are called directly: `Image.open` would try
+every plugin, and has a pixel limit of its own that is global to the process.
 """
 
 import io
 import struct
+from typing import BinaryIO
 
 from PIL import AvifImagePlugin
 from PIL import BmpImagePlugin
@@ -19,9 +20,11 @@ from PIL import PngImagePlugin
 from PIL import WebPImagePlugin
 import numpy as np
 
+from mtvit.data import color_profile
+
 # Part of the keys of everything that is cached: raise it when a file may be
 # judged or decoded differently than before.
-VERSION = 2
+VERSION = 3
 
 READERS = {
     "JPEG": JpegImagePlugin.JpegImageFile,     # MPO too: its first picture
@@ -81,31 +84,25 @@ def webp_size(head: bytes) -> tuple[int, int]:
   raise ValueError("no image in its first chunk")
 
 
-def orientation(exif: bytes) -> int:
-  """The orientation in EXIF data, 1 to 8; 1 if there is none.
+def orientation(image: Image.Image) -> int:
+  """The orientation of a picture, 1 to 8; 1 if there is none.
 
-  Pillow's own parser warns on stderr about every oddity in it.
+  It is found wherever `PIL.ImageOps.exif_transpose` finds it: in EXIF data, in
+  the text that ImageMagick makes of them, or in XMP. Of a PNG that is not
+  loaded only what stands before the pixels counts.
   """
-  exif = exif.removeprefix(b"Exif\0\0")
-  order = "<" if exif[:2] == b"II" else ">"
   try:
-    offset, = struct.unpack_from(order + "I", exif, 4)
-    count, = struct.unpack_from(order + "H", exif, offset)
-    for i in range(count):
-      tag, _, _, value = struct.unpack_from(
-          order + "HHIH", exif, offset + 2 + 12 * i)
-      if tag == 0x112:
-        return value if 1 <= value <= 8 else 1
-  except struct.error:
-    pass
-  return 1
+    # The method of its class would load a PNG.
+    value = Image.Image.getexif(image).get(0x112, 1)
+    return int(value) if value in range(1, 9) else 1
+  except Exception:         # Its parsers raise whatever they trip over.
+    return 1
 
 
 def decode_pillow(data: bytes, max_pixels: int) -> np.ndarray:
   """Decodes a file's (first) picture to RGB, upright.
 
-  Transparency shows white; 16 bits are scaled to 8; CMYK is converted without
-  its colour profile.
+  Transparency shows white; 16 bits are scaled to 8; colours become sRGB.
 
   Args:
     data: of the file.
@@ -118,12 +115,20 @@ def decode_pillow(data: bytes, max_pixels: int) -> np.ndarray:
     ValueError: too many pixels, or no supported format.
     Exception: whatever Pillow raises on a damaged file.
   """
-  name = format_of(data[:HEAD])
+  return decode_file(io.BytesIO(data), max_pixels)
+
+
+def decode_file(file: BinaryIO, max_pixels: int) -> np.ndarray:
+  """`decode_pillow` of an open file, of which it reads what it needs."""
+  file.seek(0)
+  head = file.read(HEAD)
+  name = format_of(head)
   if name not in READERS:
     raise ValueError("not a supported image")
   if name == "WEBP":
-    check_pixels(*webp_size(data[:HEAD]), max_pixels)
-  with READERS[name](io.BytesIO(data)) as image:
+    check_pixels(*webp_size(head), max_pixels)
+  file.seek(0)
+  with READERS[name](file) as image:
     check_pixels(*image.size, max_pixels)
     image.load()
     return upright_rgb(image)
@@ -132,7 +137,7 @@ def decode_pillow(data: bytes, max_pixels: int) -> np.ndarray:
 def upright_rgb(image: Image.Image) -> np.ndarray:
   """A loaded picture as `decode_pillow` gives it: uint8 [h, w, 3]."""
   rgb = _to_rgb(image)
-  turn = orientation(image.info.get("exif", b""))
+  turn = orientation(image)
   # EXIF says which sides of the picture the stored row 0 and column 0 are.
   if turn in (2, 3, 6, 7):
     rgb = rgb[:, ::-1] if turn < 5 else rgb[::-1]
@@ -152,16 +157,29 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
   """A loaded picture of any mode -> uint8 [h, w, 3]."""
+  color, alpha = _split(image)
+  color = color_profile.to_srgb(color, image.info.get("icc_profile"))
+  if alpha is not None:
+    # Where it is fully transparent, the colour is often garbage.
+    color.putalpha(alpha)
+    color = Image.alpha_composite(
+        Image.new("RGBA", image.size, "white"), color).convert("RGB")
+  return np.asarray(color)
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+  """(its colours in mode L, RGB or CMYK, its opacity in mode L or None)."""
   key = image.info.get("transparency")
   if image.mode.startswith("I"):      # 16-bit gray; `convert` would clip it.
     value = np.asarray(image).astype(np.uint32)             # [h, w]
     gray = ((value * 255 + 32767) // 65535).astype(np.uint8)
-    if isinstance(key, int):
-      gray[value == key] = 255
-    return np.repeat(gray[..., None], 3, axis=2)
-  if key is None and image.mode in ("1", "L", "RGB", "CMYK", "YCbCr"):
-    return np.asarray(image.convert("RGB"))
-  # Where it is fully transparent, the colour is often garbage.
-  white = Image.new("RGBA", image.size, "white")
-  return np.asarray(Image.alpha_composite(
-      white, image.convert("RGBA")).convert("RGB"))
+    opaque = np.where(value == key, 0, 255).astype(np.uint8)
+    return Image.fromarray(gray), (
+        Image.fromarray(opaque) if isinstance(key, int) else None)
+  if key is None and image.mode in ("L", "RGB", "CMYK"):
+    return image, None
+  if key is None and image.mode in ("1", "YCbCr"):
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+  rgba = image.convert("RGBA")
+  is_gray = image.mode in ("1", "L", "LA", "La")
+  return rgba.convert("L" if is_gray else "RGB"), rgba.getchannel("A")

@@ -4,8 +4,12 @@ Each file is checked once (`image_check`); what was found is kept in the cache
 folder, and a file is checked again only if its size or time changes.
 Limits that come from the configuration are applied to what is kept, so changing
 them checks nothing again.
+
+What turns out to be bad only when it is read (`remember`) is kept beside the
+manifest, for the next start. If that is much, all files are decoded then.
 """
 
+import collections
 import concurrent.futures
 import hashlib
 import json
@@ -13,7 +17,7 @@ import os
 import pathlib
 import stat
 import sys
-from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 import warnings
 
 import numpy as np
@@ -24,22 +28,41 @@ from mtvit.data import cache_files
 from mtvit.data import image_check
 from mtvit.data import images
 from mtvit.data import notes
+from mtvit.data import replacing
 
 # Another Pillow may read other formats.
-VERSION = f"1, images {images.VERSION}, Pillow {PIL.__version__}"
+VERSION = f"2, images {images.VERSION}, Pillow {PIL.__version__}"
 _WORKERS = 16     # They mostly wait for the disk.
 _CHUNK = 256      # Files between two looks at `poll`.
 _NOT_KEPT = -2**63      # No time of a file.
+_FEW = 2**26      # Bytes of files that are decoded to check them.
+# What other programs leave in a folder, beside names that begin with a dot.
+_NOT_OURS = frozenset({
+    "__macosx", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle",
+    "#snapshot", "$recycle.bin", "recycler", "system volume information",
+    "lost+found", "found.000", "thumbs.db", "ehthumbs.db",
+    "ehthumbs_vista.db", "desktop.ini", "icon\r", "network trash folder",
+    "temporary items", "__pycache__"})
+
+Decode = Callable[[bytes], Any]
 
 
 class Entry(NamedTuple):
-  """A file of a data folder: its stat, and the fields of `Checked`."""
+  """A file of a data folder: its stat, and the fields of `Checked`.
+
+  Attributes:
+    size: bytes.
+    time_ns: when it was modified. If it is refused, when anything of it was
+      changed: who restores a file may restore the time of its content, too.
+    decoded: the check has decoded it, unless the picture is large.
+  """
   size: int
-  mtime_ns: int
+  time_ns: int
   width: int
   height: int
   decoder: str
   reason: str
+  decoded: bool = False
 
 
 class Manifest(NamedTuple):
@@ -49,61 +72,100 @@ class Manifest(NamedTuple):
     classes: names of its class folders, sorted.
     files: of each class, name relative to the root -> Entry, sorted.
     loose: how many files lie directly in the root.
+    left_out: names of hidden files and folders, and those of other programs ->
+      how often.
     file: where the manifest is kept; lists for people lie beside it.
   """
   classes: tuple[str, ...]
   files: tuple[Mapping[str, Entry], ...]
   loose: int
+  left_out: Mapping[str, int]
   file: pathlib.Path
 
 
 def read(
     root: str, cache_dir: pathlib.Path, max_pixels: int,
-    poll: Callable[[], None] = lambda: None
+    poll: Callable[[], None] = lambda: None, native: Decode | None = None
 ) -> Manifest:
   """Lists a folder of class folders and checks what is new or changed.
 
-  Hidden files and folders are left out. Names may be any bytes.
+  Hidden files and folders are left out, and those of other programs. Names may
+  be any bytes.
 
   Args:
     root: absolute path.
     cache_dir: of the run.
     max_pixels: larger images are not decoded to check them.
     poll: called regularly; may raise to stop. What was checked is kept.
+    native: decodes plain files, or raises. If it is given, the files are
+      decoded that are to be checked, if they are few; and all, if more than
+      a run puts up with went bad when they were read.
 
   Raises:
     DataError: a folder can't be listed.
   """
   key = hashlib.sha256(os.fsencode(root)).hexdigest()
   file = cache_dir / "manifests" / (key + cache_files.SUFFIX)
-  known = _load(file)
-  prefix = os.path.join(root, "")
-  try:
-    names, loose = _class_folders(root)
-    found = [
-        [(e.path.removeprefix(prefix), e)
-         for e in _walk(os.path.join(root, name), frozenset(), poll)]
-        for name in names]
-  except OSError as e:
-    raise errors.DataError(
-        f"{notes.printable(str(e.filename or root))} can't be listed: "
-        f"{e.strerror}", "check its permissions") from e
+  known, met = _load(file), _load(_met(file))
+  names, found, loose, left_out = _list(root, poll)
   files = [{} for _ in names]
-  todo = []
+  stats = {}
   for of_class, entries in zip(files, found):
     for name, dir_entry in entries:
-      entry = _stat(dir_entry)
-      same = known.get(name)
-      if not entry.reason and same and same[:2] == entry[:2]:
-        entry = same
-      elif not entry.reason:
-        todo.append((of_class, name, entry))
+      status, entry = _stat(dir_entry)
+      if status:
+        stats[name] = status
+        entry = next((e for e in (met.get(name), known.get(name))
+                      if _is_of(e, status)), None)
       of_class[name] = entry        # Holds its place in the order.
+  went_bad = sum(name in met and _is_of(met[name], status) and bool(
+      met[name].reason) for name, status in stats.items())
+  everything = went_bad > replacing.MOST * len(stats)
+  todo = [
+      (of_class, name, stats[name]) for of_class in files
+      for name, entry in of_class.items() if entry is None or (
+          everything and not entry.reason and not entry.decoded)]
+  if not everything and sum(s.st_size for *_, s in todo) > _FEW:
+    native = None
   try:
-    _check(root, todo, max_pixels, poll)
+    _check(root, todo, max_pixels, poll, native)
   finally:
     _save(file, root, files, known)
-  return Manifest(tuple(names), tuple(files), loose, file)
+  return Manifest(tuple(names), tuple(files), loose, left_out, file)
+
+
+def remember(
+    manifest: pathlib.Path, root: str, names: Sequence[str], max_pixels: int,
+    native: Decode
+) -> None:
+  """Decodes files that went bad; keeps what is wrong with them.
+
+  Args:
+    manifest: `Manifest.file`.
+    root: absolute path.
+    names: of the files, relative to the root.
+    max_pixels: larger images are not decoded.
+    native: see `read`.
+  """
+  news = {}
+  for name in names:
+    path = os.path.join(root, name)
+    try:
+      status = os.stat(path)
+    except OSError:
+      continue          # It is gone, and will not be listed.
+    if stat.S_ISREG(status.st_mode):
+      found = image_check.check(path, status.st_size, max_pixels, native)
+      if found.final:
+        news[name] = _entry_of(found, status, True)
+  file = _met(manifest)
+  if news:
+    _write(file, root, _load(file) | news)
+
+
+def _met(manifest: pathlib.Path) -> pathlib.Path:
+  """Where what was met while reading is kept."""
+  return manifest.with_suffix(f".met{cache_files.SUFFIX}")
 
 
 def refusal(entry: Entry, max_pixels: int, min_side: int) -> str:
@@ -118,12 +180,42 @@ def refusal(entry: Entry, max_pixels: int, min_side: int) -> str:
   return ""
 
 
-def _class_folders(root: str) -> tuple[list[str], int]:
-  """(sorted names of the folders in a folder, how many files are there)."""
-  with os.scandir(root) as entries:
-    shown = [e for e in entries if not e.name.startswith(".")]
-  folders = sorted(e.name for e in shown if _is_folder(e))
-  return folders, len(shown) - len(folders)
+def _list(
+    root: str, poll: Callable[[], None]
+) -> tuple[list[str], list[list[tuple[str, os.DirEntry]]], int,
+           collections.Counter]:
+  """(class names, of each the files by name, loose files, what is left out).
+
+  Raises:
+    DataError: a folder can't be listed.
+  """
+  prefix = os.path.join(root, "")
+  left_out = collections.Counter()
+  try:
+    shown = _ours(root, left_out)
+    names = [e.name for e in shown if _is_folder(e)]
+    found = [
+        [(e.path.removeprefix(prefix), e)
+         for e in _walk(prefix + name, frozenset(), left_out, poll)]
+        for name in names]
+  except OSError as e:
+    raise errors.DataError(
+        f"{notes.printable(str(e.filename or root))} can't be listed: "
+        f"{e.strerror}", "check its permissions") from e
+  return names, found, len(shown) - len(names), left_out
+
+
+def _ours(folder: str, left_out: collections.Counter) -> list[os.DirEntry]:
+  """What is in a folder, sorted; counts what is left out."""
+  with os.scandir(folder) as entries:
+    entries = sorted(entries, key=lambda e: e.name)
+  mine = []
+  for entry in entries:
+    if entry.name.startswith(".") or entry.name.lower() in _NOT_OURS:
+      left_out[entry.name] += 1
+    else:
+      mine.append(entry)
+  return mine
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -135,7 +227,8 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _walk(
-    folder: str, above: frozenset[tuple[int, int]], poll: Callable[[], None]
+    folder: str, above: frozenset[tuple[int, int]],
+    left_out: collections.Counter, poll: Callable[[], None]
 ) -> Iterator[os.DirEntry]:
   """What is below a folder and no folder, sorted; follows links."""
   poll()
@@ -143,20 +236,18 @@ def _walk(
   here = (status.st_dev, status.st_ino)
   if here in above:       # A link to a folder that it lies in.
     return
-  with os.scandir(folder) as entries:
-    entries = sorted(entries, key=lambda e: e.name)
-  for entry in entries:
-    if entry.name.startswith("."):
-      continue
+  for entry in _ours(folder, left_out):
     if _is_folder(entry):
-      yield from _walk(entry.path, above | {here}, poll)
+      yield from _walk(entry.path, above | {here}, left_out, poll)
     else:
       yield entry
 
 
-def _stat(dir_entry: os.DirEntry) -> Entry:
-  """Size and time of a regular file; a reason for anything else."""
-  refused = lambda reason: Entry(0, _NOT_KEPT, 0, 0, "", reason)
+def _stat(
+    dir_entry: os.DirEntry
+) -> tuple[os.stat_result | None, Entry | None]:
+  """(of a regular file, None), or (None, why anything else is refused)."""
+  refused = lambda reason: (None, Entry(0, _NOT_KEPT, 0, 0, "", reason))
   try:
     status = dir_entry.stat()
   except OSError as e:
@@ -165,18 +256,35 @@ def _stat(dir_entry: os.DirEntry) -> Entry:
   # A FIFO must not even be opened: that waits for a writer.
   if not stat.S_ISREG(status.st_mode):
     return refused("not a regular file")
-  return Entry(status.st_size, status.st_mtime_ns, 0, 0, "", "")
+  return status, None
+
+
+def _is_of(entry: Entry | None, status: os.stat_result) -> bool:
+  """Whether an entry tells of a file as it is."""
+  return entry is not None and entry[:2] == (
+      status.st_size,
+      status.st_ctime_ns if entry.reason else status.st_mtime_ns)
+
+
+def _entry_of(
+    found: image_check.Checked, status: os.stat_result, decoded: bool
+) -> Entry:
+  """What was found of a file."""
+  time = status.st_ctime_ns if found.reason else status.st_mtime_ns
+  # What may change without the file is asked anew next time.
+  return Entry(
+      status.st_size, time if found.final else _NOT_KEPT, *found[:4], decoded)
 
 
 def _check(
-    root: str, todo: Sequence[tuple[dict, str, Entry]], max_pixels: int,
-    poll: Callable[[], None]
+    root: str, todo: Sequence[tuple[dict, str, os.stat_result]],
+    max_pixels: int, poll: Callable[[], None], native: Decode | None
 ) -> None:
   """Checks files in parallel and puts what was found in their place."""
   def check(item):
-    _, name, entry = item
+    _, name, status = item
     return image_check.check(
-        os.path.join(root, name), entry.size, max_pixels)
+        os.path.join(root, name), status.st_size, max_pixels, native)
 
   progress = notes.Progress(
       f"checking {notes.printable(root)}, once: files", len(todo))
@@ -187,11 +295,9 @@ def _check(
     for start in range(0, len(todo), _CHUNK):
       poll()
       chunk = todo[start:start + _CHUNK]
-      for (of_class, name, entry), found in zip(chunk, pool.map(check, chunk)):
-        # What may change without the file is asked anew next time.
-        of_class[name] = Entry(
-            entry.size, entry.mtime_ns if found.final else _NOT_KEPT,
-            *found[:4])
+      for (of_class, name, status), found in zip(
+          chunk, pool.map(check, chunk)):
+        of_class[name] = _entry_of(found, status, native is not None)
       progress.update(start + len(chunk))
 
 
@@ -213,13 +319,14 @@ def _load(file: pathlib.Path) -> dict[str, Entry]:
     return {}
 
 
-def _entry(size, mtime_ns, width, height, decoder, reason) -> Entry:
+def _entry(size, time_ns, width, height, decoder, reason, decoded) -> Entry:
   """An entry as it was kept."""
-  numbers = (size, mtime_ns, width, height)
+  numbers = (size, time_ns, width, height)
   if not all(type(x) is int for x in numbers) or type(reason) is not str or (
+      type(decoded) is not bool) or (
       not reason and decoder not in ("tensorflow", "pillow")):
     raise ValueError("not an entry")
-  return Entry(*numbers, sys.intern(decoder), reason)
+  return Entry(*numbers, sys.intern(decoder), reason, decoded)
 
 
 def _save(
@@ -229,9 +336,16 @@ def _save(
   """Keeps the entries that were checked, if they are news."""
   checked = {
       name: entry for of_class in files for name, entry in of_class.items()
-      if entry.mtime_ns != _NOT_KEPT and (entry.decoder or entry.reason)}
+      if entry and entry.time_ns != _NOT_KEPT}
   if checked != known:
-    content = {"version": VERSION, "root": root, "files": checked}
-    # ASCII, so that names of any bytes survive.
-    cache_files.save(file, {"json": np.frombuffer(
-        json.dumps(content).encode("ascii"), np.uint8)})
+    _write(file, root, checked)
+
+
+def _write(
+    file: pathlib.Path, root: str, entries: Mapping[str, Entry]
+) -> None:
+  """Keeps entries."""
+  content = {"version": VERSION, "root": root, "files": entries}
+  # ASCII, so that names of any bytes survive.
+  cache_files.save(file, {"json": np.frombuffer(
+      json.dumps(content).encode("ascii"), np.uint8)})

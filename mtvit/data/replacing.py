@@ -133,6 +133,7 @@ def _find(source: Any, ids: Any, error: tf.errors.OpError) -> None:
     raise errors.DataError(
         f"{source.name}: a batch can't be made, though each of its images can "
         f"be read: {text}", "run it again; if it fails again, report it")
+  source.remember(sorted(found))
   report(source, found)
 
 
@@ -183,5 +184,4 @@ def _too_many(source: Any) -> errors.DataError:
   return errors.DataError(
       f"{source.name}: {len(lines)} of {source.num_examples:,} images went bad "
       f"since they were checked, more than {MOST:.0%}{where}: "
-      + ", ".join(shown), "restore the files, or start again: what is bad then "
-      "is left out")
+      + ", ".join(shown), source.remedy)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,21 @@ class ListFile:
         lambda f: f.write("".join(x + "\n" for x in lines).encode()))
 
 
+class Began(NamedTuple):
+  """What a run keeps of the data that it began with, of one split.
+
+  Attributes:
+    classes: names of the labels.
+    names: of a folder's files, in the order of their ids; None takes those
+      that there are.
+    stamps: of each file its size in bytes and its time in nanoseconds, int64
+      [n, 2]; None if that is not known.
+  """
+  classes: tuple[str, ...]
+  names: Sequence[str] | None = None
+  stamps: np.ndarray | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
   """One split of a data set.
@@ -41,11 +56,14 @@ class Source:
     labels: int32 [n] of a held source, else None.
     mixed_sizes: its images are known to differ in size.
     names: of a folder's files, in the order of their ids; else empty.
+    stamps: of a folder's files, see `Began`; else None.
     bad: examples found bad while they were read. It grows during a run; a
       source that is held shares it with the one it was made from.
     bad_list: where too many of them are listed, or None.
+    remedy: what to do about too many.
   """
   kind = "held"
+  remedy = "prepare the data set again"
 
   name: str
   num_examples: int
@@ -55,6 +73,7 @@ class Source:
   labels: np.ndarray | None = None
   mixed_sizes: bool = False
   names: tuple[str, ...] = ()
+  stamps: np.ndarray | None = None
   bad: replacing.Bad = dataclasses.field(default_factory=replacing.Bad)
   bad_list: ListFile | None = None
 
@@ -91,6 +110,9 @@ class Source:
     Of an indexed source only.
     """
     raise NotImplementedError
+
+  def remember(self, ids: Sequence[int]) -> None:
+    """Keeps for later starts what is wrong with bad examples, if it can."""
 
   def describe(self, i: int) -> str:
     """An example, for messages."""

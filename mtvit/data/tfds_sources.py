@@ -131,11 +131,12 @@ def open_tfds(name: str, split: str, data_dir: str) -> source_lib.Source:
         f"data set {name} has no feature 'image'",
         f"choose an image data set; it has {', '.join(info.features)}")
   label = info.features["label"] if "label" in info.features else None
+  classes = tuple(label.names) if label is not None else ()
   fields = dict(
       name=f"{info.full_name}[{split}]",
       num_examples=info.splits[split].num_examples,
-      classes=tuple(label.names) if label is not None else (),
-      fingerprint=f"{info.full_name}:{split}:{info.dataset_size}")
+      classes=classes,
+      fingerprint=f"{info.full_name}:{split}:{info.dataset_size}:{classes}")
   if info.file_format == tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
     return ArrayRecordSource(data_source=builder.as_data_source(
         split, decoders={"image": tfds.decode.SkipDecoding()}), **fields)

@@ -1,6 +1,7 @@
 """Files of every kind become the RGB that they were made from."""
 
 import io
+import itertools
 import struct
 import zlib
 
@@ -56,6 +57,25 @@ def png(x, kind, depth, extra=b""):
       ">IIBBBBB", x.shape[1], x.shape[0], depth, kind, 0, 0, 0)
   return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + extra
           + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b""))
+
+
+def interlaced(x):
+  """A PNG in Adam7: seven pictures, each of some of the pixels."""
+  passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4),
+            (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+  rows = b"".join(
+      b"\0" + row.tobytes() for top, left, down, right in passes
+      for row in x[top::down, left::right])
+  header = struct.pack(">IIBBBBB", x.shape[1], x.shape[0], 8, 2, 0, 0, 1)
+  return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+          + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b""))
+
+
+def resampled(data):
+  """A gray JPEG whose only component says 2x2, as some cameras write it."""
+  at = data.index(b"\xff\xc0") + 11
+  assert data[at] == 0x11
+  return data[:at] + b"\x22" + data[at + 1:]
 
 
 def on_white(color, alpha):
@@ -130,8 +150,14 @@ def kinds():
       "1 bit": (e(Image.fromarray(bits), "PNG"),
                 bits[..., None].repeat(3, -1) * 255, 0, pil),
       "animated png": (e(Image.fromarray(rgb), "PNG", **two), rgb, 0, pil),
-      "bmp": (e(rgb, "BMP"), rgb, 0, tf_),
+      "bmp": (e(rgb, "BMP"), rgb, 0, pil),
       "gray bmp": (e(rgb[..., 0], "BMP"), gray, 0, pil),
+      "interlaced png": (interlaced(rgb), rgb, 0, tf_),
+      "gray jpeg of one sampling": (
+          resampled(e(flat[..., 0], "JPEG", quality=95)),
+          flat[..., :1].repeat(3, -1), 5, tf_),
+      "jpeg of rgb": (e(flat, "JPEG", quality=95, keep_rgb=True), flat, 12,
+                      pil),
       "gif": (e(palette, "GIF"), colors[indexed], 0, pil),
       "animated gif": (e(palette, "GIF", save_all=True, append_images=[
           Image.new("RGB", palette.size, "red")]), colors[indexed], 0, pil),
@@ -153,10 +179,10 @@ def kinds():
 KINDS = kinds()
 
 
-def checked(data, tmp_path, limit=LIMIT):
+def checked(data, tmp_path, limit=LIMIT, native=None):
   file = tmp_path / "image.jpg"       # Whatever it is: content decides.
   file.write_bytes(data)
-  return image_check.check(str(file), len(data), limit)
+  return image_check.check(str(file), len(data), limit, native)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -234,10 +260,142 @@ def test_exif_kept_behind_the_pixels_counts(tmp_path):
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"Exif\0\0", exif(9), exif(0), exif(6)[:20], b"MM\0*\xff\xff\xff\xff",
+    b"", b"Exif\0\0", exif(9), exif(0), exif(6)[:20],
+    b"Exif\0\0MM\0*\xff\xff\xff\xff",
     b"Exif\0\0garbage that is no EXIF at all"])
-def test_odd_exif_data_turn_nothing(data):
-  assert images.orientation(data) == 1
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_odd_exif_data_turn_nothing(kind, data, tmp_path):
+  data = encoded(noise(), kind, exif=data, lossless=True, quality=95)
+  assert checked(data, tmp_path).reason == ""
+  assert images.decode_pillow(data, LIMIT).shape == (HEIGHT, WIDTH, 3)
+
+
+def xmp(orientation, shape='tiff:Orientation="{}"'):
+  return ("<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description "
+          f"{shape.format(orientation)}/></x:xmpmeta>").encode()
+
+
+def places():
+  """name -> a file that says orientation 6 somewhere."""
+  x = stored(noise(), 6)
+  plain = png(x, 2, 8)
+  end = png_chunk(b"IEND", b"")
+  behind = lambda name, data: (
+      plain.removesuffix(end) + png_chunk(name, data) + end)
+  text = exif(6).hex()
+  profile = f"\nexif\n{len(text) // 2:8}\n" + "\n".join(
+      text[i:i + 72] for i in range(0, len(text), 72)) + "\n"
+  raw = b"Raw profile type exif\0\0" + zlib.compress(profile.encode())
+  itxt = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6)
+  with_xmp = lambda kind, **options: encoded(x, kind, xmp=xmp(6), **options)
+  long = struct.pack("<IHHHIII", 8, 1, 0x112, 4, 1, 6, 0)
+  return {
+      "eXIf behind a PNG's pixels": behind(b"eXIf", exif(6)[6:] + bytes(9000)),
+      "zTXt": png(x, 2, 8, png_chunk(b"zTXt", raw)),
+      "zTXt behind": behind(b"zTXt", raw),
+      "iTXt": png(x, 2, 8, png_chunk(b"iTXt", itxt)),
+      "iTXt behind": behind(b"iTXt", itxt),
+      "XMP of a WebP": with_xmp("WEBP", lossless=True),
+      "XMP of a JPEG": with_xmp("JPEG", quality=100, subsampling=0),
+      "an element of XMP": encoded(x, "WEBP", lossless=True, xmp=xmp(
+          6, "><tiff:Orientation>{}</tiff:Orientation")),
+      "EXIF twice": encoded(x, "WEBP", lossless=True, exif=b"Exif\0\0" + exif(
+          6)),
+      "32 bits of little endian": encoded(
+          x, "WEBP", lossless=True, exif=b"Exif\0\0II*\0" + long)}
+
+
+PLACES = places()
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_orientation_counts_wherever_it_stands(name, tmp_path):
+  assert checked(PLACES[name], tmp_path)[2:4] == ("pillow", "")
+  found = images.decode_pillow(PLACES[name], LIMIT).astype(int)
+  assert found.shape == (HEIGHT, WIDTH, 3)
+  assert np.abs(found - noise()).max() <= (60 if "JPEG" in name else 0)
+
+
+def test_an_encoder_that_is_loaded_turns_pictures_likewise():
+  for data in PLACES.values():
+    with Image.open(io.BytesIO(data)) as image:
+      image.load()
+      np.testing.assert_array_equal(
+          images.upright_rgb(image), images.decode_pillow(data, LIMIT))
+
+
+def bmp(x, bits, header=40, packed=0, palette=b"", rows=None, behind=b"",
+        top_down=False):
+  """A BMP written by hand, of rows [w] of whole numbers or given bytes."""
+  if rows is None:
+    lines = []
+    for row in x if top_down else x[::-1]:
+      line = "".join(f"{int(value):0{bits}b}" for value in row)
+      if bits > 8:        # Little endian.
+        line = "".join(
+            line[i:i + bits][j:j + 8] for i in range(0, len(line), bits)
+            for j in range(bits - 8, -1, -8))
+      line += "0" * (-len(line) % 32)
+      lines.append(int(line, 2).to_bytes(len(line) // 8, "big"))
+    rows = b"".join(lines)
+  height, width = x.shape
+  if header == 12:
+    info = struct.pack("<IHHHH", 12, width, height, 1, bits)
+  else:
+    info = struct.pack(
+        "<IiiHHIIiiII", header, width, -height if top_down else height, 1,
+        bits, packed, len(rows), 2835, 2835,
+        0 if bits > 8 else len(palette) // 4, 0) + bytes(header - 40)
+  start = 14 + len(info) + len(palette)
+  size = start + len(rows) + len(behind)
+  return (b"BM" + struct.pack("<IHHI", size, 0, 0, start) + info + palette
+          + rows + behind)
+
+
+def bmps():
+  """name -> (file, its RGB)."""
+  values = noise(1)[..., 0].astype(np.uint32)
+  colors = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+  blocks = lambda n, size=4: b"".join(
+      color[::-1].tobytes() + bytes(size - 3) for color in colors[:n])
+  rgb = noise().astype(np.uint32)
+  whole = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+  five = rgb // 8
+  rle = b"".join(
+      b"".join(bytes((len(list(group)), value)) for value, group in
+               itertools.groupby(row)) + b"\0\0"
+      for row in (values[::-1] // 64).tolist()) + b"\0\1"
+  return {
+      "24 bits and bytes behind": (
+          bmp(whole, 24, behind=b"\0\0"), rgb),
+      "24 bits, top down": (bmp(whole, 24, top_down=True), rgb),
+      "32 bits": (bmp(whole, 32), rgb),
+      "16 bits": (
+          bmp(five[..., 0] << 10 | five[..., 1] << 5 | five[..., 2], 16),
+          np.round(five * 255 / 31)),
+      "8 bits": (bmp(values, 8, palette=blocks(256)), colors[values]),
+      "4 bits": (bmp(values // 16, 4, palette=blocks(16)),
+                 colors[values // 16]),
+      "1 bit": (bmp(values // 128, 1, palette=blocks(2)),
+                colors[values // 128]),
+      "OS/2": (bmp(values, 8, header=12, palette=blocks(256, 3)),
+               colors[values]),
+      "OS/2, 24 bits": (bmp(whole, 24, header=12), rgb),
+      "version 5": (bmp(whole, 24, header=124), rgb),
+      "runs": (bmp(values, 8, packed=1, palette=blocks(256), rows=rle),
+               colors[values // 64])}
+
+
+BMPS = bmps()
+
+
+@pytest.mark.parametrize("name", BMPS)
+def test_bmp_files_of_all_kinds(name, tmp_path):
+  data, want = BMPS[name]
+  assert checked(data, tmp_path) == (WIDTH, HEIGHT, "pillow", "", True)
+  got = images.decode_pillow(data, LIMIT).astype(float)
+  assert np.abs(got - want).max() <= (4 if name == "16 bits" else 0)
 
 
 JPEG, PNG = KINDS["jpeg"][0], KINDS["png"][0]
@@ -286,8 +444,53 @@ def test_bytes_behind_a_whole_image_do_not_matter(name, tmp_path):
   data = KINDS[name][0] + bytes(range(1, 128)) * 100
   found = checked(data, tmp_path)
   assert found == (WIDTH, HEIGHT, "pillow", "", True)
-  # Larger than the limit it is not decoded, and so not decided for good.
-  assert not checked(data, tmp_path, limit=10).final
+  # Larger than the limit it is not decoded, and so not decided for good. The
+  # chunks of a PNG tell where it ends.
+  assert checked(data, tmp_path, limit=10).final == (name == "png")
+
+
+def damaged(name):
+  data = bytearray(KINDS[name][0])
+  for i in range(len(data) // 2, len(data) // 2 + 8):
+    data[i] ^= 0xFF
+  return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["png", "16-bit png", "palette"])
+def test_damage_in_the_middle_is_found_by_decoding(name, tmp_path):
+  assert checked(damaged(name), tmp_path).reason == ""
+  found = checked(damaged(name), tmp_path, native=source_lib.native)
+  assert found.reason.startswith("truncated or damaged") and found.final
+  for sound in (name, "jpeg", "gif", "exif 6"):
+    assert checked(KINDS[sound][0], tmp_path, native=source_lib.native) == (
+        checked(KINDS[sound][0], tmp_path))
+
+
+def test_what_tensorflow_alone_refuses_goes_through_pillow(tmp_path):
+  def native(data):
+    raise tf.errors.InvalidArgumentError(None, None, "it is strict")
+
+  assert checked(PNG, tmp_path, native=native)[2:] == ("pillow", "", True)
+  # Out of memory is nothing that the file is to blame for.
+  def full(data):
+    raise MemoryError
+  assert not checked(PNG, tmp_path, native=full).final
+
+
+@pytest.mark.filterwarnings("ignore:Invalid APNG")
+@pytest.mark.parametrize("change", [
+    lambda data: data.replace(b"IDAT", b"IDaT"),        # Not a single IDAT.
+    lambda data: data.replace(
+        png_chunk(b"IEND", b""), png_chunk(b"cgBi", b"")),     # No end.
+    lambda data: data[:33] + png_chunk(b"CgBI", b"\0\0\0\2") + data[33:],
+    lambda data: data[:33] + png_chunk(b"acTL", bytes(8)) + data[33:]])
+def test_a_png_of_other_chunks_is_decoded_to_be_judged(change, tmp_path):
+  data = change(PNG)
+  assert data != PNG
+  found = checked(data, tmp_path)
+  assert found.decoder != "tensorflow"
+  if not found.reason:
+    np.testing.assert_array_equal(images.decode_pillow(data, LIMIT), noise())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -16,6 +16,7 @@ from mtvit.data import cache_files
 from mtvit.data import datasets
 from mtvit.data import image_check
 from mtvit.data import manifest
+from mtvit.data import pipeline
 
 ODD_NAMES = [
     b"a b.png", b"new\nline.png", b"tab\tquote\"'.png",
@@ -49,6 +50,15 @@ def values(source):
   ds = source.lookup(tf.data.Dataset.range(source.num_examples)).map(
       lambda data, label, i: source.decode(data, i))
   return [int(x.flat[0]) for x in ds.as_numpy_iterator()]
+
+
+def damage(file):
+  """Flips a byte in the middle, which leaves header, end and time alone."""
+  before = os.stat(file)
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 0xFF
+  file.write_bytes(data)
+  os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.fixture
@@ -283,3 +293,85 @@ def test_files_are_decoded_by_who_decodes_them_right(root):
     np.testing.assert_array_equal(x, eager)
   want = np.round((np.arange(64) * 1000).reshape(8, 8, 1) / 257).repeat(3, -1)
   np.testing.assert_array_equal(got[2], want)
+
+
+def noisy(root, count, seed=0):
+  """root/a/000.png ... of noise, so that damage always shows."""
+  draw = np.random.default_rng(seed)
+  for i in range(count):
+    file = root / "a" / f"{i:03}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw.integers(0, 256, (16, 16, 3), np.uint8)).save(file)
+
+
+def test_the_few_files_of_a_small_set_are_decoded(tmp_path, capsys):
+  root = tmp_path / "data" / "train"
+  noisy(root, 100)
+  for i in (6, 40, 77):
+    damage(root / "a" / f"{i:03}.png")
+  source = open_folder(root, memory_mb=10)
+  assert source.num_examples == 97 and source.kind == "held"
+  assert "3 of 100 files refused: 3 truncated or damaged" in (
+      capsys.readouterr().err)
+  # Only what is new counts: one more file is decoded.
+  damage(root / "a" / "007.png")
+  os.utime(root / "a" / "007.png")
+  assert open_folder(root).num_examples == 96
+
+
+def test_what_went_bad_while_it_was_read_is_left_out_next_time(
+    tmp_path, monkeypatch, count):
+  monkeypatch.setattr(manifest, "_FEW", 0)      # A large set.
+  root = tmp_path / "data" / "train"
+  noisy(root, 100)
+  good = {i: (root / "a" / f"{i:03}.png").read_bytes() for i in (6, 40, 77)}
+  for i in good:
+    damage(root / "a" / f"{i:03}.png")
+  with pytest.raises(errors.DataError, match=(
+      r"2 of 100 images .*more than 1%.*\n.*start anew")):
+    open_folder(root)         # It looks at the first 64.
+  # Now the advice is true, and it stays so: all are decoded, once.
+  for checked in (98, 0):
+    count.clear()
+    again = open_folder(root)
+    assert again.num_examples == 97 and len(count) == checked
+    assert len(list(pipeline.eval_batches(again, 8, 97))) == 1
+  # Restored with the time that it had, as copies are, it is used again.
+  file = root / "a" / "040.png"
+  status = file.stat()
+  file.write_bytes(good[40])
+  os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+  assert (file.stat().st_size, file.stat().st_mtime_ns) == (
+      status.st_size, status.st_mtime_ns)
+  count.clear()
+  restored = open_folder(root)
+  assert restored.num_examples == 98 and count == ["040.png"]
+  assert "a/040.png" in restored.names
+  list(pipeline.eval_batches(restored, 8, 98))
+
+
+def test_what_only_tensorflow_refuses_is_read_by_pillow_next_time(root):
+  source = open_folder(root)
+  assert not source.by_pillow.any()
+  strict = lambda data: (_ for _ in ()).throw(ValueError("it is strict"))
+  manifest.remember(
+      source.manifest, source.root, ["a/2.png", "a/gone.png", "a"], 10**6,
+      strict)
+  again = open_folder(root)
+  assert again.by_pillow.tolist() == [False, False, True, False, False]
+  assert values(again) == [0, 1, 2, 3, 4]
+
+
+def test_what_other_programs_leave_is_left_out_with_a_note(root, capsys):
+  for name in ("__MACOSX", ".thumbnails", "a/@eaDir", "$RECYCLE.BIN",
+               "lost+found", ".git", "a/.ipynb_checkpoints"):
+    save(root / name / "x.png")
+  for name in ("Thumbs.db", "a/Thumbs.db", "a/._0.png", ".DS_Store",
+               "desktop.ini"):
+    (root / name).write_bytes(b"junk")
+  source = open_folder(root)
+  assert source.classes == ("a",) and values(source) == [0, 1, 2, 3, 4]
+  said = capsys.readouterr().err
+  assert ("left out, as hidden or of other programs: $RECYCLE.BIN, "
+          ".DS_Store, ._0.png, .git, .ipynb_checkpoints, ...") in said
+  assert "refused" not in said and "beside the class folders" not in said
