@@ -26,6 +26,9 @@ _UNREACHABLE = re.compile(
     "PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAUTHENTICATED|UNAVAILABLE|"
     "DEADLINE_EXCEEDED|ABORTED")
 
+# What is in a checkpoint; an interrupted deletion may have left one of these.
+_OURS = {"state", "meta", "_CHECKPOINT_METADATA", "commit_success.txt"}
+
 
 class Restored(NamedTuple):
   """A checkpoint.
@@ -53,6 +56,9 @@ class Checkpointer:
       workdir: of the run.
       keep: so many of the newest are kept.
       still_ours: called before each save; raises if another run has `workdir`.
+
+    Raises:
+      CheckpointError: another program keeps its checkpoints there.
     """
     workdir = paths.absolute(epath.Path(workdir))
     self._directory = workdir / "checkpoints"
@@ -60,7 +66,23 @@ class Checkpointer:
     self._still_ours = still_ours
     self._keep = keep
     self._saving: int | None = None
+    with paths.os_errors(self._directory):
+      self._check_ours()
     self._open()
+
+  def _check_ours(self) -> None:
+    """Raises CheckpointError if another program keeps checkpoints there.
+
+    Old ones are deleted, and damaged ones set aside: only our own.
+    """
+    if not self._directory.is_dir():
+      return
+    for folder in self._directory.iterdir():
+      if folder.name.isdecimal() and folder.is_dir():
+        names = {x.name for x in folder.iterdir()}
+        if names and not names & _OURS:
+          raise errors.CheckpointError(
+              f"{folder} is no checkpoint of mtvit", "another --workdir")
 
   def _open(self) -> None:
     # Removes what a killed or failed save has left.

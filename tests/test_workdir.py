@@ -6,6 +6,7 @@ import shutil
 from etils import epath
 import pytest
 
+from mtvit import checkpoint
 from mtvit import errors
 from mtvit import metrics
 from mtvit import workdir as workdir_lib
@@ -49,6 +50,17 @@ def test_a_lock_that_is_taken_away_is_taken_again(folder):
         check()
   with workdir_lib.claimed(folder):
     pass
+
+
+def test_checkpoints_of_another_program_are_let_alone(folder):
+  other = folder / "checkpoints" / "100"
+  other.mkdir(parents=True)
+  checkpoint.Checkpointer(folder, keep=1).close(0)       # An empty one is none.
+  (other / "model.pt").write_text("mine")
+  with pytest.raises(errors.CheckpointError, match="100 is no checkpoint of"):
+    checkpoint.Checkpointer(folder, keep=1)
+  assert [x.name for x in folder.iterdir()] == ["checkpoints"]
+  assert (other / "model.pt").read_text() == "mine"
 
 
 def test_a_lock_that_is_a_link_is_not_followed(folder, tmp_path):
