@@ -36,6 +36,9 @@ class Layout:
   gray_view: Any
   label: Any
   changed: Any = None
+  # Of `_clean_sums`: tasks ask for the same ones.
+  _sums: dict[int, Any] = dataclasses.field(
+      init=False, repr=False, default_factory=dict)
 
   def random_patches(self, k: int, draw: draw_lib.Draw) -> Any:
     """int32 [b, k]: k free patches of each view, uniformly."""
@@ -83,8 +86,23 @@ class Layout:
     Returns:
       float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
     """
+    if id(patches) not in self._sums:
+      self._sums[id(patches)] = self._clean_sums(patches)
+    x = tf.gather(self._sums[id(patches)], ids, batch_dims=1)  # [b, k, 4]
+    total, count = x[..., :3], x[..., 3:]
+    return total / tf.maximum(count, 1), count[..., 0] > 0
+
+  def _clean_sums(self, patches: Any) -> Any:
+    """For each patch the sum of its unchanged neighbours' colours: [b, n, 4].
+
+    The fourth number is how many there are.
+    """
     gh, gw = self.grid
-    means = tf.reduce_mean(tf.cast(patches, tf.float32), axis=(2, 3))
+    n, p = gh * gw, patches.shape[2]
+    # Rows of a patch, then its pixels: sums over long rows are fast.
+    means = tf.reduce_sum(
+        tf.cast(tf.reshape(patches, [-1, p, p * 3]), tf.float32), axis=1)
+    means = tf.reduce_sum(tf.reshape(means, [-1, n, p, 3]), axis=2) / p**2
     clean = tf.cast(~self.changed[..., None], tf.float32)   # [b, n, 1]
     own = tf.concat([means * clean, clean], axis=-1)        # [b, n, 4]
     # Sums over 3x3 windows, without the patch itself.
@@ -92,10 +110,7 @@ class Layout:
     x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
     x = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
     x = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]          # [b, gh, gw, 4]
-    x = tf.reshape(x, [-1, gh * gw, 4]) - own
-    x = tf.gather(x, ids, batch_dims=1)                     # [b, k, 4]
-    total, count = x[..., :3], x[..., 3:]
-    return total / tf.maximum(count, 1), count[..., 0] > 0
+    return tf.reshape(x, [-1, n, 4]) - own
 
 
 def _first_free(order: Any, taken: Any, k: int) -> Any:
