@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from mtvit import errors
 from mtvit import fingerprint
+from mtvit import paths
 from mtvit import saved_config
 from mtvit import sharding
 
@@ -21,6 +22,9 @@ FORMAT_VERSION = 6
 # What can still be read. Before 6, a run saw its images in another order.
 READABLE = (5, FORMAT_VERSION)
 META_BYTES = 2**26        # A larger meta file is not ours.
+# Arrays have at most so many times the bytes of their files, and so many more:
+# parameters hardly compress, the zeros of an optimizer's first steps do.
+MAX_RATIO, SLACK = 32, 2**28
 
 
 class DamagedError(errors.CheckpointError):
@@ -121,6 +125,20 @@ def check_layout(folder: epath.Path, leaves: dict[str, Any]) -> None:
     raise errors.CheckpointError(
         f"checkpoint {folder} claims {total / 2**30:,.0f} GiB of arrays; this "
         f"machine has {memory / 2**30:,.0f} GiB", "use a machine that holds it")
+  if total > SLACK and not paths.is_remote(folder):
+    _check_compression(folder, total)
+
+
+def _check_compression(folder: epath.Path, total: int) -> None:
+  """Raises CheckpointError if its files are too small for `total` bytes."""
+  stored = sum(
+      os.path.getsize(os.path.join(place, name))
+      for place, _, names in os.walk(folder / "state") for name in names)
+  if total > MAX_RATIO * stored + SLACK:
+    raise errors.CheckpointError(
+        f"checkpoint {folder} claims {total:,} bytes of arrays in files of "
+        f"{stored:,}; {MAX_RATIO} times as many are believed",
+        "a checkpoint that this program wrote")
 
 
 def check_content(leaves: dict[str, Any], state: Any) -> None:

@@ -1,8 +1,10 @@
 """Files of strangers: nothing is executed, nothing huge is allocated."""
 
 import json
+import tracemalloc
 
 import jax
+import numpy as np
 import pytest
 
 from mtvit import checkpoint
@@ -66,6 +68,24 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path, fault):
   with pytest.raises(errors.CheckpointError, match="more than 67108864 bytes"):
     loading.load(str(tmp_path / "long"))
   fault("a checkpoint that claims an array of 1.2 PB, or has 64 MB of JSON",
+        "exit 5 before memory is taken for it")
+
+
+def test_compressed_zeros_are_refused(tmp_path, fault):
+  mesh = checkpoints.mesh_of(1)
+  state = checkpoints.make_state(mesh, 1)
+  state["params"]["encoder"] = np.zeros((2**19, 150), np.float32)
+  saver = checkpoint.Checkpointer(tmp_path, keep=1)
+  saver.save(1, state, {"config": {}, "statistics": {}})
+  saver.close(1)
+  tracemalloc.start()
+  try:
+    with pytest.raises(errors.CheckpointError, match="32 times as many"):
+      loading.load(str(tmp_path))
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+  finally:
+    tracemalloc.stop()
+  fault("a checkpoint of a few MB that holds hundreds of MB of zeros",
         "exit 5 before memory is taken for it")
 
 

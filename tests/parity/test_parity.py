@@ -78,10 +78,10 @@ def test_imports_of_timm_and_transformers(tmp_path, report):
   images, theirs = outside(HERE / "to_import.py", tmp_path, 64)
   (tmp_path / "timm.json").write_text(
       '{"tanh.safetensors": {"create_model": {"act_layer": "gelu_tanh"}}}')
-  for name in ("plain", "tanh", "registers", "slots", "head", "gelu",
-               "gelu_pytorch_tanh"):
+  for name in ("plain", "prefixed", "mae", "tanh", "registers", "slots", "head",
+               "gelu", "gelu_pytorch_tanh", "hf_mae"):
     file = tmp_path / f"{name}.safetensors"
-    if name not in ("plain", "tanh", "registers", "slots", "head"):
+    if not file.exists():
       file = tmp_path / name / "model.safetensors"
     encoder = encoder_lib.load(file)
     assert encoder.model.variant == "Ti/16" and encoder.image_size == 64
