@@ -9,7 +9,6 @@ What turns out to be bad only when it is read (`remember`) is kept beside the
 manifest, for the next start. If that is much, all files are decoded then.
 """
 
-import collections
 import concurrent.futures
 import hashlib
 import json
@@ -17,14 +16,14 @@ import os
 import pathlib
 import stat
 import sys
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import warnings
 
 import numpy as np
 import PIL
 
-from mtvit import errors
 from mtvit.data import cache_files
+from mtvit.data import folder_list
 from mtvit.data import image_check
 from mtvit.data import images
 from mtvit.data import notes
@@ -35,15 +34,8 @@ VERSION = f"2, images {images.VERSION}, Pillow {PIL.__version__}"
 _WORKERS = 16     # They mostly wait for the disk.
 _CHUNK = 256      # Files between two looks at `poll`.
 _NOT_KEPT = -2**63      # No time of a file.
-_FEW = 2**26      # Bytes of files that are decoded to check them.
-# What other programs leave in a folder, beside names that begin with a dot.
-_NOT_OURS = frozenset({
-    "__macosx", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle",
-    "#snapshot", "$recycle.bin", "recycler", "system volume information",
-    "lost+found", "found.000", "thumbs.db", "ehthumbs.db",
-    "ehthumbs_vista.db", "desktop.ini", "icon\r", "network trash folder",
-    "temporary items", "__pycache__"})
-
+# So many files, of so many bytes in all, are decoded to check them.
+_FEW, _SMALL = 10_000, 2**27
 Decode = Callable[[bytes], Any]
 
 
@@ -107,10 +99,34 @@ def read(
   key = hashlib.sha256(os.fsencode(root)).hexdigest()
   file = cache_dir / "manifests" / (key + cache_files.SUFFIX)
   known, met = _load(file), _load(_met(file))
-  names, found, loose, left_out = _list(root, poll)
-  files = [{} for _ in names]
-  stats = {}
-  for of_class, entries in zip(files, found):
+  listed = folder_list.of(root, poll)
+  files, stats = _matched(listed.files, known, met)
+  went_bad = sum(
+      name in met and _is_of(met[name], status) and bool(met[name].reason)
+      for name, status in stats.items())
+  everything = went_bad > replacing.MOST * len(stats)
+  todo = [
+      (of_class, name, stats[name]) for of_class in files
+      for name, entry in of_class.items() if entry is None or (
+          everything and not entry.reason and not entry.decoded)]
+  few = len(todo) <= _FEW and sum(s.st_size for *_, s in todo) <= _SMALL
+  try:
+    _check(root, todo, max_pixels, poll,
+           native if few or everything else None)
+  finally:
+    _save(file, root, files, known)
+  return Manifest(
+      listed.classes, tuple(files), listed.loose, listed.left_out, file)
+
+
+def _matched(
+    found: Sequence[Sequence[tuple[str, os.DirEntry]]],
+    known: Mapping[str, Entry], met: Mapping[str, Entry]
+) -> tuple[list[dict[str, Entry | None]], dict[str, os.stat_result]]:
+  """(of each class what is known of its files, stats of regular files)."""
+  files, stats = [], {}
+  for entries in found:
+    of_class = {}
     for name, dir_entry in entries:
       status, entry = _stat(dir_entry)
       if status:
@@ -118,20 +134,8 @@ def read(
         entry = next((e for e in (met.get(name), known.get(name))
                       if _is_of(e, status)), None)
       of_class[name] = entry        # Holds its place in the order.
-  went_bad = sum(name in met and _is_of(met[name], status) and bool(
-      met[name].reason) for name, status in stats.items())
-  everything = went_bad > replacing.MOST * len(stats)
-  todo = [
-      (of_class, name, stats[name]) for of_class in files
-      for name, entry in of_class.items() if entry is None or (
-          everything and not entry.reason and not entry.decoded)]
-  if not everything and sum(s.st_size for *_, s in todo) > _FEW:
-    native = None
-  try:
-    _check(root, todo, max_pixels, poll, native)
-  finally:
-    _save(file, root, files, known)
-  return Manifest(tuple(names), tuple(files), loose, left_out, file)
+    files.append(of_class)
+  return files, stats
 
 
 def remember(
@@ -178,69 +182,6 @@ def refusal(entry: Entry, max_pixels: int, min_side: int) -> str:
   if min(entry.width, entry.height) < min_side:
     return f"too small: {size} for a {min_side}x{min_side} patch grid"
   return ""
-
-
-def _list(
-    root: str, poll: Callable[[], None]
-) -> tuple[list[str], list[list[tuple[str, os.DirEntry]]], int,
-           collections.Counter]:
-  """(class names, of each the files by name, loose files, what is left out).
-
-  Raises:
-    DataError: a folder can't be listed.
-  """
-  prefix = os.path.join(root, "")
-  left_out = collections.Counter()
-  try:
-    shown = _ours(root, left_out)
-    names = [e.name for e in shown if _is_folder(e)]
-    found = [
-        [(e.path.removeprefix(prefix), e)
-         for e in _walk(prefix + name, frozenset(), left_out, poll)]
-        for name in names]
-  except OSError as e:
-    raise errors.DataError(
-        f"{notes.printable(str(e.filename or root))} can't be listed: "
-        f"{e.strerror}", "check its permissions") from e
-  return names, found, len(shown) - len(names), left_out
-
-
-def _ours(folder: str, left_out: collections.Counter) -> list[os.DirEntry]:
-  """What is in a folder, sorted; counts what is left out."""
-  with os.scandir(folder) as entries:
-    entries = sorted(entries, key=lambda e: e.name)
-  mine = []
-  for entry in entries:
-    if entry.name.startswith(".") or entry.name.lower() in _NOT_OURS:
-      left_out[entry.name] += 1
-    else:
-      mine.append(entry)
-  return mine
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-  """Whether it is a folder or a link to one."""
-  try:
-    return entry.is_dir()
-  except OSError:       # A link to itself.
-    return False
-
-
-def _walk(
-    folder: str, above: frozenset[tuple[int, int]],
-    left_out: collections.Counter, poll: Callable[[], None]
-) -> Iterator[os.DirEntry]:
-  """What is below a folder and no folder, sorted; follows links."""
-  poll()
-  status = os.stat(folder)
-  here = (status.st_dev, status.st_ino)
-  if here in above:       # A link to a folder that it lies in.
-    return
-  for entry in _ours(folder, left_out):
-    if _is_folder(entry):
-      yield from _walk(entry.path, above | {here}, left_out, poll)
-    else:
-      yield entry
 
 
 def _stat(
