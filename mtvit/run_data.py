@@ -20,12 +20,15 @@ from mtvit import distributed
 from mtvit import errors
 from mtvit import fingerprint
 from mtvit import paths
+from mtvit import reading
 from mtvit import results
 from mtvit.data import notes
 
 with epy.lazy_imports():
   from mtvit.data import datasets
   from mtvit.data import source as source_lib
+
+_MOST_LIST = 2**30        # Bytes of a list of files, at most.
 
 
 def goes_on(
@@ -103,8 +106,7 @@ def _began(
     return source_lib.Began(classes)
   file = _file(workdir, digest)
   try:
-    with paths.os_errors(file):
-      content = json.loads(file.read_bytes())
+    content = json.loads(reading.content(file, _MOST_LIST))
     # Lists of earlier versions have names only.
     kept = content if isinstance(content, dict) else {"names": content}
     names = kept.get("names")

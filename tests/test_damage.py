@@ -11,14 +11,19 @@ import io
 import json
 import os
 import shutil
+import types
 
+from etils import epath
 import numpy as np
 from PIL import Image
 import pytest
 
+from mtvit import errors
+from mtvit import fingerprint
 from mtvit import metrics
 from mtvit import reading
 from mtvit import results
+from mtvit import run_data
 from mtvit.data import cache_files
 from mtvit.data import held
 from mtvit.data import manifest
@@ -167,7 +172,8 @@ def texts(*values):
 
 ODD = texts(
     b"5", b"null", b'"', b"[" * 100_000, b'{"a":' * 100_000,
-    b"\xff\xfe\x00", b'{"a": 1}\n' * 99, b'{"format": 2}', b'{"digest": {}}', b'{"format": [], "digest": []}',
+    b"\xff\xfe\x00", b'{"a": 1}\n' * 99, b'{"format": 2}', b'{"digest": {}}',
+    b'{"format": [], "digest": []}',
     b"[" + b"[]," * 2**21 + b"1]", b"1" * 10_000, b"NaN", b"\0" * 5000)
 # Of a whole file older versions may have written them.
 ODD_LINES = ODD + texts(b"[]", b'{"step": 1e999}')
@@ -250,10 +256,35 @@ def bomb(file):
   file.write_bytes(buffer.getvalue())
 
 
+# ---- What a run needs to go on: its files, by their digest in a checkpoint
+
+
+NAMES = [f"cat/{i}\udcff.png" for i in range(9)]
+LIST_DIGEST = fingerprint.of_json(NAMES)
+
+
+def read_list(folder):
+  """The names and, if they are sound, their sizes and times."""
+  try:
+    began = run_data._began(
+        epath.Path(folder), {"classes": ["cat"], "names": LIST_DIGEST})
+  except errors.DataError as e:
+    assert len(str(e).splitlines()) == 2
+    return LEFT_OUT
+  stamps = [x for x in began if isinstance(x, np.ndarray)]
+  return [list(began.names), *(x.tolist() for x in stamps)]
+
+
+LIST = Kind(
+    f"train_files.{LIST_DIGEST[:16]}.json",
+    lambda folder: run_data._keep(
+        epath.Path(folder / LIST.file), types.SimpleNamespace(
+            names=NAMES, stamps=np.arange(18, dtype=np.int64).reshape(9, 2))),
+    read_list, lines=True, poison=ODD_LINES)
 PICTURE = Kind("x.png", write_picture, read_picture, poison=(bomb,))
 KINDS = {"decoded": DECODED, "features": FEATURES, "manifest": MANIFEST,
          "metrics": METRICS, "nonfinite": NONFINITE, "plan": PLAN,
-         "picture": PICTURE} | {kind.file: kind for kind in JSON}
+         "picture": PICTURE, "list": LIST} | {kind.file: kind for kind in JSON}
 
 # ---- Damages
 
