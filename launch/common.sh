@@ -19,7 +19,7 @@ find_python() {
 # install NAME FILE...: installs requirement files into $VENV, once for each
 # content of the files.
 install() {
-  local name="$1" python stamp want
+  local name="$1" python stamp want made=""
   shift
   if [[ ! -x "$VENV/bin/python" ]]; then
     python="$(find_python)"
@@ -28,8 +28,19 @@ install() {
       echo "  fix: install one, or set PYTHON=/path/to/python3.11" >&2
       exit 2
     fi
+    # What is there already is not ours to remove, nor to fill.
+    mkdir -p "$(dirname "$VENV")"
+    if mkdir "$VENV" 2> /dev/null; then
+      made=1
+    elif [[ ! -e "$VENV/pyvenv.cfg" && -n "$(ls -A "$VENV")" ]]; then
+      echo "error: $VENV is no virtual environment, and not empty" >&2
+      echo "  fix: MTVIT_VENV=/path/to/another/folder" >&2
+      exit 2
+    fi
     if ! "$python" -m venv "$VENV"; then
-      rm -rf "$VENV"
+      if [[ -n "$made" ]]; then
+        rm -rf "$VENV"
+      fi
       echo "error: $python -m venv failed" >&2
       echo "  fix: on Debian or Ubuntu, apt install python3-venv" >&2
       exit 2

@@ -43,6 +43,26 @@ wrong_use() {
   exit 2
 }
 
+# Every flag of every script that the programs of mtvit have not: --dry_run
+# behind -- would be a real run.
+FLAGS=" zone= project= dry_run help type= version= spot queued git= ref= yes
+  detach attach replace grace= wait= max_restarts= "
+
+# check_command: exits if a flag of the scripts stands behind --.
+check_command() {
+  local word key
+  for word in "${COMMAND[@]}"; do
+    key="${word%%=*}"
+    key="${key#-}"
+    key="${key#-}"
+    key="${key//-/_}"
+    if [[ "$word" == -?* && "$key" =~ ^[a-z_]+$ && (
+        " $FLAGS " =~ [[:space:]]"$key"=?[[:space:]] ) ]]; then
+      wrong_use "$word stands behind --, where it is no flag of this script"
+    fi
+  done
+}
+
 # parse KNOWN WORD...: fills NAME, FLAG, COMMAND and WHERE. KNOWN are flags,
 # those with a value written as "name=".
 parse() {
@@ -61,6 +81,9 @@ parse() {
         break ;;
       --*=*)
         [[ "$known" == *" ${key%%=*}= "* ]] || wrong_use "unknown flag $word"
+        # As of --zone=$ZONE where there is no ZONE.
+        [[ -n "${key#*=}" ]] || wrong_use "$word has no value"
+        [[ -z "${FLAG[${key%%=*}]:-}" ]] || wrong_use "$word: given twice"
         FLAG["${key%%=*}"]="${key#*=}" ;;
       --*)
         [[ "$known" != *" $key= "* ]] || wrong_use "$word needs =VALUE"
@@ -71,6 +94,7 @@ parse() {
         NAME="$word" ;;
     esac
   done
+  check_command
   [[ -n "$NAME" ]] || wrong_use "the NAME of the slice is missing"
   [[ "$NAME" =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] \
     || wrong_use "NAME ${NAME@Q} must be of a-z, 0-9 and -"

@@ -23,6 +23,8 @@ parse "type= version= wait= spot queued" "$@"
 [[ "${#COMMAND[@]}" -eq 0 ]] || wrong_use "stray argument --"
 [[ -n "${FLAG[type]:-}" ]] || wrong_use "--type= is missing"
 WAIT="$(whole_number wait 30)" || exit
+PRICE="on demand"
+[[ -z "${FLAG[spot]:-}" ]] || PRICE=spot
 TYPE="$(accelerator "${FLAG[type]}")"
 VERSION="${FLAG[version]:-$(runtime "$TYPE")}"
 [[ -n "$VERSION" ]] || fail 2 "no runtime version is known for type $TYPE" \
@@ -123,7 +125,8 @@ FROM_QUEUE=""
 if ! exists tpu-vm; then
   FROM_QUEUE="${FLAG[queued]:-}"
   if [[ -z "${FLAG[queued]:-}" ]]; then
-    echo "creating $NAME: $TYPE, $VERSION (some minutes)" >&2
+    echo "creating $NAME: $TYPE, $PRICE, $VERSION" \
+      "(some minutes)" >&2
     create tpu-vm --version="$VERSION"
   elif ! exists queued-resources; then
     create queued-resources --node-id="$NAME" --runtime-version="$VERSION"

@@ -29,6 +29,11 @@ MAX="$(whole_number max_restarts 5)" || exit
 WAIT="$(whole_number wait 30)" || exit
 [[ "${COMMAND[0]:-}" == mtvit.* ]] || wrong_use "-- MODULE is missing"
 [[ -n "${FLAG[type]:-}" ]] || wrong_use "--type= is missing"
+# A slice on which nothing can start is billed all the same.
+if [[ -z "${FLAG[git]:-}" && -d "$ROOT/mtvit" \
+    && ! -e "$ROOT/${COMMAND[0]//.//}.py" ]]; then
+  wrong_use "there is no ${COMMAND[0]} in $ROOT"
+fi
 WORKDIR="$(workdir "${COMMAND[@]}")"
 if [[ "$WORKDIR" != gs://* ]]; then
   echo "note: if $WORKDIR is on the slice, it is lost with it;" \
@@ -159,6 +164,15 @@ fi
 
 trap 'echo "not watching any more; the run on $NAME, if any, goes on" >&2
 exit 130' INT TERM
+# ended CODE: exits with the code of the run.
+ended() {
+  if [[ "$(describe tpu-vm state 2> /dev/null)" != ABSENT ]]; then
+    echo "note: $NAME is still there, and billed; to delete it:" \
+      "bash launch/tpu_delete.sh $NAME $(quote "${WHERE[@]}")" >&2
+  fi
+  exit "$1"
+}
+
 BEST="$(newest_step "$WORKDIR")"
 FAILURES=0 FULL=0 CODE=0
 while true; do
@@ -172,7 +186,7 @@ while true; do
   fi
   FULL=0
   if ! restarts "$CODE"; then
-    exit "$CODE"
+    ended "$CODE"
   fi
   STEP="$(newest_step "$WORKDIR")"
   FAILURES=$((FAILURES + 1))
@@ -180,8 +194,9 @@ while true; do
     BEST="$STEP" FAILURES=0
   elif [[ "$FAILURES" -gt "$MAX" ]]; then
     echo "error: $MAX restarts without a new checkpoint after step $BEST" >&2
-    fail "$CODE" "the last exit code is $CODE" \
-      "read ~/mtvit_logs on the slice, and its state with tpu_status.sh"
+    (fail "$CODE" "the last exit code is $CODE" \
+      "read ~/mtvit_logs on the slice, and its state with tpu_status.sh") \
+      || ended "$CODE"
   fi
   echo "exit code $CODE at step $STEP; starting again" \
     "($FAILURES of $MAX without progress)" >&2

@@ -58,8 +58,8 @@ def predict(
   Returns:
     int [s, m]; -1 for rows that were not reached.
   """
-  bank = jnp.asarray(_normalised(train))                    # [n, d]
-  queries = _normalised(queries)                            # [m, d]
+  bank = jnp.asarray(normalised(train), jnp.float32)    # [n, d]
+  queries = normalised(queries).astype(np.float32)          # [m, d]
   labels = jnp.asarray(train_labels)
   num_classes = int(train_labels.max()) + 1
   guesses = np.full((len(settings), len(queries)), -1)
@@ -98,7 +98,13 @@ def accuracy(
   return float((guesses[0] == test_labels).mean())
 
 
-def _normalised(x: np.ndarray) -> np.ndarray:
-  """Rows of length 1, float32."""
-  return (x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-          ).astype(np.float32)
+def normalised(x: np.ndarray) -> np.ndarray:
+  """Rows of length 1, in the dtype of x; rows of zeros stay.
+
+  As in `heads.normalise`, nothing is squared before it is scaled.
+  """
+  largest = np.maximum(x.max(-1, keepdims=True), -x.min(-1, keepdims=True))
+  x = x / np.where(largest > 0, largest, 1)
+  length = np.linalg.norm(x, axis=-1, keepdims=True)
+  x /= np.where(length > 0, length, 1)
+  return x

@@ -70,9 +70,12 @@ class Standard(NamedTuple):
 
 def standard(x: np.ndarray) -> Standard:
   """How features [n, d] are standardised."""
+  # Scaled by a power of two, which rounds nothing, as squares may be infinite.
+  largest, exponent = np.frexp(np.abs(x).max())
+  x = np.ldexp(x, -exponent)                                # [n, d]
   mean, deviation = x.mean(0), x.std(0)                     # [d], [d]
-  return Standard(mean, np.where(
-      deviation > 1e-6 * np.abs(x).max(), deviation, 1))
+  return Standard(np.ldexp(mean, exponent), np.where(
+      deviation > 1e-6 * largest, np.ldexp(deviation, exponent), 1))
 
 
 def fit(

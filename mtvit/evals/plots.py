@@ -13,6 +13,7 @@ from etils import epy
 from mtvit import errors
 from mtvit import files as files_lib
 from mtvit import metrics
+from mtvit.evals import knn
 
 with epy.lazy_imports():
   from clu import metric_writers
@@ -53,8 +54,7 @@ def neighbours(train: np.ndarray, test: np.ndarray, k: int) -> Neighbours:
     test: [m, d].
     k: neighbours; at most n are found.
   """
-  unit = lambda x: x / np.maximum(
-      np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+  unit = knn.normalised
   cosines = np.asarray(unit(test) @ unit(train).T, np.float32)      # [m, n]
   ids = np.argsort(-cosines, axis=-1, kind="stable")[:, :k]         # [m, k]
   return Neighbours(ids, np.take_along_axis(cosines, ids, axis=-1))

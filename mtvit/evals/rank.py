@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mtvit.evals import knn
+
 
 def effective_rank(singular_values: np.ndarray) -> float:
   """exp of the entropy of the normalised singular values.
@@ -40,8 +42,7 @@ def spread_per_dimension(features: np.ndarray) -> float:
   Args:
     features: [m, d], finite.
   """
-  x = np.asarray(features, np.float64)
-  x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+  x = knn.normalised(np.asarray(features, np.float64))
   return float(x.std(axis=0).mean() * np.sqrt(x.shape[1]))
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtvit.evals import rank
+from mtvit.models import heads
 
 # Effective rank is of so many patches of each image, evenly spaced.
 RANK_PATCHES = 64
@@ -136,8 +137,7 @@ def pairwise_cosine(x: jax.Array) -> jax.Array:
   itself. A row of zeros has cosine 0 with all others; so has a single row.
   """
   n = x.shape[-2]
-  length = jnp.linalg.norm(x, axis=-1, keepdims=True)       # [..., n, 1]
-  unit = x / jnp.where(length > 0, length, 1)               # [..., n, d]
+  unit = heads.normalise(x)                                 # [..., n, d]
   pairs = jnp.square(unit.sum(axis=-2)).sum(axis=-1)        # [...]
   return (pairs - jnp.square(unit).sum(axis=(-2, -1))) / max(n * (n - 1), 1)
 

@@ -17,10 +17,20 @@ Queries = Mapping[str, jax.Array]
 
 
 def normalise(z: jax.Array) -> jax.Array:
-  """Rows of length 1 in float32; zero rows stay zero, with finite gradients."""
+  """Rows of length 1 in float32; zero rows stay zero, with finite gradients.
+
+  The square of what is longer than 1e19 or shorter than 1e-19 is no float32, so
+  rows are scaled by their largest value first. Lengths do not change the
+  result, so that the scale needs no gradient of its own.
+  """
   z = z.astype(jnp.float32)
-  square = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
-  return z * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+  largest = jax.lax.stop_gradient(
+      jnp.max(jnp.abs(z), axis=-1, keepdims=True))
+  # XLA divides by reciprocals, and that of 3e38 would be 0.
+  rough = jnp.where(largest > 1, 2.0**-64, 2.0**64)
+  scaled = (z * rough) / jnp.where(largest > 0, largest * rough, 1)
+  square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
+  return scaled * jax.lax.rsqrt(jnp.where(largest > 0, square, 1))
 
 
 class Mlp(nn.Module):

@@ -5,6 +5,10 @@ import pytest
 import sklearn.neighbors
 
 from mtvit.evals import knn
+from mtvit.evals import linear
+from mtvit.evals import plots
+from mtvit.evals import rank
+from mtvit.evals import smoothing
 
 SETTINGS = [knn.Setting(20, 0.07), knn.Setting(200, 0.1)]
 
@@ -73,3 +77,24 @@ def test_more_neighbours_than_rows():
   x = np.eye(3, dtype=np.float32)
   assert knn.accuracy(x, np.arange(3), x, np.arange(3), k=20,
                       temperature=0.07) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1, 1e25, 3e37])
+def test_features_of_any_length(scale):
+  """Whatever compares by cosine, or standardises, squares no large number."""
+  scale = np.float32(scale)
+  x = np.array([[3, 4], [4, 3], [-3, 4], [-4, 3]], np.float32) * scale
+  labels = np.array([0, 0, 1, 1])
+  assert knn.accuracy(x, labels, x[::-1], labels[::-1], k=2,
+                      temperature=0.07) == 1
+  near = plots.neighbours(x, x[:1], 3)
+  np.testing.assert_array_equal(near.ids, [[0, 1, 2]])
+  np.testing.assert_allclose(
+      near.cosines, [[1, 24 / 25, 7 / 25]], rtol=1e-6)
+  assert float(smoothing.pairwise_cosine(x[:2])) == pytest.approx(24 / 25)
+  # Unit rows (+-.6, .8), (+-.8, .6): deviations sqrt(.5) and .1.
+  assert rank.spread_per_dimension(x) == pytest.approx(
+      (0.5**0.5 + 0.1) / 2 * 2**0.5, rel=1e-5)
+  mean, deviation = linear.standard(x)
+  np.testing.assert_allclose(mean / scale, [0, 3.5], atol=1e-6)
+  np.testing.assert_allclose(deviation / scale, [12.5**0.5, 0.5], rtol=1e-6)

@@ -154,3 +154,59 @@ load helpers
   ends 2
   says "usage: bash launch/prepare_tfds.sh NAME"
 }
+
+@test "a flag of a script behind -- is refused before anything is called" {
+  for flag in --dry_run --dry-run -dry_run --dry_run=true --spot --zone=y \
+      --project=p --type=v5e-8 --max_restarts=3 --help; do
+    for script in "run" "watch --type=v5e-8 --spot"; do
+      read -ra script <<< "$script"
+      run tpu "${script[@]}" -- mtvit.pretrain --workdir=gs://b/r "$flag"
+      ends 2
+      says "$flag stands behind --"
+      says "fix: "
+    done
+  done
+  file "" calls
+}
+
+@test "slips that would cost money are refused before anything is called" {
+  while IFS="|" read -r words text; do
+    read -ra words <<< "$words"
+    run bash "launch/tpu_${words[0]}.sh" "${words[@]:1}"
+    ends 2
+    says "$text"
+  done <<'END'
+create pod --zone= --type=v5e-8|--zone= has no value
+create pod --zone=z --type=v5e-8 --project=|--project= has no value
+create pod --zone=z --type=v5e-8 --dry-run|unknown flag --dry-run
+create pod --zone=z --type=v5e-8 --dry_run=true|unknown flag --dry_run=true
+create -dry_run --zone=z --type=v5e-8|NAME '-dry_run' must be of
+create pod --zone=z --zone=y --type=v5e-8|--zone=y: given twice
+watch pod --zone=z --type=v5e-8 --sport -- mtvit.pretrain|unknown flag --sport
+watch pod --zone=z --type= -- mtvit.pretrain|--type= has no value
+watch pod --zone=z --type=v5e-8 mtvit.pretrain|stray argument
+delete pod --zone=z --project= --yes|--project= has no value
+END
+  mkdir mtvit
+  touch mtvit/pretrain.py
+  run tpu watch --type=v5e-8 -- mtvit.pretain --workdir=gs://b/r
+  ends 2
+  says "there is no mtvit.pretain in"
+  file "" calls
+}
+
+@test "a folder that is there is never removed for the environment" {
+  mkdir mine empty bin
+  echo precious > mine/file
+  printf '#!/bin/sh\n[ "$1" = -c ] || exit 1\n' > bin/python3
+  chmod +x bin/python3
+  for folder in mine empty "new one"; do
+    run env MTVIT_VENV="$PWD/$folder" PATH="$PWD/bin:$PATH" \
+      bash launch/local.sh
+    ends 2
+    says "fix: "
+  done
+  [[ "$(cat mine/file)" == precious && -d empty && ! -e "new one" ]]
+  run env MTVIT_VENV="$PWD/mine" PATH="$PWD/bin:$PATH" bash launch/local.sh
+  says "is no virtual environment, and not empty"
+}

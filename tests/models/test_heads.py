@@ -74,3 +74,19 @@ def test_group_head_is_its_mlp_on_the_concatenated_outputs():
           for view, ids in enumerate(groups[:, 0])]
   np.testing.assert_allclose(
       head.apply(variables, f, {"ids": groups})[:, 0], want, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e19, 1e25, 5e37])
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_rows_of_any_length_get_length_1(scale, wrap):
+  z = np.array([[3, 4], [0, 0], [0, -5]], np.float32) * np.float32(scale)
+  np.testing.assert_allclose(
+      wrap(heads.normalise)(z), [[0.6, 0.8], [0, 0], [0, -1]], rtol=1e-6)
+  # d(z / |z|) = (1 - u uT) / |z|: for the first value 0.64 and -0.48, over 5.
+  gradient = wrap(jax.grad(lambda z: heads.normalise(z)[:, 0].sum()))(z)
+  assert np.isfinite(gradient).all()
+  np.testing.assert_allclose(
+      np.asarray(gradient[0], np.float64) * 5 * scale, [0.64, -0.48],
+      rtol=1e-5)
+  np.testing.assert_allclose(
+      np.asarray(gradient[2], np.float64) * 5 * scale, [1, 0], atol=1e-6)

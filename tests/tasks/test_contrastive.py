@@ -194,3 +194,12 @@ def test_picture_ranks_views_by_similarity(kind):
   assert rows[0][1].title == "its other view · rank 2"
   assert len(task.rows(images, {}, {}, predicted, limit=5)) == 2
   assert task.rows(images, {}, {}, None, limit=5) == []
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 3e38])
+def test_ntxent_of_very_long_and_short_embeddings(scale):
+  z = np.eye(2, 3, dtype=np.float32)[[0, 0, 1, 1]] * np.float32(scale)
+  loss, accuracy = jax.jit(contrastive.ntxent)(z, 0.5)
+  # Of the three others one has cosine 1, and two have 0.
+  assert float(loss) == pytest.approx(np.log(np.exp(2) + 2) - 2, rel=1e-5)
+  assert float(accuracy) == 1
