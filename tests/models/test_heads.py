@@ -76,7 +76,7 @@ def test_group_head_is_its_mlp_on_the_concatenated_outputs():
       head.apply(variables, f, {"ids": groups})[:, 0], want, atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e19, 1e25, 5e37])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e19, 1e25, 1e36])
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
 def test_rows_of_any_length_get_length_1(scale, wrap):
   z = np.array([[3, 4], [0, 0], [0, -5]], np.float32) * np.float32(scale)
