@@ -8,10 +8,10 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 import jax
 from etils import epy
 
+from mtvit import command_line
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import loading
-from mtvit import plain
 from mtvit import sharding
 from mtvit import tasks as tasks_lib
 from mtvit.models import pretrainer
@@ -123,17 +123,6 @@ def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
         f"--config.batch_size={' or '.join(sizes)}")
 
 
-def check_same(
-    saved: Mapping[str, Any], config: Mapping[str, Any]
-) -> None:
-  """Raises ConfigError naming the keys that differ from a checkpoint's."""
-  changed = plain.changes(saved, config)
-  if changed:
-    raise errors.ConfigError(
-        "the run in this workdir has another config: " + ", ".join(changed),
-        "another --workdir, or --allow_config_change")
-
-
 def total_steps(
     config: config_lib.Config, num_examples: int, done: int = 0
 ) -> int:
@@ -145,7 +134,7 @@ def total_steps(
     done: steps that the run has made.
 
   Raises:
-    ConfigError: it has made more than there are to be.
+    ConfigError: it has made more than there are to be, or they are too many.
     DataError: the batch is larger than the data set.
   """
   if config.batch_size > num_examples:
@@ -155,6 +144,10 @@ def total_steps(
         f"--config.batch_size={max(2, num_examples // 2 * 2)} or more images")
   steps = config.total_steps or max(
       1, round(config.total_epochs * num_examples / config.batch_size))
+  if steps > config_lib.MAX_STEPS:
+    raise errors.ConfigError(
+        f"total_epochs={config.total_epochs} are {steps:.3g} steps; there can "
+        f"be {config_lib.MAX_STEPS}", "fewer")
   if done > steps:
     raise errors.ConfigError(
         f"the run is at step {done}, and the config has {steps} steps",
@@ -288,17 +281,25 @@ def batch_shapes(element_spec: Mapping[str, Any], rows: int) -> Any:
 
 
 def parse(
-    raw: Mapping[str, Any] | None, workdir: pathlib.Path
+    raw: Mapping[str, Any] | None, workdir: pathlib.Path,
+    overrides: Sequence[str] = ()
 ) -> tuple[Mapping[str, Any], config_lib.Config]:
-  """A run's config, plain and parsed; None takes the newest checkpoint's.
+  """A run's config, plain and parsed.
 
-  That may be a stranger's, and does not say where caches go.
+  Args:
+    raw: plain; None takes that of the newest checkpoint, which may be a
+      stranger's, and does not say where caches go.
+    workdir: of the run.
+    overrides: --config.KEY=VALUE to change that one with.
 
   Raises:
     ConfigError: it is wrong, or there is no checkpoint.
   """
   if raw is not None:
     return raw, config_lib.parse(raw)
-  raw = loading.saved_config(workdir)
+  raw = command_line.overridden(loading.saved_config(workdir), overrides)
   config = config_lib.parse(raw)
-  return raw, dataclasses.replace(config, data=loading.own_places(config.data))
+  given = {key: raw["data"][key] for key in ("cache_dir", "data_dir")
+           if any(word.startswith(f"--config.data.{key}=") for word in overrides)}
+  return raw, dataclasses.replace(
+      config, data=loading.own_places(config.data, **given))

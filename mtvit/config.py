@@ -16,6 +16,8 @@ Pair = tuple[float, float]
 INPUTS = ("rgb", "gray")
 FORWARDS = ("shared", "separate")
 WEIGHTINGS = ("fixed", "uncertainty", "dwa")
+MAX_STEPS = 2**31 - 1      # A step is an int32.
+MAX_SEED = 2**32 - 1       # jax.random.key takes no more bits.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,7 @@ class Config:
   """A whole run.
 
   Attributes:
-    seed: of everything random.
+    seed: of everything random, 0 to 2^32 - 1.
     total_steps: training steps; 0 if `total_epochs` says.
     total_epochs: passes over the training split; 0 if `total_steps` says.
     batch_size: images in a step.
@@ -248,6 +250,9 @@ class Config:
       if getattr(self, name) < least:
         raise ValueError(
             f"{name}={getattr(self, name)} must be at least {least}")
+    errors.check_ranges(
+        seed=(self.seed, 0, MAX_SEED),
+        total_steps=(self.total_steps, 0, MAX_STEPS))
     if (self.total_steps > 0) == (self.total_epochs > 0):
       raise ValueError(
           f"set either total_steps (now {self.total_steps}) or total_epochs "

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from absl import app
 from absl import flags
@@ -18,12 +18,30 @@ import jax
 import ml_collections
 from ml_collections import config_flags
 
+from mtvit import command_line
 from mtvit import errors
 from mtvit import paths
 from mtvit import plain
+from mtvit import streams
 
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show the traceback of an error.")
+
+# --config.KEY=VALUE of a command without --config.
+_overrides: list[str] = []
+
+
+class Started(NamedTuple):
+  """What a run is started with.
+
+  Attributes:
+    config: plain values, or None if the work directory is to tell.
+    workdir: of the run.
+    overrides: --config.KEY=VALUE, if the work directory is to tell.
+  """
+  config: dict[str, Any] | None
+  workdir: epath.Path
+  overrides: tuple[str, ...] = ()
 
 
 def run(main: Callable[[], None]) -> None:
@@ -38,6 +56,8 @@ def run(main: Callable[[], None]) -> None:
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
+  streams.protect()
+  logging.get_absl_handler().python_handler.stream = sys.stderr
   # Orbax and its event loops log tracebacks, of one full disk a hundred, of
   # what `checkpoint` catches and says in a line.
   logging.get_absl_handler().addFilter(
@@ -75,7 +95,8 @@ def _guarded(main: Callable[[], None], argv: list[str]) -> None:
     if re.search("Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", str(e)):
       _fail(errors.LostProcess(
           "a computation that all processes share has failed: "
-          + _one_line(e)[:200], "if another process died, start all again"))
+          + command_line.one_line(e)[:200],
+          "if another process died, start all again"))
     traceback.print_exc()
     os._exit(1)
 
@@ -115,63 +136,48 @@ def config_values(holder: flags.FlagHolder) -> dict[str, Any]:
     try:
       value.to_dict()      # A file that did not load raises why on any use.
     except Exception as e:
-      raise errors.ConfigError(f"--config: {_one_line(e)}") from e
+      raise errors.ConfigError(
+          f"--config: {command_line.one_line(e)}") from e
   return plain.to_plain(value)
 
 
 def run_flags(
     config: flags.FlagHolder, workdir: str | None,
-    prepare: Callable[[Any], Any] = lambda values: values
-) -> tuple[dict[str, Any] | None, epath.Path]:
+    prepare: Callable[[Any, epath.Path], Any] = lambda values, workdir: values
+) -> Started:
   """What a run is started with.
 
   Args:
     config: the --config flag; its default is None.
     workdir: of the --workdir flag; None for runs/<config name>.
-    prepare: completes the config.
-
-  Returns:
-    The config as plain values, or None if the work directory is to tell; and
-    the work directory.
+    prepare: completes the config of a run in a work directory.
 
   Raises:
     ConfigError: neither is given, or the config file can't be read.
   """
   if not config.value and workdir:
-    return None, paths.parse(workdir)
+    return Started(None, paths.parse(workdir), tuple(_overrides))
   values = config_values(config)
   file = config_flags.get_config_filename(flags.FLAGS[config.name])
-  return prepare(values), paths.parse(
+  place = paths.parse(
       workdir or f"runs/{pathlib.Path(file.partition(':')[0]).stem}")
+  return Started(prepare(values, place), place)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; what is wrong with them becomes a ConfigError."""
   # --help is for app.run; only it prints the module's own flags.
-  try:
+  words, _overrides[:] = command_line.in_order(argv[1:])
+  # config_flags looks at sys.argv.
+  sys.argv = argv = [argv[0], *words]
+  with command_line.clear_errors():
     return flags.FLAGS(argv)
-  except flags.Error as e:
-    # A config file that raises comes with its traceback; the last line says it.
-    lines = [line for line in str(e).splitlines() if line.strip()]
-    raise errors.ConfigError(
-        "command line: " + " ".join([lines[0], *lines[1:][-1:]])) from e
-  except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
-    # From the config file, or from an override of it.
-    raise errors.ConfigError(f"--config: {_one_line(e)}") from e
 
 
 def _unraisable(unraisable: Any) -> None:
   # TensorStore's threads tell a closed loop of each array of a failed save.
   if str(unraisable.exc_value) != "Event loop is closed":
     sys.__unraisablehook__(unraisable)
-
-
-def _one_line(error: Exception) -> str:
-  """The message of an error; that of a KeyError without its quotes."""
-  text = str(error.args[0] if error.args else error)
-  # ml_collections raises KeyErrors of the text of KeyErrors.
-  text = text.replace("\\n", " ").replace("\\'", "'")
-  return " ".join(text.split()).strip("'")
 
 
 def _fail(error: errors.UserError) -> None:

@@ -12,10 +12,12 @@ special tokens, and whether its images are gray.
 from typing import Any, Mapping
 
 from absl import flags
+from etils import epath
 
 from mtvit import encoder
 from mtvit import entry
 from mtvit import errors
+from mtvit import loading
 from mtvit import plain
 from mtvit import pretrain
 
@@ -27,12 +29,18 @@ def main() -> None:
   pretrain.main(complete)
 
 
-def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
+def complete(
+    raw: Mapping[str, Any], workdir: epath.Path | None = None
+) -> dict[str, Any]:
   """Fills in what a plain config leaves open.
+
+  A run that is continued needs what it started from no more: its own
+  checkpoint has the config that was completed then.
 
   Args:
     raw: the config; `model.variant`, `model.activation`,
       `model.extra_tokens` and `input` may be "", `model.image_size` 0.
+    workdir: of the run; None for no run.
 
   Raises:
     ConfigError: it is to start from nothing, and says no variant.
@@ -45,6 +53,9 @@ def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
   model = raw["model"]
   found = dict(activation="gelu_tanh", image_size=32)
   gray = False
+  begun = workdir and loading.found_config(workdir)
+  if begun and begun.get("init_from") == raw["init_from"]:
+    return _completed_as(begun, raw)
   if raw["init_from"]:
     source = encoder.load(raw["init_from"])
     found = {key: getattr(source.model, key)
@@ -62,6 +73,20 @@ def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
     model[key] = model[key] or value
   raw["input"] = raw["input"] or ("gray" if gray else "rgb")
   return raw
+
+
+def _completed_as(
+    begun: Mapping[str, Any], raw: Mapping[str, Any]
+) -> dict[str, Any]:
+  """`raw`, with what it leaves open as the config of the run has it."""
+  then, now = plain.flatten(begun), plain.flatten(raw)
+  model = dict(raw["model"])
+  for key in ("variant", "activation", "image_size", "extra_tokens"):
+    model[key] = now[f"model.{key}"] or then.get(f"model.{key}")
+  if then.get("model.position_init") == "none":
+    model["position_init"] = "none"
+  return dict(raw) | {
+      "model": model, "input": raw["input"] or then.get("input")}
 
 
 if __name__ == "__main__":

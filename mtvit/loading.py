@@ -34,7 +34,18 @@ def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
 
   Raises:
     ConfigError: there is none.
+    CheckpointError: it is of another format.
   """
+  found = found_config(workdir)
+  if found is None:
+    raise errors.ConfigError(
+        f"--config is missing, and {workdir}/checkpoints holds no checkpoint",
+        "--config=configs/quickstart.py")
+  return found
+
+
+def found_config(workdir: os.PathLike[str]) -> dict[str, Any] | None:
+  """The same; None if there is none."""
   directory = paths.absolute(epath.Path(workdir)) / "checkpoints"
   for step in reversed(_steps(directory)):
     try:
@@ -43,9 +54,7 @@ def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
       if isinstance(e, errors.UserError) and not isinstance(
           e, checks.DamagedError):
         raise
-  raise errors.ConfigError(
-      f"--config is missing, and {directory} holds no checkpoint",
-      "--config=configs/quickstart.py")
+  return None
 
 
 def own_places(
@@ -193,6 +202,7 @@ def weights(path: paths.Given) -> dict[str, Any]:
 def imported(path: epath.Path) -> "interchange.imported.Imported":
   """A file of weights; says what it left out or had to assume."""
   paths.check_local(weights=path)
+  paths.check_file(weights=path)
   folder = path.parent.parent if path.parent.name == "hf" else path.parent
   files.check_finished(
       folder / interchange.files.MARK, "run mtvit.tools.export again")

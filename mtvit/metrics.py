@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import math
+import os
 import sys
 import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
@@ -204,7 +205,8 @@ class Progress:
     self._batch_size = batch_size
     self._tasks = tasks
     self._active = distributed.is_main()
-    self._live = sys.stdout.isatty()
+    self._live = (
+        sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", ""))
 
   def show(
       self, step: int, seconds_per_step: float, wait: float,

@@ -32,9 +32,15 @@ def parse(given: Given) -> epath.Path:
     ConfigError: it is neither a folder nor gs://BUCKET.
   """
   name = os.fspath(given)
+  try:
+    name.encode()
+  except UnicodeEncodeError as e:    # What keeps arrays takes no other.
+    raise errors.ConfigError(
+        f"{name!r} is no UTF-8", "a path whose name is, or a link to it"
+    ) from e
   scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", name)
   if not scheme:
-    return epath.Path(name).expanduser()
+    return epath.Path(expand(name))
   if re.match("gs:/[^/]", name):       # So pathlib would name a local folder.
     raise errors.ConfigError(
         f"{name} has lost a slash; pathlib.Path does that",
@@ -44,6 +50,21 @@ def parse(given: Given) -> epath.Path:
         f"{name} is neither a folder nor gs://BUCKET/PATH",
         "gs://, or copy it to a folder")
   return epath.Path(name)
+
+
+def expand(name: str) -> str:
+  """"~" as the user's home, or that of "~USER".
+
+  Raises:
+    ConfigError: there is none, as in a container whose user has no entry.
+  """
+  expanded = os.path.expanduser(name)
+  if expanded.startswith("~"):       # Else this would be a folder's name.
+    raise errors.ConfigError(
+        f"{name}: nobody knows where {name.partition('/')[0]} is",
+        "set HOME, or give the folder itself (caches: MTVIT_CACHE_DIR or "
+        "--config.data.cache_dir)")
+  return expanded
 
 
 def is_remote(path: Given) -> bool:
@@ -63,6 +84,19 @@ def check_local(**given: Given) -> None:
       raise errors.ConfigError(
           f"{name}={os.fspath(path)} must be on a disk of this machine",
           "a local folder; gcloud storage cp -r copies one from or to gs://")
+
+
+def check_file(**given: Given) -> None:
+  """Raises ConfigError naming the first of name=path that only waits.
+
+  A named pipe, a socket or a device is no file, and reading it may not end.
+  """
+  for name, path in given.items():
+    if not is_remote(path) and os.path.exists(path) and not (
+        os.path.isfile(path) or os.path.isdir(path)):
+      raise errors.ConfigError(
+          f"{name}={os.fspath(path)} is a pipe, a socket or a device",
+          "a file: cat it into one")
 
 
 @contextlib.contextmanager

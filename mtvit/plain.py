@@ -3,11 +3,14 @@
 import json
 import math
 import typing
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import ml_collections
 
 from mtvit import errors
+
+# How long a run is; whoever continues it may change that.
+LENGTH = ("total_steps", "total_epochs")
 
 
 def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +26,31 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   return [f"{key} ({old.get(key)} -> {new.get(key)})"
           for key in sorted(old.keys() | new.keys())
           if old.get(key) != new.get(key)]
+
+
+def check_same(
+    saved: Mapping[str, Any], config: Mapping[str, Any],
+    free: Sequence[str] = ()
+) -> None:
+  """Refuses to go on with another config than a checkpoint's.
+
+  Args:
+    saved: of the checkpoint, plain.
+    config: to go on with, plain.
+    free: keys that may differ.
+
+  Raises:
+    ConfigError: others differ; it names them.
+  """
+  changed = changes(saved, config)
+  keys = {change.partition(" ")[0] for change in changed}
+  if keys - set(free):
+    longer = keys <= set(LENGTH)
+    raise errors.ConfigError(
+        "the run in this workdir has another config: " + ", ".join(changed),
+        "to train it for longer, --config.total_steps=N and --workdir, without "
+        "--config; else another --workdir" if longer else
+        "another --workdir, or --allow_config_change")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -47,11 +75,15 @@ def check_type(value: Any, type_: Any, where: str) -> Any:
     return tuple(check_type(v, k, where) for v, k in zip(value, kinds))
   if origin is not None:
     return value
-  if type_ is float and type(value) is int:
+  if type_ is float and type(value) is int and abs(value) < 2**53:
     value = float(value)
   if type(value) is not type_:
     raise errors.ConfigError(
         f"{where}={value!r} must be of type {type_.__name__}")
   if type_ is float and math.isnan(value):
     raise errors.ConfigError(f"{where} is nan")
+  if type_ is float and math.isinf(value):
+    raise errors.ConfigError(f"{where}={value} must be finite")
+  if type_ is str and "\0" in value:
+    raise errors.ConfigError(f"{where}={value!r} must not contain 0 bytes")
   return value

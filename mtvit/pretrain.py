@@ -4,11 +4,12 @@
       --config.tasks.colorize.mode=off --workdir=runs/my_run
 
 Running the same command again continues from the last checkpoint; for that
---workdir is enough.
+--workdir is enough. With --config.total_steps=N beside it the run goes on to N
+steps, a finished one too.
 """
 
 import time
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from absl import flags
 from etils import epath
@@ -27,6 +28,7 @@ from mtvit import loop
 from mtvit import metrics
 from mtvit import optimizer
 from mtvit import paths
+from mtvit import plain
 from mtvit import results
 from mtvit import run_data
 from mtvit import sharding
@@ -50,30 +52,37 @@ _ALLOW_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Continue a run with another config.")
 
 
-def main(prepare: Callable[[Any], Any] = lambda raw: raw) -> None:
+def main(
+    prepare: Callable[[Any, epath.Path], Any] = lambda raw, workdir: raw
+) -> None:
   """The command line; `prepare` may complete the config."""
   distributed.initialize()
-  raw, workdir = distributed.together(
+  given = distributed.together(
       lambda: entry.run_flags(_CONFIG, _WORKDIR.value, prepare))
-  pretrain(raw, workdir, allow_config_change=_ALLOW_CHANGE.value)
+  pretrain(given.config, given.workdir, overrides=given.overrides,
+           allow_config_change=_ALLOW_CHANGE.value)
 
 
 def pretrain(
     raw: Mapping[str, Any] | None, workdir: paths.Given, *,
-    allow_config_change: bool = False
+    overrides: Sequence[str] = (), allow_config_change: bool = False
 ) -> dict[str, Any]:
   """One run, from a config to `result.json`; continues what it finds there.
 
   Args:
     raw: the config as plain values; None takes that of the newest checkpoint.
     workdir: where the run is kept, a folder or gs://.
+    overrides: --config.KEY=VALUE, to change the newest checkpoint's config. A
+      run may become longer by that: the learning rate then follows the
+      schedule of the new length from where it goes on.
     allow_config_change: continue a run that had another config.
 
   Returns what `result.json` holds; raises UserErrors, see `errors`.
   """
   # ---- Configuration: all that can be wrong is found before data is touched
   own, workdir = raw is not None, paths.parse(workdir)
-  raw, config = distributed.together(lambda: build.parse(raw, workdir))
+  raw, config = distributed.together(
+      lambda: build.parse(raw, workdir, overrides))
   distributed.check_same(raw, "config")
   tasks = build.tasks(config)
   mesh = sharding.create_mesh(config.mesh)
@@ -85,7 +94,8 @@ def pretrain(
         workdir, config.keep_checkpoints, still_ours)
     saved = checkpointer.newest()
     if saved and not allow_config_change:
-      build.check_same(saved.meta["config"], raw)
+      plain.check_same(
+          saved.meta["config"], raw, free=() if own else plain.LENGTH)
     return _run(
         raw, config, tasks, mesh, workdir, stop, checkpointer, saved)
 
@@ -122,7 +132,9 @@ def _run(
   if saved:
     start, meta, state = checkpointer.restore(shapes)
     evaluated = meta["evaluated"]
-    progress.note(f"{workdir}: resuming from step {start} of {total_steps}")
+    progress.note("; changed: ".join(
+        [f"{workdir}: resuming from step {start} of {total_steps}",
+         *filter(None, [", ".join(plain.changes(meta["config"], raw))])]))
   else:
     start, evaluated = 0, True
     state = train_state.create(init, config.seed, mesh)

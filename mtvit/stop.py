@@ -1,9 +1,11 @@
 """Stopping in time: signals become a flag that all processes agree on.
 
-Only this module handles SIGTERM and SIGINT. A thread receives them, so they
-are noticed while the main thread compiles too, and a second Ctrl-C ends the
-process at once, whatever it is doing. The same object holds the watchdog: a
-process that is stuck dumps the stacks of its threads and exits.
+Only this module handles them: SIGTERM and Ctrl-C; SIGUSR1, SIGUSR2 and SIGXCPU,
+which batch systems send before they end a job; and SIGHUP, when the terminal is
+closed. A thread receives them, so they are noticed while the main thread
+compiles too, and a second Ctrl-C ends the process at once, whatever it is
+doing. The same object holds the watchdog: a process that is stuck dumps the
+stacks of its threads and exits.
 """
 
 import faulthandler
@@ -20,11 +22,12 @@ import numpy as np
 
 from mtvit import errors
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1,
+           signal.SIGUSR2, signal.SIGXCPU)
 
 
 class Stop:
-  """Turns SIGTERM and the first Ctrl-C into a flag.
+  """Turns the first of `SIGNALS` into a flag.
 
   Every loop that can run long polls it: `poll` where all processes do, and
   `check` where each is on its own, before training.
@@ -54,7 +57,8 @@ class Stop:
     # Elsewhere, as in some notebooks, Python does not let us handle signals.
     self._owner = threading.current_thread() is threading.main_thread()
     if self._owner:
-      self._before = {s: signal.signal(s, self._handle) for s in SIGNALS}
+      self._before = {s: signal.signal(s, self._handle) for s in SIGNALS
+                      if not _is_refused(s)}
       self._fd_before = signal.set_wakeup_fd(
           self._write, warn_on_full_buffer=False)
     threading.Thread(target=self._listen, daemon=True).start()
@@ -129,3 +133,13 @@ class Stop:
       self._received = signal.Signals(number).name
       print(f"{self._received}: will save and stop; Ctrl-C to stop at "
             "once", file=sys.stderr, flush=True)
+
+
+def _is_refused(number: int) -> bool:
+  """Whether who started the process does not want it to hear of a signal.
+
+  nohup ignores SIGHUP. A shell without job control lets what runs behind "&"
+  ignore Ctrl-C, which would leave `kill -INT` without effect.
+  """
+  return number not in (signal.SIGTERM, signal.SIGINT) and (
+      signal.getsignal(number) == signal.SIG_IGN)

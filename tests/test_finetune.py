@@ -5,6 +5,8 @@ import jax
 import numpy as np
 import pytest
 
+from etils import epath
+
 from configs import finetune as finetune_config
 from mtvit import encoder
 from mtvit import errors
@@ -42,7 +44,8 @@ def config(tiny):
 
 def run(config, workdir, **kwargs):
   return pretrain.pretrain(
-      finetune.complete(plain.to_plain(config)), workdir, **kwargs)
+      finetune.complete(plain.to_plain(config), epath.Path(workdir)), workdir,
+      **kwargs)
 
 
 def encoder_of(workdir, step=None):
@@ -63,8 +66,13 @@ def test_it_goes_on_at_a_higher_resolution(pretrained, config, tmp_path):
   lines = metrics.read(tmp_path / "run/metrics.jsonl")
   assert [x["step"] for x in lines if "supervised/test_accuracy" in x] == [2]
   assert encoder.load(tmp_path / "run").params["position"].shape == (64, 96)
-  # Started again, a finished run only evaluates, and writes that line anew.
+  # Started again, a finished run only evaluates, and writes that line anew. It
+  # needs what it started from no more, as another run does.
+  pretrained.rename(tmp_path / "gone")
   run(config, tmp_path / "run")
+  assert raw == json.loads((tmp_path / "run/config.json").read_text())
+  with pytest.raises(errors.CheckpointError, match="does not exist"):
+    run(config, tmp_path / "another")
   lines = metrics.read(tmp_path / "run/metrics.jsonl")
   assert sum("supervised/final_accuracy" in x for x in lines) == 1
 

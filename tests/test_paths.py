@@ -3,6 +3,8 @@
 import ast
 import os
 import pathlib
+import subprocess
+import sys
 import warnings
 
 from etils import epath
@@ -35,6 +37,36 @@ def test_what_a_user_gives():
   assert paths.parse("~/r") == epath.Path(pathlib.Path.home() / "r")
   assert paths.is_remote(paths.parse("gs://b"))
   assert not paths.is_remote(paths.parse("gs/b"))
+
+
+def test_a_home_that_nobody_knows(tmp_path):
+  with pytest.raises(errors.ConfigError, match="(?s)~nobody_at_all is.*HOME"):
+    paths.parse("~nobody_at_all/run")
+  if os.getuid():
+    pytest.skip("only root can become another user")
+  # As in a container that was started with --user 12345.
+  program = ("import os; from mtvit import errors, paths\n"
+             "os.environ.pop('HOME', None); os.setuid(12345)\n"
+             "try: paths.expand('~/.cache/mtvit')\n"
+             "except errors.ConfigError as e: print(e)\n"
+             "os.environ['HOME'] = '/'; print(paths.expand('~/a'))")
+  done = subprocess.run(
+      [sys.executable, "-c", program], cwd=ROOT, capture_output=True,
+      text=True, timeout=60)
+  what, fix, root = done.stdout.splitlines()
+  assert what == "~/.cache/mtvit: nobody knows where ~ is"
+  assert "HOME" in fix and "--config.data.cache_dir" in fix and root == "/a"
+
+
+def test_names_that_are_no_text_or_no_file(tmp_path):
+  with pytest.raises(errors.ConfigError, match="is no UTF-8"):
+    paths.parse(os.fsdecode(b"runs/\xff"))
+  os.mkfifo(tmp_path / "weights.npz")
+  with pytest.raises(errors.ConfigError, match="is a pipe"):
+    mtvit.load(tmp_path / "weights.npz")
+  paths.check_file(a=tmp_path, b=tmp_path / "nothing", c=__file__, d="gs://b")
+  with pytest.raises(errors.ConfigError, match="c=/dev/zero is a pipe"):
+    paths.check_file(c="/dev/zero")
 
 
 @pytest.mark.parametrize("given, why", [

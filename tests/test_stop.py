@@ -48,11 +48,22 @@ def test_a_library_that_takes_the_descriptor_loses_no_signal(mesh):
 
 
 def test_other_signals_are_not_ours(mesh):
-  before = signal.signal(signal.SIGUSR1, lambda *_: None)
+  before = signal.signal(signal.SIGALRM, lambda *_: None)
   with stop_lib.Stop(mesh) as stop:
-    send(signal.SIGUSR1)
+    send(signal.SIGALRM)
     assert not stop.poll()
-  signal.signal(signal.SIGUSR1, before)
+  signal.signal(signal.SIGALRM, before)
+
+
+def test_what_nohup_ignores_stays_ignored(mesh):
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  with stop_lib.Stop(mesh) as stop:
+    send(signal.SIGHUP)
+    assert not stop.poll()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    send(signal.SIGUSR1)
+    assert stop.poll() and stop.name == "SIGUSR1"
+  assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 
 
 def test_outside_the_main_thread_signals_are_left_alone(mesh):

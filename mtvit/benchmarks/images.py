@@ -11,6 +11,7 @@ import numpy as np
 
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit import paths
 
 with epy.lazy_imports():
   from mtvit.data import photo_crops
@@ -41,7 +42,7 @@ def folder(
       files = photographs(root / "photographs")
       what = f"{len(files)} cuts of the built-in photographs"
     else:
-      files = _found(pathlib.Path(images).expanduser(), data.train_split)
+      files = _found(pathlib.Path(paths.expand(images)), data.train_split)
       what = f"{len(files):,} files of {images}"
     for split, chosen in (
         (data.train_split, files), (data.test_split, files[:1])):

@@ -9,6 +9,7 @@ import pathlib
 from typing import Any, Callable, Sequence
 
 from mtvit import errors
+from mtvit import paths
 from mtvit.data import folder
 from mtvit.data import held
 from mtvit.data import notes
@@ -43,7 +44,7 @@ def open_source(
     ConfigError: no such data set, folder or split.
     DataError: it is not prepared, has no images, or too many went bad.
   """
-  cache = pathlib.Path(cache_dir).expanduser()
+  cache = pathlib.Path(paths.expand(cache_dir))
   if name.startswith("folder:"):
     opened = folder.open_folder(
         name.removeprefix("folder:"), split, cache_dir=cache,

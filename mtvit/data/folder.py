@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtvit import errors
+from mtvit import paths
 from mtvit.data import images
 from mtvit.data import manifest as manifest_lib
 from mtvit.data import notes
@@ -91,7 +92,7 @@ def open_folder(
     began: source_lib.Began | None = None
 ) -> FolderSource:
   """Opens PATH/SPLIT/<class>/**; see `datasets.open_source`."""
-  root = os.path.abspath(os.path.join(os.path.expanduser(path), split))
+  root = os.path.abspath(os.path.join(paths.expand(path), split))
   shown = notes.printable(root)
   if not os.path.isdir(root):
     raise errors.ConfigError(

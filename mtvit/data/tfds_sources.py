@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mtvit import errors
+from mtvit import paths
 from mtvit.data import order
 from mtvit.data import photo_crops
 from mtvit.data import source as source_lib
@@ -145,7 +146,8 @@ def open_tfds(name: str, split: str, data_dir: str) -> source_lib.Source:
 
 def _find_builder(name: str, data_dir: str | None) -> Any:
   """A prepared TFDS builder, whatever file format it was prepared in."""
-  root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+  root = epath.Path(paths.expand(
+      data_dir or tfds.core.constants.DATA_DIR))
   try:
     # What was prepared on disk; this needs no builder code and no network.
     parsed, kwargs = tfds.core.naming.parse_builder_name_kwargs(

@@ -42,7 +42,7 @@ def read(path: str | pathlib.Path) -> imported.Imported:
   Raises:
     CheckpointError: it is damaged, of another kind, or of another model.
   """
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(path)
   with files.opened(path) as found:
     if native.KEY in found:
       return native.read(path, found)

@@ -29,6 +29,7 @@ from mtvit import config as config_lib
 from mtvit import entry
 from mtvit import errors
 from mtvit import files
+from mtvit import paths
 from mtvit import plain
 from mtvit.benchmarks import arguments
 from mtvit.benchmarks import images as images_lib
@@ -182,7 +183,7 @@ def main(kind: str) -> None:
     raise errors.ConfigError(
         f"no benchmark {kind!r}" if kind else "which benchmark?",
         f"mtvit.tools.bench {' | '.join(KINDS)}, and then flags")
-  file = _JSON.value and pathlib.Path(_JSON.value).expanduser()
+  file = _JSON.value and pathlib.Path(paths.expand(_JSON.value))
   if file:
     try:
       files.try_writing(file.parent)
@@ -191,7 +192,8 @@ def main(kind: str) -> None:
           f"--json={file} can't be written: {e.strerror}", "another --json"
       ) from e
   found = KINDS[kind](
-      pathlib.Path(_PEER_PYTHON.value).expanduser() if _PEER.value else None)
+      pathlib.Path(paths.expand(_PEER_PYTHON.value))
+      if _PEER.value else None)
   machine = show.machine()
   versions = {}
   for told in found["ready"].values():

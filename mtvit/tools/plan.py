@@ -26,6 +26,7 @@ from mtvit import cost
 from mtvit import entry
 from mtvit import errors
 from mtvit import files
+from mtvit import paths
 from mtvit.models import pretrainer
 from mtvit.planning import chips
 from mtvit.planning import compiler
@@ -86,7 +87,7 @@ def main() -> None:
     config = estimate.with_views(config, _VIEWS.value, num_chips)
   total = cost.flops(config)
   print(describe(config, total) + "\n", flush=True)
-  file = _JSON.value and pathlib.Path(_JSON.value).expanduser()
+  file = _JSON.value and pathlib.Path(paths.expand(_JSON.value))
   if file:
     _check_writable(file)
   if _SEARCH.value:

@@ -22,6 +22,7 @@ from absl import logging
 
 from mtvit import entry
 from mtvit import errors
+from mtvit import paths
 from mtvit import reading
 from mtvit.planning import estimate as estimate_lib
 
@@ -176,7 +177,7 @@ def main() -> None:
     errors.check_patterns(only=_ONLY.value)
   except ValueError as e:
     raise errors.ConfigError(f"--{e}") from e
-  folder = pathlib.Path(_OUTPUT.value).expanduser()
+  folder = pathlib.Path(paths.expand(_OUTPUT.value))
   chosen = [row for row in rows() if re.search(_ONLY.value, row.name)]
   if _LIST.value:
     print("\n".join(shlex.join(row.command(folder)) for row in chosen))

@@ -1,10 +1,17 @@
 """Wrong configuration: exit 2 in seconds, at most five lines."""
 
 import concurrent.futures
+import json
 import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 
+from mtvit import config as config_lib
+from mtvit import metrics
+from mtvit import optimizer
 from tests.faults import harness
 
 CASES = [
@@ -70,7 +77,7 @@ def test_configuration_errors(tmp_path, fault):
 def test_a_changed_config(small, tmp_path, fault):
   first = harness.Run(small, tmp_path / "run")
   first.wait_for("^step 2/")
-  first.send(15)
+  first.send(signal.SIGUSR1)           # As SLURM does.
   first.expect(75)
   small.optimizer.base_lr = 0.004
   second = harness.Run(small, tmp_path / "run")
@@ -84,6 +91,24 @@ def test_a_changed_config(small, tmp_path, fault):
   fourth = harness.Run(small, tmp_path / "run", "--allow_config_change")
   fourth.expect(2)
   assert "the run is at step 40, and the config has 10 steps" in fourth.output
+  # On for longer: nobody reads it, and it has no stderr.
+  done = subprocess.run(
+      ["bash", "-c", 'set -o pipefail; "$@" 2>&- | true', "bash",
+       sys.executable, "-m", "mtvit.pretrain", "--config.total_steps=44",
+       f"--workdir={tmp_path / 'run'}"], cwd=harness.ROOT, timeout=240)
+  assert done.returncode == 0
+  whole = tmp_path / "run" / "result.json"
+  assert json.loads(whole.read_text())["steps"] == 44
+  lines = metrics.read(whole.with_name("metrics.jsonl"))
+  rates = {x["step"]: x["train/learning_rate"] for x in lines
+           if "train/learning_rate" in x}
+  assert sorted(rates) == list(range(1, 45))
+  section = config_lib.parse(small).optimizer
+  for step, steps in ((39, 40), (40, 40), (41, 44), (44, 44)):
+    want = optimizer.schedule(section, small.batch_size, steps)(step - 1)
+    assert rates[step] == pytest.approx(float(want), rel=1e-4), step
+  fault("training a finished run on for longer, nobody reading it",
+        "goes on from its last step with the learning rate of the new length")
   fault("resuming with a changed config",
         "exit 2, names the keys and both values; goes on with "
         "`--allow_config_change`")
