@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 import jax
 from etils import epy
 
+from mtvit import checkpoint
 from mtvit import command_line
 from mtvit import config as config_lib
 from mtvit import errors
@@ -256,15 +257,26 @@ def trained(path: pathlib.Path, step: int | None = None) -> Trained:
     step: of a run: which checkpoint; None for the newest.
 
   Raises:
-    CheckpointError: there is none.
+    CheckpointError: there is none, or it is of no run.
   """
-  loaded = loading.load(str(path), step)
-  config = config_lib.parse(loaded.meta["config"])
-  created = tasks_lib.with_statistics(
-      tasks(config), loaded.meta["statistics"])
-  return Trained(
-      config, created, pretrainer.Pretrainer(config.model, created),
-      loaded.state, loaded.step)
+  return rebuilt(loading.load(str(path), step), path)
+
+
+def rebuilt(loaded: checkpoint.Restored, path: pathlib.Path) -> Trained:
+  """The model of a loaded checkpoint; raises as `trained` does."""
+  try:
+    config = config_lib.parse(loaded.meta["config"])
+    created = tasks_lib.with_statistics(
+        tasks(config), loaded.meta["statistics"])
+    model = pretrainer.Pretrainer(config.model, created)
+    loading.check_encoder(
+        model.encoder(), config.model.image_size, loaded.state["encoder"])
+  except Exception as e:      # Its JSON may be anything.
+    raise errors.CheckpointError(
+        f"checkpoint {path} of step {loaded.step}: its metadata are of no "
+        f"run: {command_line.one_line(e).partition(' fix: ')[0][:200]}",
+        "use the mtvit that wrote it, or another checkpoint") from e
+  return Trained(config, created, model, loaded.state, loaded.step)
 
 
 def input_shapes(element_spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,7 +311,8 @@ def parse(
     return raw, config_lib.parse(raw)
   raw = command_line.overridden(loading.saved_config(workdir), overrides)
   config = config_lib.parse(raw)
-  given = {key: raw["data"][key] for key in ("cache_dir", "data_dir")
-           if any(word.startswith(f"--config.data.{key}=") for word in overrides)}
+  given = {
+      key: raw["data"][key] for key in ("cache_dir", "data_dir")
+      if any(word.startswith(f"--config.data.{key}=") for word in overrides)}
   return raw, dataclasses.replace(
       config, data=loading.own_places(config.data, **given))

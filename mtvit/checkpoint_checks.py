@@ -1,12 +1,14 @@
 """What makes a checkpoint sound: its metadata, its layout, its content.
 
 `meta` is sealed: it holds its own SHA-256, the format version, and shape,
-dtype and fingerprint of every array of the state.
+dtype and fingerprint of every array of the state. Anybody can seal anything, so
+what is in it is looked at all the same.
 """
 
 import math
 import os
-from typing import Any
+import re
+from typing import Any, Mapping
 
 from etils import epath
 import jax
@@ -25,6 +27,11 @@ META_BYTES = 2**26        # A larger meta file is not ours.
 # Arrays have at most so many times the bytes of their files, and so many more:
 # parameters hardly compress, the zeros of an optimizer's first steps do.
 MAX_RATIO, SLACK = 32, 2**28
+META_DEPTH = 32           # Nor is one that is nested deeper.
+_KINDS = {"config": dict, "statistics": dict, "leaves": dict, "data": dict,
+          "evaluated": bool}
+_DATA_KINDS = {"kind": str, "num_examples": int, "processes": int,
+               "names": str | None, "classes": list}
 
 
 class DamagedError(errors.CheckpointError):
@@ -51,25 +58,37 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
 
   Like all here it waits for no other process, as Orbax's manager would.
   """
+  _check_files(folder)
   if (folder / "meta" / "metadata").stat().length > META_BYTES:
     raise DamagedError(f"its metadata have more than {META_BYTES} bytes")
-  meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
+  try:
+    meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
+  except (ValueError, RecursionError) as e:
+    raise DamagedError("its metadata are no JSON") from e
+  if not isinstance(meta, dict):
+    raise DamagedError("its metadata are no JSON object")
+  _check_depth(meta)
   version = meta.get("format_version")
   sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
   if version not in READABLE and (
       sound or version in range(1, FORMAT_VERSION)):
     raise errors.CheckpointError(
-        f"checkpoint {folder} has format {version}; this is for "
+        f"checkpoint {folder} has format {str(version)[:20]}; this is for "
         f"{' and '.join(map(str, READABLE))}",
         "use the mtvit that wrote it, or another workdir")
   if not sound:
     raise DamagedError("its metadata have changed")
-  if "config" in meta:
-    meta["config"] = saved_config.translate(meta["config"], version)
+  for name in ("config", "statistics", "leaves"):
+    if name not in meta:
+      raise DamagedError(f"its metadata have no {name}")
+  _check_kinds(meta, _KINDS)
+  _check_kinds(meta.get("data", {}), _DATA_KINDS)
+  _check_leaves(meta["leaves"])
+  meta["config"] = saved_config.translate(meta["config"], version)
   return meta
 
 
-def check_goes_on(folder: epath.Path, meta: dict[str, Any]) -> None:
+def check_goes_on(folder: epath.Path, meta: Mapping[str, Any]) -> None:
   """Raises CheckpointError if a run can't be continued as it was."""
   if meta["format_version"] != FORMAT_VERSION:
     run = folder.parent.parent
@@ -77,6 +96,67 @@ def check_goes_on(folder: epath.Path, meta: dict[str, Any]) -> None:
         f"checkpoint {folder} was made by a version whose images came in "
         "another order: it can be loaded, evaluated and exported, but not "
         "continued", f"a new run: --config.init_from={run} --workdir=ANOTHER")
+
+
+def check_data(step: int, meta: Mapping[str, Any]) -> None:
+  """Raises CheckpointError unless verified metadata tell a run's data."""
+  missing = {"data", "evaluated"} - meta.keys() or (
+      _DATA_KINDS.keys() - meta["data"].keys())
+  section = meta["config"].get("data")
+  if not missing:
+    names = meta["data"]["names"]
+    right = {
+        "config.data": isinstance(section, dict)
+        and {"name", "train_split"} <= section.keys(),
+        "data.names": names is None or re.fullmatch("[0-9a-f]{64}", names),
+        "data.classes": all(
+            isinstance(name, str) for name in meta["data"]["classes"])}
+    missing = {key for key, is_right in right.items() if not is_right}
+  if missing:
+    raise errors.CheckpointError(
+        f"checkpoint {step} does not say which data the run had: its "
+        f"metadata lack {', '.join(sorted(missing))}", "another --workdir")
+
+
+def _check_files(folder: epath.Path) -> None:
+  """Raises DamagedError at a pipe or a device, which would be waited for."""
+  if paths.is_remote(folder):
+    return
+  for parent, _, files in os.walk(folder):
+    for name in files:
+      file = os.path.join(parent, name)
+      if os.path.exists(file) and not os.path.isfile(file):
+        raise DamagedError(f"{file} is no file")
+
+
+def _check_depth(value: Any) -> None:
+  """Raises DamagedError if JSON is nested deeper than metadata are."""
+  level = [value]
+  for _ in range(META_DEPTH):
+    level = [child for x in level if isinstance(x, dict | list)
+             for child in (x.values() if isinstance(x, dict) else x)]
+  if level:
+    raise DamagedError(f"its metadata are nested more than {META_DEPTH} deep")
+
+
+def _check_kinds(
+    values: Mapping[str, Any], kinds: Mapping[str, Any]
+) -> None:
+  for name, kind in kinds.items():
+    if name in values and (
+        not isinstance(values[name], kind)
+        or kind is int and isinstance(values[name], bool)):
+      raise DamagedError(f"{name} in its metadata is no {kind}")
+
+
+def _check_leaves(leaves: Mapping[str, Any]) -> None:
+  whole = lambda x, limit: type(x) is int and 0 <= x < limit
+  for name, leaf in leaves.items():
+    if not (isinstance(leaf, list) and len(leaf) == 3
+            and isinstance(leaf[0], list)
+            and all(whole(size, 2**48) for size in leaf[0])
+            and isinstance(leaf[1], str) and whole(leaf[2], 2**32)):
+      raise DamagedError(f"{name[:100]} is no array in its metadata")
 
 
 def check_fits(leaves: dict[str, Any], shapes: Any) -> None:

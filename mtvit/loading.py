@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 from typing import Any
 
 from absl import logging
@@ -19,10 +20,12 @@ from mtvit import errors
 from mtvit import files
 from mtvit import paths
 from mtvit import sharding
+from mtvit.models import vit
 
 with epy.lazy_imports():
   from mtvit import interchange
 
+_STEP = re.compile("0|[1-9][0-9]{0,9}")
 # Files for `interchange`, which reads the first two and refuses pickles.
 WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pickle", ".pkl", ".pt",
            ".pth", ".tar")
@@ -34,12 +37,17 @@ def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
 
   Raises:
     ConfigError: there is none.
-    CheckpointError: it is of another format.
+    CheckpointError: it is of another format, or none is sound.
   """
   found = found_config(workdir)
   if found is None:
+    directory = epath.Path(workdir) / "checkpoints"
+    if _steps(directory):
+      raise errors.CheckpointError(
+          f"no checkpoint in {directory} is sound",
+          "restore one from a copy, or use another --workdir")
     raise errors.ConfigError(
-        f"--config is missing, and {workdir}/checkpoints holds no checkpoint",
+        f"--config is missing, and {directory} holds no checkpoint",
         "--config=configs/quickstart.py")
   return found
 
@@ -125,6 +133,7 @@ def _load(folder: epath.Path) -> checkpoint.Restored:
             wanted, partial_restore=True, restore_args=jax.tree.map(
                 lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)))
     checks.check_content(meta["leaves"], state)
+    state = state["params"]
   except Exception as e:            # Orbax raises whatever it stumbled upon.
     if isinstance(e, errors.UserError) and not isinstance(
         e, checks.DamagedError):
@@ -132,13 +141,13 @@ def _load(folder: epath.Path) -> checkpoint.Restored:
     raise errors.CheckpointError(
         f"checkpoint {folder} is damaged: {' '.join(str(e).split())[:200]}",
         "resume that run to set it aside, or remove that step") from e
-  return checkpoint.Restored(int(folder.name), meta, state["params"])
+  return checkpoint.Restored(int(folder.name), meta, state)
 
 
 def _folder(path: paths.Given, step: int | None) -> epath.Path:
   """The folder of the checkpoint that is meant."""
   given = paths.absolute(paths.parse(path))
-  if given.name.isdecimal() and (given / "meta").exists():
+  if _STEP.fullmatch(given.name) and (given / "meta").exists():
     if step not in (None, int(given.name)):
       raise errors.CheckpointError(
           f"{given} is of step {given.name}, not {step}",
@@ -166,7 +175,7 @@ def _steps(directory: epath.Path) -> list[int]:
     return []
   # In a folder an unfinished one has another name, on gs:// it lacks a mark.
   return sorted(
-      int(d.name) for d in directory.iterdir() if d.name.isdecimal() and (
+      int(d.name) for d in directory.iterdir() if _STEP.fullmatch(d.name) and (
           not paths.is_remote(d) or ocp.utils.is_checkpoint_finalized(d)))
 
 
@@ -210,6 +219,28 @@ def imported(path: epath.Path) -> "interchange.imported.Imported":
   for note in read.notes:
     logging.warning("%s: %s", path, note)
   return read
+
+
+def check_encoder(encoder: vit.Encoder, side: int, params: Any) -> None:
+  """Raises ValueError unless parameters are those of an encoder.
+
+  Args:
+    encoder: the module.
+    side: of its images, pixels.
+    params: of a checkpoint.
+  """
+  image = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
+  want = jax.eval_shape(encoder.init, jax.random.key(0), image)["params"]
+  shapes = lambda tree: {
+      sharding.path_name(path): tuple(x.shape)
+      for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+  want, have = shapes(want), shapes(params)
+  wrong = sorted(name for name in want.keys() | have.keys()
+                 if want.get(name) != have.get(name))
+  if wrong:
+    raise ValueError(
+        f"encoder/{wrong[0]} is {have.get(wrong[0])} instead of "
+        f"{want.get(wrong[0])}")
 
 
 def transfer(params: Any, loaded: dict[str, Any]) -> Any:

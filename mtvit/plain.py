@@ -74,6 +74,8 @@ def check_type(value: Any, type_: Any, where: str) -> Any:
           f"{where}={value!r} must be {len(kinds)} values, such as (0, 1)")
     return tuple(check_type(v, k, where) for v, k in zip(value, kinds))
   if origin is not None:
+    if not isinstance(value, origin):
+      raise errors.ConfigError(f"{where} must be a section")
     return value
   if type_ is float and type(value) is int and abs(value) < 2**53:
     value = float(value)

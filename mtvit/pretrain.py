@@ -19,6 +19,7 @@ from ml_collections import config_flags
 
 from mtvit import build
 from mtvit import checkpoint
+from mtvit import checkpoint_checks
 from mtvit import config as config_lib
 from mtvit import distributed
 from mtvit import entry
@@ -93,6 +94,8 @@ def pretrain(
     checkpointer = checkpoint.Checkpointer(
         workdir, config.keep_checkpoints, still_ours)
     saved = checkpointer.newest()
+    if saved:
+      checkpoint_checks.check_data(saved.step, saved.meta)
     if saved and not allow_config_change:
       plain.check_same(
           saved.meta["config"], raw, free=() if own else plain.LENGTH)

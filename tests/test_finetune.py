@@ -70,7 +70,7 @@ def test_it_goes_on_at_a_higher_resolution(pretrained, config, tmp_path):
   # needs what it started from no more, as another run does.
   pretrained.rename(tmp_path / "gone")
   run(config, tmp_path / "run")
-  assert raw == json.loads((tmp_path / "run/config.json").read_text())
+  assert raw == reading.read_json(tmp_path / "run/config.json")
   with pytest.raises(errors.CheckpointError, match="does not exist"):
     run(config, tmp_path / "another")
   lines = metrics.read(tmp_path / "run/metrics.jsonl")

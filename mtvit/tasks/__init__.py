@@ -49,6 +49,8 @@ def create(
   for name, task in TASKS.items():
     if name not in config:
       continue
+    if not isinstance(config[name], Mapping):
+      raise errors.ConfigError(f"tasks.{name} must be a section")
     fields = dict(config[name])
     known = task.config_fields()
     for key in fields:
@@ -113,7 +115,20 @@ def check_capacity(
 def with_statistics(
     tasks: tuple[base.Task, ...], statistics: Mapping[str, Any]
 ) -> tuple[base.Task, ...]:
-  """Binds to each task what `Task.measure` found in the training data."""
-  return tuple(
+  """Binds to each task what `Task.measure` found in the training data.
+
+  Raises:
+    CheckpointError: it found something else; they are from a checkpoint.
+  """
+  bound = tuple(
       dataclasses.replace(task, statistics=statistics.get(task.name, {}))
       for task in tasks)
+  for task in bound:
+    try:
+      task.check_statistics()
+    except (KeyError, TypeError, ValueError) as e:
+      raise errors.CheckpointError(
+          f"statistics of {task.name}: {type(e).__name__}: {e}",
+          "use the mtvit that wrote the checkpoint, or another --workdir"
+      ) from e
+  return bound

@@ -75,6 +75,23 @@ class Panel:
   labels: tuple[tuple[int, str, str], ...] = ()
 
 
+def numbers(value: Any, *shape: int | None) -> np.ndarray:
+  """Statistics as float32 of a shape, in which None is any size.
+
+  Raises:
+    ValueError: they have another shape, or are not finite.
+    TypeError: they are no numbers.
+  """
+  with np.errstate(over="ignore"):
+    array = np.asarray(value, np.float32)
+  if len(array.shape) != len(shape) or any(
+      want not in (None, size) for want, size in zip(shape, array.shape)):
+    raise ValueError(f"shape {array.shape} instead of {shape}")
+  if not np.isfinite(array).all():
+    raise ValueError("not finite")
+  return array
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
   """Base of all tasks; a subclass names itself and overrides what it needs.
@@ -114,6 +131,9 @@ class Task:
       if not low <= getattr(self, field) < float("inf"):
         raise ValueError(
             f"{field}={getattr(self, field)} must be at least {low}")
+
+  def check_statistics(self) -> None:
+    """Raises KeyError, TypeError or ValueError: `measure` finds other ones."""
 
   @classmethod
   def config_fields(cls) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mtvit.tasks import base
 from mtvit.tasks import color
 
 GRID = 10.0         # side of a bin, in units of a and b
@@ -55,7 +56,7 @@ class Regression:
   @classmethod
   def create(cls, statistics: Mapping[str, Any]) -> "Regression":
     """From what `measure` found."""
-    return cls(*(np.asarray(statistics[key], np.float32)
+    return cls(*(base.numbers(statistics[key], 2)
                  for key in ("mean", "deviation")))
 
   @property
@@ -140,11 +141,15 @@ class Bins(Regression):
 
   @classmethod
   def create(cls, statistics: Mapping[str, Any]) -> "Bins":
-    prior = np.asarray(statistics["prior"])
-    arrays = (statistics["mean"], statistics["deviation"],
-              statistics["centres"], rebalanced(prior), statistics["constant"])
-    return cls(*(np.asarray(x, np.float32) for x in arrays),
-               constant_loss=statistics["constant_loss"])
+    centres = base.numbers(statistics["centres"], None, 2)
+    count = len(centres)
+    base.numbers(statistics["prior"], count)
+    weights = rebalanced(np.asarray(statistics["prior"]))   # [Q]
+    return cls(
+        *(base.numbers(statistics[key], 2) for key in ("mean", "deviation")),
+        centres, weights.astype(np.float32),
+        base.numbers(statistics["constant"], count),
+        constant_loss=float(base.numbers(statistics["constant_loss"])))
 
   @property
   def channels(self) -> int:

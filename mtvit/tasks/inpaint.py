@@ -169,6 +169,12 @@ class Inpaint(base.Task):
         self.geometry.num_views < 2 * VIEWS):
       raise ValueError(f"fill={self.fill!r} needs two images in a batch")
 
+  def check_statistics(self) -> None:
+    for key in ("mean", "deviation"):
+      base.numbers(self.statistics[key], 3)
+    for key in ("normalised", "pixels"):
+      base.numbers(self.statistics["absolute"][key])
+
   @property
   def trivial_loss(self) -> float:
     if self.error == "squared":
