@@ -6,6 +6,7 @@ they are used. Nothing that is read is ever executed, and sizes are checked
 before memory is taken for them.
 """
 
+import contextlib
 import os
 import re
 from typing import Any, Callable, NamedTuple
@@ -66,7 +67,8 @@ class Checkpointer:
     self._still_ours = still_ours
     self._keep = keep
     self._saving: int | None = None
-    with paths.os_errors(self._directory):
+    # What can't be looked at now is said when it is read.
+    with contextlib.suppress(OSError), paths.os_errors(self._directory):
       self._check_ours()
     self._open()
 
