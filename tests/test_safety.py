@@ -122,7 +122,8 @@ PLACES = {
     "mtvit/data/manifest.py": {"cache_files.save"},
     "mtvit/interchange/files.py": {"safetensors.numpy.save", "np.savez"},
     "mtvit/report/markup.py": {"image.save"},
-    # A process's own standard output.
+    # /dev/null, and a process's own standard output.
+    "mtvit/streams.py": {"open", "os.open"},
     "mtvit/tools/peers/protocol.py": {"os.fdopen"},
 }
 
