@@ -46,6 +46,8 @@ pack() {
   fi
 }
 
+FOREIGN=74        # Exit code of a worker: the folder mtvit is not ours.
+
 # everywhere WHAT WORD...: on all workers, or exits saying WHAT failed.
 everywhere() {
   local code=0
@@ -53,6 +55,9 @@ everywhere() {
   case "$code" in
     0) return ;;
     "$BUSY") fail 2 "a run is going on on $NAME" "let it end, or stop it" ;;
+    "$FOREIGN")
+      fail 2 "mtvit in the home of a worker of $NAME is no copy of this" \
+        "move it away" ;;
     "$LOST")
       fail "$LOST" "$1: no connection to a worker of $NAME" "try again" ;;
   esac
@@ -60,26 +65,41 @@ everywhere() {
   fail 1 "$1 failed on a worker of $NAME; see above" "try again"
 }
 
-# The new code takes the place of the old, whole; runs/ stays.
+# The new code takes the place of the old, whole; runs/ stays. Another's folder
+# stays as well. Wherever this is killed, no run is in what is removed next time.
 # shellcheck disable=SC2016
 PLACE='set -e
 cd ~
+new=.mtvit_setup_new old=.mtvit_setup_old
+clear_old() {
+  if [ -e "$old/runs" ]; then
+    mv "$old/runs" mtvit/
+  fi
+  rm -rf "$old"
+}
 if tmux has-session -t =mtvit 2> /dev/null; then
   echo "a run is going on here; stop it, or let it end" >&2
   exit 73
 fi
-rm -rf mtvit.new
+if [ -e "$old" ] && [ ! -e mtvit ]; then
+  mv "$old" mtvit
+fi
+if [ -e mtvit ] && [ ! -e mtvit/launch/tpu_worker.sh ]; then
+  exit 74
+fi
+clear_old
+rm -rf "$new"
 if [ -n "$1" ]; then
-  git clone --quiet --depth=1 ${2:+--branch="$2"} -- "$1" mtvit.new
+  git clone --quiet --depth=1 ${2:+--branch="$2"} -- "$1" "$new"
 else
-  mkdir mtvit.new
-  tar -xzf mtvit.tar.gz -C mtvit.new
+  mkdir "$new"
+  tar -xzf mtvit.tar.gz -C "$new"
 fi
-if [ -e mtvit/runs ]; then
-  mv mtvit/runs mtvit.new/
+if [ -e mtvit ]; then
+  mv mtvit "$old"
 fi
-rm -rf mtvit
-mv mtvit.new mtvit'
+mv "$new" mtvit
+clear_old'
 
 if [[ -z "${FLAG[git]:-}" ]]; then
   pack

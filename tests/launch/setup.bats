@@ -84,6 +84,40 @@ setup_slice() {
   calls "'scp'" 0
 }
 
+@test "a folder of another is not replaced" {
+  setup_slice
+  home="$FAKE/home of 1"
+  mkdir -p "$home/mtvit/launch"
+  echo precious > "$home/mtvit/mine"
+  run tpu setup
+  ends 2
+  says "error: mtvit in the home of a worker of pod is no copy of this"
+  says "fix: move it away"
+  [[ "$(cat "$home/mtvit/mine")" == precious ]]
+  mv "$home/mtvit" "$home/moved"
+  run tpu setup
+  ends 0
+  [[ "$(cat "$home/moved/mine")" == precious ]]
+}
+
+@test "runs stay, wherever an earlier setup was killed" {
+  make 2
+  for i in 0 1; do
+    mkdir -p "$FAKE/home of $i/mtvit/runs/mine"
+  done
+  # Before the new code had its place, and before the old had gone.
+  mv "$FAKE/home of 0/mtvit" "$FAKE/home of 0/.mtvit_setup_old"
+  cp -r "$FAKE/home of 1/mtvit" "$FAKE/home of 1/.mtvit_setup_old"
+  rm -r "$FAKE/home of 1/mtvit/runs"
+  run tpu setup
+  ends 0
+  for i in 0 1; do
+    home="$FAKE/home of $i"
+    [[ -d "$home/mtvit/runs/mine" && -e "$home/mtvit/launch/tpu_worker.sh" ]]
+    [[ -z "$(find "$home" -maxdepth 1 -name '.mtvit_setup*')" ]]
+  done
+}
+
 @test "not while a run goes on" {
   make
   plan "1 hang"
