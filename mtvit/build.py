@@ -311,8 +311,7 @@ def parse(
     return raw, config_lib.parse(raw)
   raw = command_line.overridden(loading.saved_config(workdir), overrides)
   config = config_lib.parse(raw)
-  given = {
-      key: raw["data"][key] for key in ("cache_dir", "data_dir")
-      if any(word.startswith(f"--config.data.{key}=") for word in overrides)}
+  given = {key: raw["data"][key] for key in ("cache_dir", "data_dir")
+           if f"data.{key}" in command_line.keys(overrides)}
   return raw, dataclasses.replace(
       config, data=loading.own_places(config.data, **given))

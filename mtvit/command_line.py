@@ -51,6 +51,12 @@ def in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   return others, overrides
 
 
+def keys(overrides: Sequence[str]) -> set[str]:
+  """The keys that --config.KEY=VALUE names, such as "data.cache_dir"."""
+  return {_OVERRIDE.sub("", word).partition("=")[0]
+          for word in overrides if _OVERRIDE.match(word)}
+
+
 def overridden(
     values: Mapping[str, Any], overrides: Sequence[str]
 ) -> dict[str, Any]:

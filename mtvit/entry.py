@@ -167,7 +167,9 @@ def run_flags(
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; what is wrong with them becomes a ConfigError."""
   # --help is for app.run; only it prints the module's own flags.
-  words, _overrides[:] = command_line.in_order(argv[1:])
+  words = argv[1:]
+  if "config" in flags.FLAGS:        # Else nobody reads the overrides.
+    words, _overrides[:] = command_line.in_order(words)
   # config_flags looks at sys.argv.
   sys.argv = argv = [argv[0], *words]
   with command_line.clear_errors():

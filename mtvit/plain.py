@@ -11,6 +11,8 @@ from mtvit import errors
 
 # How long a run is; whoever continues it may change that.
 LENGTH = ("total_steps", "total_epochs")
+# Where its files are; those of who continues it may be elsewhere.
+PLACES = ("data.cache_dir", "data.data_dir")
 
 
 def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def pretrain(
       checkpoint_checks.check_data(saved.step, saved.meta)
     if saved and not allow_config_change:
       plain.check_same(
-          saved.meta["config"], raw, free=() if own else plain.LENGTH)
+          saved.meta["config"], raw,
+          free=() if own else plain.LENGTH + plain.PLACES)
     return _run(
         raw, config, tasks, mesh, workdir, stop, checkpointer, saved)
 

@@ -9,6 +9,7 @@ from configs import quickstart
 from mtvit import command_line
 from mtvit import errors
 from mtvit import plain
+from tests import commands
 
 ONE, TWO = "--config.seed=1", "--config.tasks.colorize.mode=off"
 
@@ -24,6 +25,19 @@ ONE, TWO = "--config.seed=1", "--config.tasks.colorize.mode=off"
     (["stray", "--configure=1"], ["stray", "--configure=1"], [])])
 def test_the_file_comes_first(given, words, overrides):
   assert command_line.in_order(given) == (words, overrides)
+
+
+def test_which_keys_are_changed():
+  assert command_line.keys(
+      ["--config.a.b=c=d", "-config.e", "off", "--noconfig.f"]) == {
+          "a.b", "e", "f"}
+
+
+@pytest.mark.parametrize("module", ["evaluate", "tools.export"])
+def test_commands_without_a_config_refuse_to_change_it(module):
+  done = commands.run(f"mtvit.{module}", "--workdir=x", ONE)
+  assert done.returncode == 2
+  assert "Unknown command line flag 'config.seed'" in done.stderr
 
 
 def test_a_config_of_a_checkpoint_is_changed():
