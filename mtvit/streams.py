@@ -4,6 +4,7 @@ A run must not end because nobody reads what it prints: `| head` has enough, an
 ssh session is gone, the disk of a log is full, a service closes them at start.
 """
 
+import contextlib
 import io
 import os
 import select
@@ -29,9 +30,10 @@ def protect() -> None:
   if sys.stdin is None:
     sys.stdin = open(os.devnull, encoding="utf-8")
   for number, name in ((1, "stdout"), (2, "stderr")):
-    stream = _protected(number, name, getattr(sys, name))
-    setattr(sys, name, stream)
-    if getattr(sys, f"__{name}__") is None or stream.fileno() == number:
+    old = getattr(sys, name)
+    stream = _protected(number, name, old)
+    if stream is not old:
+      setattr(sys, name, stream)
       setattr(sys, f"__{name}__", stream)
 
 
@@ -50,9 +52,10 @@ def _protected(number: int, name: str, old: TextIO | None) -> TextIO:
   try:
     if old.fileno() != number:
       return old
+  except (OSError, ValueError):      # It has none, or is closed.
+    return old
+  with contextlib.suppress(OSError, ValueError):
     old.flush()
-  except (OSError, ValueError):
-    pass
   raw = _Raw(number, name)
   unbuffered = isinstance(old.buffer, io.RawIOBase)
   return io.TextIOWrapper(

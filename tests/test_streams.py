@@ -59,6 +59,15 @@ def test_streams_that_were_closed(redirect, tmp_path):
   assert ("note" in err) == ("2>&-" not in redirect)
 
 
+def test_streams_of_a_notebook_stay():
+  program = (
+      "import io, sys; from mtvit import streams; own = io.StringIO(); "
+      "sys.stdout = own; streams.protect(); print('x'); "
+      "assert sys.stdout is own and own.getvalue() == 'x\\n'")
+  subprocess.run(
+      [sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
+
+
 def test_letters_that_the_terminal_lacks():
   program = ("from mtvit import streams; streams.protect(); "
              "print('step 1 · \\udcff')")
