@@ -110,8 +110,9 @@ def load(path: paths.Given, step: int | None = None) -> checkpoint.Restored:
     try:
       return _load(folder)
     except errors.CheckpointError as e:
-      newest = int(folder.name) == max(_steps(folder.parent), default=0)
-      if folder.exists() and (asked or newest):
+      left = _steps(folder.parent)
+      there = int(folder.name) in left
+      if there and (asked or int(folder.name) == left[-1]):
         raise
       if asked:
         raise errors.CheckpointError(

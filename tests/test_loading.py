@@ -1,17 +1,22 @@
 """Checkpoints that are read while a run goes on, and what they may decide."""
 
 import dataclasses
+import json
 import pathlib
 import shutil
+import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from mtvit import build
 from mtvit import checkpoint_checks
 from mtvit import errors
 from mtvit import loading
+from mtvit import plain
+from tests import commands
 
 
 @pytest.fixture
@@ -84,6 +89,42 @@ def test_the_run_of_another_does_not_say_where_to_write(
   assert loading.own_places(there, data_dir="/mine").data_dir == "/mine"
 
 
+@pytest.mark.parametrize("override", [
+    ["--config.data.cache_dir=/mine"], ["-config.data.cache_dir", "/mine"]])
+def test_whoever_continues_says_where_to_write(run, override):
+  raw, config = build.parse(None, run, override)
+  assert config.data.cache_dir == "/mine"
+  saved = loading.saved_config(run)
+  plain.check_same(saved, raw, free=plain.PLACES)
+  with pytest.raises(errors.ConfigError, match="data.cache_dir"):
+    plain.check_same(saved, raw)
+
+
+def test_a_link_to_nowhere_is_an_error(run):
+  (run / "checkpoints" / "5").symlink_to(run / "nowhere")
+  before = signal.signal(
+      signal.SIGALRM, lambda *unused: pytest.fail("it is looked for for ever"))
+  signal.alarm(20)
+  try:
+    with pytest.raises(errors.CheckpointError, match="5 is damaged"):
+      loading.load(run)
+  finally:
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_step_is_exported_with_its_own_config(run, tmp_path):
+  config = loading.load(run, 1).meta["config"]
+  shutil.rmtree(run / "checkpoints" / "2" / "meta")
+  done = commands.run(
+      "mtvit.tools.export", f"--workdir={run}", "--step=1", "--formats=numpy",
+      f"--output={tmp_path}/out")
+  assert done.returncode == 0, done.stderr
+  with np.load(tmp_path / "out" / "mtvit.npz", allow_pickle=False) as file:
+    described = json.loads(str(file["mtvit"]))
+  assert described["step"] == 1 and described["config"] == config
+
+
 @pytest.mark.slow
 def test_reading_while_checkpoints_come_and_go(run):
   """The real thing: one checkpoint is kept, and replaced all the time."""
@@ -103,7 +144,7 @@ def test_reading_while_checkpoints_come_and_go(run):
   thread.start()
   try:
     steps, end = [], time.monotonic() + 30
-    while time.monotonic() < end:
+    while time.monotonic() < end and len(set(steps)) < 30:
       steps.append(loading.load(pathlib.Path(run)).step)
   finally:
     stop.set()

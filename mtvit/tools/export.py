@@ -15,6 +15,7 @@ export.json and the output say what was left out.
 
 from absl import flags
 
+from mtvit import build
 from mtvit import distributed
 from mtvit import encoder as encoder_lib
 from mtvit import entry
@@ -39,12 +40,15 @@ def main() -> None:
     raise errors.ConfigError(
         "--workdir or --output is missing", "--workdir=runs/NAME --output=DIR")
   paths.check_local(**{"--output": _OUTPUT.value})
-  encoder = encoder_lib.load(_WORKDIR.value, _STEP.value)
+  path, config = paths.parse(_WORKDIR.value), None
+  if path.suffix in loading.WEIGHTS:
+    encoder = encoder_lib.load(path)
+  else:
+    loaded = loading.load(path, _STEP.value)
+    encoder = encoder_lib.of_run(path, build.rebuilt(loaded, path))
+    config = loaded.meta["config"]
   if not distributed.is_main():
     return
-  path = paths.parse(_WORKDIR.value)
-  is_run = (path / "checkpoints").is_dir()
-  config = loading.saved_config(path) if is_run else None
   output = paths.parse(_OUTPUT.value)
   notes = exporting.export(
       encoder, output, _FORMATS.value, drop_tokens=_DROP.value, config=config)
