@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from mtvit import errors
 from mtvit import fingerprint
 from mtvit import paths
+from mtvit import reading
 from mtvit import saved_config
 from mtvit import sharding
 
@@ -63,11 +64,11 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
     raise DamagedError(f"its metadata have more than {META_BYTES} bytes")
   try:
     meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
+    reading.check_depth(meta, META_DEPTH)
   except (ValueError, RecursionError) as e:
-    raise DamagedError("its metadata are no JSON") from e
+    raise DamagedError("its metadata are no JSON, or nested too deeply") from e
   if not isinstance(meta, dict):
     raise DamagedError("its metadata are no JSON object")
-  _check_depth(meta)
   version = meta.get("format_version")
   sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
   if version not in READABLE and (
@@ -127,16 +128,6 @@ def _check_files(folder: epath.Path) -> None:
       file = os.path.join(parent, name)
       if os.path.exists(file) and not os.path.isfile(file):
         raise DamagedError(f"{file} is no file")
-
-
-def _check_depth(value: Any) -> None:
-  """Raises DamagedError if JSON is nested deeper than metadata are."""
-  level = [value]
-  for _ in range(META_DEPTH):
-    level = [child for x in level if isinstance(x, dict | list)
-             for child in (x.values() if isinstance(x, dict) else x)]
-  if level:
-    raise DamagedError(f"its metadata are nested more than {META_DEPTH} deep")
 
 
 def _check_kinds(

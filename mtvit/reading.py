@@ -99,7 +99,7 @@ def parse(data: bytes) -> Any:
     value = json.loads(
         data.decode("utf-8"), parse_constant=lambda name: None,
         parse_float=_finite)
-    _check_depth(value)
+    check_depth(value)
     return value
   except RecursionError as e:
     raise Unusable("is nested too deeply") from e
@@ -114,14 +114,15 @@ def _finite(text: str) -> float | None:
   return number if math.isfinite(number) else None
 
 
-def _check_depth(value: Any) -> None:
+def check_depth(value: Any, most: int = DEEPEST) -> None:
+  """Raises Unusable if JSON has more objects and lists inside each other."""
   level, depth = [value], 0
   while level:
     level = [
         child for item in level if isinstance(item, dict | list) for child in
         (item.values() if isinstance(item, dict) else item)]
     depth += 1
-    if depth > DEEPEST:
+    if depth > most:
       raise Unusable("is nested too deeply")
 
 

@@ -113,7 +113,7 @@ def _began(
     if fingerprint.of_json(names) == digest:
       return source_lib.Began(classes, names, _stamps(file, kept))
     why = "has changed"
-  except (OSError, ValueError, RecursionError) as e:
+  except (OSError, ValueError, TypeError, OverflowError, RecursionError) as e:
     why = f"can't be read: {e}"
   raise errors.DataError(
       f"{file}, the list of the run's images, {why}",
@@ -131,7 +131,7 @@ def _stamps(
     notes.note(f"{file} is damaged: whether images have changed since the run "
                "began can't be told")
     return None
-  return np.array(stamps, np.int64).reshape(-1, 2)
+  return np.array(stamps, np.int64).reshape(len(kept["names"]), 2)
 
 
 def describe(train: "datasets.Source") -> dict[str, Any]:

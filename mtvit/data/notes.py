@@ -3,6 +3,8 @@
 import sys
 import time
 
+from mtvit import errors
+
 
 def note(text: str) -> None:
   """Writes one line to stderr."""
@@ -11,9 +13,7 @@ def note(text: str) -> None:
 
 def printable(name: str) -> str:
   """A file name on one line; what can't be printed becomes an escape."""
-  return "".join(
-      c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-      for c in name)
+  return errors.printable(name).replace("\n", "\\n")
 
 
 class Progress:

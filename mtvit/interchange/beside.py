@@ -1,11 +1,11 @@
 """What JSON beside a file of weights tells of the model in it."""
 
 import functools
-import json
 import pathlib
 from typing import Any
 
 from mtvit import errors
+from mtvit import reading
 from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import normalisation
 
@@ -82,12 +82,9 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    if path.stat().st_size > 2**20:
-      raise ValueError("it has more than a megabyte")
-    value = json.loads(path.read_text())
+    value = reading.parse(reading.content(path, _LONGEST))
     if not isinstance(value, dict):
-      raise ValueError("it holds no object")
-  except (OSError, ValueError, RecursionError) as e:
-    raise errors.CheckpointError(
-        f"{path} can't be read: {e}", "repair or remove it") from e
+      raise reading.Unusable("holds no object")
+  except (OSError, reading.Unusable) as e:
+    raise errors.CheckpointError(f"{path} {e}", "repair or remove it") from e
   return value
