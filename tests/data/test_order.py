@@ -136,10 +136,10 @@ def test_the_classes_of_a_batch_are_drawn_without_replacement(n, batch):
     assert abs(chi.mean() - degrees) < MOST * error
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 10, 33, 100])
+@pytest.mark.parametrize("n", [2, 4, 10, 33, 100])
 def test_every_place_of_a_small_set_is_uniform(n):
   """Over seeds, and over the epochs of one seed."""
-  count = 500
+  count = 250
   over_epochs = order.ids(
       3, tf.constant(0, tf.int64), count * n, n).numpy().reshape(count, n)
   seeds = np.concatenate([epochs(n, 1, seed) for seed in range(count)])
