@@ -68,6 +68,15 @@ class FolderSource(source_lib.Source):
         lambda: source_lib.native(encoded, shrink))
     return tf.ensure_shape(image, [None, None, 3])
 
+  def full_size(self, encoded: Any, i: Any, image: Any) -> Any:
+    if not self.by_pillow.any():
+      return source_lib.full_size(encoded, image)
+    # Pillow shrinks nothing, and it turns; and it reads JPEGs of kinds of which
+    # TensorFlow can't even tell the size.
+    return tf.cond(
+        tf.constant(self.by_pillow)[i], lambda: tf.shape(image)[:2],
+        lambda: source_lib.full_size(encoded, image))
+
   def read(self, i: int) -> bytes:
     return pathlib.Path(self.files[i]).read_bytes()
 

@@ -19,7 +19,6 @@ from mtvit.data import image_ops
 from mtvit.data import order
 from mtvit.data import patch_ops
 from mtvit.data import replacing
-from mtvit.data import source as source_lib
 
 # Nothing mapped here branches on tensors, and converting it takes seconds.
 _plain = tf.autograph.experimental.do_not_convert
@@ -125,7 +124,7 @@ def _decoded_views(source, spec, steps, start_step):
   def views(record, its):
     encoded, label, i = record
     image = source.decode(encoded, i, augment_lib.shrink(its, size))
-    full = source_lib.full_size(encoded, image)
+    full = source.full_size(encoded, i, image)
     return augment_lib.one(image, full, its, size), i, label
 
   @_plain

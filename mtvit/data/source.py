@@ -104,6 +104,17 @@ class Source:
     del i
     return native(encoded, shrink)
 
+  def full_size(self, encoded: Any, i: Any, image: Any) -> Any:
+    """Height and width of example i before `shrink`: int32 [2].
+
+    Args:
+      encoded: the image.
+      i: int64 scalar.
+      image: uint8 [h, w, 3], what `decode` made of it.
+    """
+    del i
+    return full_size(encoded, image)
+
   def read(self, i: int) -> bytes:
     """The encoded image of an example, outside TensorFlow.
 
@@ -148,18 +159,13 @@ def native(encoded: Any, shrink: Shrink | None = None) -> Any:
 
 
 def full_size(encoded: Any, image: Any) -> Any:
-  """Height and width of an image before `shrink`: int32 [2].
+  """Height and width of what `native` has decoded before `shrink`: int32 [2].
 
   Args:
     encoded: the image.
-    image: uint8 [h, w, 3], what `decode` made of it.
+    image: uint8 [h, w, 3], what `native` made of it.
   """
-  size = tf.shape(image)[:2]
-
-  def of_jpeg():
-    whole = tf.io.extract_jpeg_shape(encoded)[:2]
-    # One that was turned upright still has as many pixels, and its own size.
-    pixels = lambda x: tf.reduce_prod(tf.cast(x, tf.int64))
-    return tf.where(pixels(size) < pixels(whole), whole, size)
-
-  return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, lambda: size)
+  return tf.cond(
+      tf.io.is_jpeg(encoded),
+      lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+      lambda: tf.shape(image)[:2])
