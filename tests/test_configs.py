@@ -28,8 +28,11 @@ ARGUMENTS = {
 }
 CASES = [(name, arg) for name, args in ARGUMENTS.items() for arg in args]
 SHARDED = [
-    ("quickstart", ""), ("cifar10", "strategy=separate"),
-    *((name, arg) for name, arg in CASES if name == "imagenet")]
+    ("quickstart", ""),
+    pytest.param("cifar10", "strategy=separate", marks=pytest.mark.slow),
+    ("imagenet", "variant=S/16,strategy=patch_level"),
+    *(pytest.param(name, arg, marks=pytest.mark.slow) for name, arg in CASES
+      if name == "imagenet" and "S/16" not in arg)]
 
 
 def load(name, arg):

@@ -130,6 +130,7 @@ def test_pieces_and_remat_hold_less(tiny):
   assert held(accumulate=4) < 0.6 * full
 
 
+@pytest.mark.slow
 def test_fsdp_gathers_parameters_and_sums_no_activations(tiny):
   # 32 images of two views, 4x4 patches and two tokens, 128 features.
   text = compiled_step(
@@ -140,6 +141,7 @@ def test_fsdp_gathers_parameters_and_sums_no_activations(tiny):
   assert not [s for s in sums if ",18,128" in s or ",18,512" in s]
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_nearly_the_gradient(tiny):
   of = lambda dtype: loss_and_grads(
       changed(tiny, **{"model.dtype": dtype}), (8, 1, 1))

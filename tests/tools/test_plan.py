@@ -25,6 +25,7 @@ def flops(module, arg, **changes):
   return cost.flops(config_lib.parse(config))
 
 
+@pytest.mark.slow
 def test_three_tasks_cost_at_most_a_tenth_more_than_one():
   size = {"model.dtype": "float32"}
   one = flops(imagenet, "variant=S/16,strategy=contrastive", **size)
