@@ -247,4 +247,4 @@ def test_long_descriptions_are_not_read(plain):
   _, folder, _ = plain
   (folder / "timm.json").write_text(" " * 2_000_000)
   helpers.refused(
-      folder / "model.safetensors", "timm.json", "more than a megabyte")
+      folder / "model.safetensors", "timm.json", "more than 1,048,576")
