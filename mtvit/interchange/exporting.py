@@ -188,6 +188,7 @@ def _begun(output: pathlib.Path) -> Iterator[writing.FileSet]:
   """The files of an export in place of an earlier one's."""
   made = writing.FileSet(output, (*FORMATS.values(), *_OTHERS), files.MARK)
   try:
+    writing.remove_left(made.unfinished)     # Killed before it was there.
     if output.exists() and any(output.iterdir()) and not made.is_ours():
       raise errors.ConfigError(
           f"--output={output} is not empty, and no export of mtvit",

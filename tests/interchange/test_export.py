@@ -1,6 +1,9 @@
 """What is written: names, shapes and places by hand; round trips; notes."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from mtvit.models import vit
 from tests import environments
 from tests.interchange import helpers
 
+ROOT = pathlib.Path(__file__).parents[2]
 D, L, H, E, MLP, P, N = 96, 4, 3, 32, 384, 8, 16    # pico/8 of 32 pixels.
 
 
@@ -258,6 +262,17 @@ def test_an_unfinished_export_is_not_read_and_is_finished(tmp_path):
   assert {f.name for f in tmp_path.rglob("*") if f.is_file()} == {
       "export.json", "mtvit.npz"}
   assert mtvit.load(tmp_path / "mtvit.npz").token_names
+
+
+def test_an_export_that_was_killed_at_its_first_file_is_made(tmp_path):
+  done = subprocess.run([
+      sys.executable, "-c", "import os, sys; from mtvit import files; "
+      "files.write(sys.argv[1], lambda f: os.kill(os.getpid(), 9))",
+      str(tmp_path / "export.json.unfinished")], cwd=ROOT, timeout=60)
+  left, = tmp_path.iterdir()
+  assert done.returncode == -9 and left.suffix == ".tmp"
+  exporting.export(helpers.encoder(), tmp_path, ["numpy"])
+  assert {f.name for f in tmp_path.iterdir()} == {"export.json", "mtvit.npz"}
 
 
 def test_an_unknown_format_writes_nothing(tmp_path):
