@@ -50,21 +50,18 @@ def complete(
   for key in ("init_from", "input", "model"):
     if key not in raw:
       raise errors.ConfigError(f"{key} is missing from the config")
-  model = raw["model"]
-  found = dict(activation="gelu_tanh", image_size=32)
-  gray = False
   begun = workdir and loading.found_config(workdir)
   if begun and begun.get("init_from") == raw["init_from"]:
     return _completed_as(begun, raw)
+  model, gray = raw["model"], False
   if raw["init_from"]:
     source = encoder.load(raw["init_from"])
-    found = {key: getattr(source.model, key)
-             for key in ("variant", "activation", "image_size")}
-    found["extra_tokens"] = ",".join(source.token_names[1:])
+    found, gray = _sizes(source), source.gray
     if source.module.position_policy == "drop_all":
       model["position_init"] = "none"
-    gray = source.gray
-  elif not model["variant"]:
+  elif model["variant"]:
+    found = dict(activation="gelu_tanh", image_size=32)
+  else:
     raise errors.ConfigError(
         "neither init_from nor model.variant is set",
         "--config.init_from=RUN, or from scratch: "
@@ -73,6 +70,13 @@ def complete(
     model[key] = model[key] or value
   raw["input"] = raw["input"] or ("gray" if gray else "rgb")
   return raw
+
+
+def _sizes(source: encoder.Encoder) -> dict[str, Any]:
+  """What a config's `model` section may leave open, as an encoder has it."""
+  return {key: getattr(source.model, key) for key in (
+      "variant", "activation", "image_size")} | {
+          "extra_tokens": ",".join(source.token_names[1:])}
 
 
 def _completed_as(

@@ -12,6 +12,7 @@ from flax import traverse_util
 import numpy as np
 
 from mtvit import errors
+from mtvit import reading
 from mtvit.interchange import files
 from mtvit.interchange import imported
 from mtvit.interchange import naming
@@ -68,7 +69,7 @@ def _described(path: pathlib.Path, text: tensors.Tensor) -> dict[str, Any]:
   try:
     if text.shape or not text.dtype.startswith("<U"):
       raise ValueError(f"{KEY} is {text.dtype} {text.shape}, and no text")
-    described = json.loads(str(text.read()))
+    described = reading.parse(str(text.read()).encode())
     model = described["model"]
     if described["format_version"] != FORMAT_VERSION:
       raise ValueError(f"format version {described['format_version']}")
@@ -78,8 +79,7 @@ def _described(path: pathlib.Path, text: tensors.Tensor) -> dict[str, Any]:
             and described["tokens"]):
       raise ValueError("its description is wrong")
     vit.check_size(model["image_size"], vit.parse_variant(model["variant"])[1])
-  except (ValueError, KeyError, TypeError, AttributeError,
-          RecursionError) as e:
+  except (ValueError, KeyError, TypeError, AttributeError) as e:
     raise errors.CheckpointError(
         f"{path} can't be read: {e!r}"[:300],
         "export it again with this mtvit") from e

@@ -73,24 +73,15 @@ def encoder(
   naming, prefix = _chosen(path, candidates)
   others = tuple(x.prefix for x in candidates if x.prefix not in ("", prefix))
   inside = tuple(x for x in others if x.startswith(prefix))
-  arrays, beside = {}, []
+  arrays, beside = {}, {}
   for name, tensor in found.items():
     own = name.removeprefix(prefix)
     if (not name.startswith(prefix) or name.startswith(inside)
         or _is_counter(name, tensor) or own.startswith(naming.apart)):
-      beside.append(name)
+      beside[name] = tensor
     else:
       arrays[own] = tensor
-  unknown = sorted(
-      name for name in beside
-      if not name.startswith((prefix, *others))
-      and not _is_counter(name, found[name])
-      and not _APART & set(re.split(r"[._\d]+", name.lower())))
-  if unknown:
-    raise errors.CheckpointError(
-        f"{path}: the ViT is behind {prefix!r}, and what lies beside it may "
-        f"play a part in its output: {tensors.listed(unknown)}",
-        _keep(prefix))
+  _check_beside(path, beside, prefix, others)
   if len(candidates) > 1:
     notes.append(
         f"of {len(candidates)} encoders {prefix or 'the one without prefix'} "
@@ -99,6 +90,30 @@ def encoder(
     notes.append("left out, as it plays no part in the encoder's output: "
                  + tensors.listed(beside))
   return Part(naming, arrays, prefix)
+
+
+def _check_beside(
+    path: pathlib.Path, beside: Mapping[str, tensors.Tensor], prefix: str,
+    others: Sequence[str]
+) -> None:
+  """Raises CheckpointError if what is left out may belong to the encoder.
+
+  Args:
+    path: of the file.
+    beside: what is left out.
+    prefix: of the encoder.
+    others: prefixes of other encoders.
+  """
+  unknown = sorted(
+      name for name, tensor in beside.items()
+      if not name.startswith((prefix, *others))
+      and not _is_counter(name, tensor)
+      and not _APART & set(re.split(r"[._\d]+", name.lower())))
+  if unknown:
+    raise errors.CheckpointError(
+        f"{path}: the ViT is behind {prefix!r}, and what lies beside it may "
+        f"play a part in its output: {tensors.listed(unknown)}",
+        _keep(prefix))
 
 
 def _unwrapped(

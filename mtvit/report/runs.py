@@ -181,13 +181,12 @@ def read(folder: epath.Path, name: str) -> Run:
   left_out += [
       f"{folder / metrics_lib.METRICS} {text}" for text in reports.complaints()]
   lines = metrics_lib.numbers(reports.good)
-  evaluations = []
-  for place in inside(folder / "evaluation", left_out):
-    values = of_kind(place / "evaluation.json", schema.EVALUATION)
-    if values is not None:
-      evaluations.append(Evaluation(
-          folder=place, values=values, random_init=of_kind(
-              place / "evaluation_random_init.json", schema.EVALUATION)))
+  evaluations = [
+      Evaluation(folder=place, values=values, random_init=of_kind(
+          place / "evaluation_random_init.json", schema.EVALUATION))
+      for place in inside(folder / "evaluation", left_out)
+      if (values := of_kind(
+          place / "evaluation.json", schema.EVALUATION)) is not None]
   if config is None and not lines and not evaluations:
     raise errors.ConfigError(
         f"{folder} is not the work directory of a run: "
