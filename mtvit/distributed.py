@@ -110,12 +110,15 @@ def together(work: Callable[[], T]) -> T:
   return result
 
 
-def check_same(values: Mapping[str, Any], what: str) -> None:
+def check_same(
+    values: Mapping[str, Any], what: str, fix: str = ""
+) -> None:
   """Raises ConfigError on all processes if one has other values than the first.
 
   Args:
     values: of this process, JSON; the error names the keys that differ.
     what: they are.
+    fix: what to do about it; "" to give all the same.
   """
   if jax.process_count() == 1:
     return
@@ -125,7 +128,7 @@ def check_same(values: Mapping[str, Any], what: str) -> None:
     if changed:
       raise errors.ConfigError(
           f"process {i} has another {what} than process 0: "
-          + ", ".join(changed), f"start all with the same {what}")
+          + ", ".join(changed), fix or f"start all with the same {what}")
 
 
 def wait_for_all(name: str) -> None:

@@ -26,6 +26,7 @@ from mtvit import entry
 from mtvit import errors
 from mtvit import paths
 from mtvit import results
+from mtvit import run_data
 from mtvit import sharding
 from mtvit.evals import diagnostics
 from mtvit.evals import feature_cache
@@ -144,7 +145,7 @@ def measure(
   distributed.check_same(
       {"step": target.encoder.step} | {
           split: getattr(target, split).fingerprint for split in (
-              "train", "test")}, "evaluation data")
+              "train", "test")}, "evaluation data", run_data.ALIKE)
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   with jax.set_mesh(mesh):
     # ---- Probes: features once, then kNN, linear, few-shot, and by layer

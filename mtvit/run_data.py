@@ -29,6 +29,10 @@ with epy.lazy_imports():
   from mtvit.data import source as source_lib
 
 _MOST_LIST = 2**30        # Bytes of a list of files, at most.
+# What to do if processes have other data.
+ALIKE = (
+    "give all the same files; what each has found bad is kept in manifests/ of "
+    "its data.cache_dir: share that, or empty it")
 
 
 def goes_on(
@@ -68,13 +72,13 @@ def open_sources(
   train, test = distributed.together(lambda: build.sources(
       config, poll, _began(workdir, there) if there else None))
   here = describe(train)
-  distributed.check_same(here, "training data")
+  distributed.check_same(here, "training data", ALIKE)
   if there:
     _check(train.name, here, there)
   elif train.names:
     _keep(_file(workdir, here["names"]), train)
   if saved and not there:
-    _note_classes(here["classes"], saved.meta["data"].get("classes", ()))
+    _note_classes(here["classes"], saved.meta["data"]["classes"])
   return train, test
 
 
@@ -107,11 +111,10 @@ def _began(
   file = _file(workdir, digest)
   try:
     content = json.loads(reading.content(file, _MOST_LIST))
-    # Lists of earlier versions have names only.
-    kept = content if isinstance(content, dict) else {"names": content}
-    names = kept.get("names")
-    if fingerprint.of_json(names) == digest:
-      return source_lib.Began(classes, names, _stamps(file, kept))
+    if isinstance(content, dict) and (
+        fingerprint.of_json(content.get("names")) == digest):
+      return source_lib.Began(
+          classes, content["names"], _stamps(file, content))
     why = "has changed"
   except (OSError, ValueError, TypeError, OverflowError, RecursionError) as e:
     why = f"can't be read: {e}"
