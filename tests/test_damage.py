@@ -275,12 +275,19 @@ def read_list(folder):
   return [list(began.names), *(x.tolist() for x in stamps)]
 
 
+def other_stamps(*stamps):
+  return tuple(lambda file, x=x: file.write_text(json.dumps({
+      "names": NAMES, "sizes_and_times": x, "sha256": fingerprint.of_json(x)}))
+      for x in stamps)
+
+
 LIST = Kind(
     f"train_files.{LIST_DIGEST[:16]}.json",
     lambda folder: run_data._keep(
         epath.Path(folder / LIST.file), types.SimpleNamespace(
             names=NAMES, stamps=np.arange(18, dtype=np.int64).reshape(9, 2))),
-    read_list, lines=True, poison=ODD_LINES)
+    read_list, lines=True, poison=ODD_LINES + other_stamps(
+        5, {}, [1] * 16, [1] * 17, [2**70] * 18, ["x"] * 18, [{}] * 18))
 PICTURE = Kind("x.png", write_picture, read_picture, poison=(bomb,))
 KINDS = {"decoded": DECODED, "features": FEATURES, "manifest": MANIFEST,
          "metrics": METRICS, "nonfinite": NONFINITE, "plan": PLAN,
