@@ -109,14 +109,15 @@ def gone(workdir: epath.Path) -> errors.ConfigError:
 def _lock(workdir: epath.Path) -> IO[str]:
   """`workdir`/lock, locked until it is closed; it says who has it."""
   with files.naming(workdir / "lock"):
-    file = open(workdir / "lock", "a+", opener=files.without_links)
+    file = open(workdir / "lock", "a+", errors="replace",
+                opener=files.without_links)
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as e:
     with file:
       file.seek(0)
       raise errors.ConfigError(
-          f"another run is using {workdir}: {file.read().strip()}",
+          f"another run is using {workdir}: {file.read(200).strip()}",
           "another --workdir, or wait for it or stop it") from e
   except OSError as e:               # Some network file systems have no locks.
     logging.warning("%s can't be locked: %s", workdir, e.strerror)
