@@ -96,18 +96,26 @@ def read(
   digest = hashlib.blake2b(digest_size=_DIGEST)
   digest.update(fixed[len(_MAGIC) + _DIGEST:])
   digest.update(header)
-  arrays = {}
-  for name, (kind, shape) in shapes.items():
-    x = arrays[name] = np.empty(shape, kind)
-    raw = x.reshape(-1).view(np.uint8)
-    for start in range(0, len(raw), _CHUNK):
-      part = raw[start:start + _CHUNK]
-      part[:] = np.frombuffer(_exactly(f, len(part)), np.uint8)
-    digest.update(raw)
-    digest.update(_exactly(f, _rounded(x.nbytes) - x.nbytes))
+  arrays = {
+      name: _array(f, kind, shape, digest)
+      for name, (kind, shape) in shapes.items()}
   if digest.digest() != fixed[len(_MAGIC):len(_MAGIC) + _DIGEST]:
     raise reading.Unusable("is not what was written: its digest is another")
   return arrays
+
+
+def _array(
+    f: BinaryIO, kind: str, shape: tuple[int, ...], digest: hashlib.blake2b
+) -> np.ndarray:
+  """The next array; the digest takes in what is read."""
+  x = np.empty(shape, kind)
+  raw = x.reshape(-1).view(np.uint8)
+  for start in range(0, len(raw), _CHUNK):
+    part = raw[start:start + _CHUNK]
+    part[:] = np.frombuffer(_exactly(f, len(part)), np.uint8)
+  digest.update(raw)
+  digest.update(_exactly(f, _rounded(x.nbytes) - x.nbytes))
+  return x
 
 
 def _shapes(

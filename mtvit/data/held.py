@@ -14,6 +14,10 @@ from mtvit.data import notes
 from mtvit.data import replacing
 from mtvit.data import source as source_lib
 
+# What a held source has of the one that it was made from.
+_KEPT = ("name", "num_examples", "classes", "fingerprint", "names", "stamps",
+         "bad", "bad_list")
+
 
 class Held(NamedTuple):
   """Decoded images uint8 [n, h, w, 3] and their labels int32 [n]."""
@@ -58,11 +62,8 @@ def hold(
     if not source.bad and cache_files.save(file, held._asdict()):
       notes.note(f"{source.name}: decoded {shape[0]:,} images in "
                  f"{time.monotonic() - start:.1f} s, cached in {file}")
-  return source_lib.Source(
-      name=source.name, num_examples=source.num_examples,
-      classes=source.classes, fingerprint=source.fingerprint,
-      names=source.names, stamps=source.stamps, bad=source.bad,
-      bad_list=source.bad_list, **held._asdict())
+  kept = {key: getattr(source, key) for key in _KEPT}
+  return source_lib.Source(**kept, **held._asdict())
 
 
 def _load(file: pathlib.Path, shape: tuple[int, ...]) -> Held | None:

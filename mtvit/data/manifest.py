@@ -81,11 +81,8 @@ def read(
 ) -> Manifest:
   """Lists a folder of class folders and checks what is new or changed.
 
-  Hidden files and folders are left out, and those of other programs. Names may
-  be any bytes.
-
   Args:
-    root: absolute path.
+    root: absolute path. Names in it may be any bytes.
     cache_dir: of the run.
     max_pixels: larger images are not decoded to check them.
     poll: called regularly; may raise to stop. What was checked is kept.
