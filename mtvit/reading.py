@@ -13,6 +13,7 @@ much is read, and how deep it may be nested, is limited before it is read.
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -66,7 +67,7 @@ def opened(file: os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
       if paths.is_remote(file):
         size = file.stat().length
         with file.open("rb") as f:
-          yield f, size
+          yield io.BufferedReader(_Object(f)), size
       else:
         with open(file, "rb", opener=regular) as f:
           yield f, os.fstat(f.fileno()).st_size
@@ -74,6 +75,22 @@ def opened(file: os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
     raise FileNotFoundError(*e.args) from e
   except OSError as e:
     raise Unusable(e.strerror or str(e)) from e
+
+
+class _Object(io.RawIOBase):
+  """A file of TensorFlow's, whose lines have no limit, as one of Python's."""
+
+  def __init__(self, file: Any):
+    super().__init__()
+    self._file = file
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: Any) -> int:
+    data = self._file.read(len(buffer))
+    buffer[:len(data)] = data
+    return len(data)
 
 
 def content(file: os.PathLike[str], most: int = MOST_JSON) -> bytes:

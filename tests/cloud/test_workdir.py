@@ -64,12 +64,12 @@ def test_a_run_is_made_and_read(bucket, tiny, tmp_path, monkeypatch):
   # Evaluated twice: the features are read the second time.
   options = evaluate.Options(draws=2, cheat_steps=2)
   scores = evaluate.evaluate(RUN, options)
-  kept = [x for x in bucket.names(PLACE) if x.endswith(".npz")]
+  kept = [x for x in bucket.names(PLACE) if x.endswith(".mtvit")]
   assert len(kept) == 3
   before = len(bucket.written)
   again = evaluate.evaluate(RUN, options)
   assert again["probes"] == scores["probes"]
-  assert not [x for x, _ in bucket.written[before:] if x.endswith(".npz")]
+  assert not [x for x, _ in bucket.written[before:] if x.endswith(".mtvit")]
   assert [x for x in bucket.names(PLACE) if x.endswith("neighbours.png")]
   # A page from it, in it.
   monkeypatch.setattr(report.flags, "FLAGS", type("F", (), {
