@@ -29,7 +29,8 @@ class Data:
     train_split: a TFDS split, or a folder below PATH.
     test_split: likewise.
     data_dir: where TFDS keeps its data; "" for its default.
-    cache_dir: where decoded small sets and lists of files are kept.
+    cache_dir: where decoded small sets and lists of files are kept;
+      $MTVIT_CACHE_DIR, if set, takes the place of "~/.cache/mtvit".
     memory_mb: sets of one image size that decode to at most this are held.
     max_pixels: files of a folder with more, width times height, are refused.
   """

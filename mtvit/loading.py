@@ -29,7 +29,6 @@ _STEP = re.compile("0|[1-9][0-9]{0,9}")
 # Files for `interchange`, which reads the first two and refuses pickles.
 WEIGHTS = (".safetensors", ".npz", ".bin", ".ckpt", ".pickle", ".pkl", ".pt",
            ".pth", ".tar")
-CACHE_DIR = "~/.cache/mtvit"
 
 
 def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
@@ -80,14 +79,14 @@ def own_places(
       read, the checkpoint's.
   """
   given = cache_dir or os.environ.get("MTVIT_CACHE_DIR", "")
-  if not given and data.cache_dir != CACHE_DIR:
+  if not given and data.cache_dir != paths.CACHE_DIR:
     logging.warning(
         "caches go to %s, not to the data.cache_dir=%r of the checkpoint; "
-        "MTVIT_CACHE_DIR=FOLDER takes another", CACHE_DIR, data.cache_dir)
+        "MTVIT_CACHE_DIR=FOLDER takes another", paths.CACHE_DIR, data.cache_dir)
   if not data_dir and data.name != "photo_crops":
     data_dir = data.data_dir
   return dataclasses.replace(
-      data, cache_dir=given or CACHE_DIR, data_dir=data_dir)
+      data, cache_dir=given or paths.CACHE_DIR, data_dir=data_dir)
 
 
 def load(path: paths.Given, step: int | None = None) -> checkpoint.Restored:

@@ -23,6 +23,7 @@ with epy.lazy_imports():
   import tensorflow as tf
 
 Given = str | os.PathLike[str]
+CACHE_DIR = "~/.cache/mtvit"      # Of the configs.
 
 
 def parse(given: Given) -> epath.Path:
@@ -65,6 +66,18 @@ def expand(name: str) -> str:
         "set HOME, or give the folder itself (caches: MTVIT_CACHE_DIR or "
         "--config.data.cache_dir)")
   return expanded
+
+
+def cache(name: str) -> pathlib.Path:
+  """A config's folder of caches; its default gives way to $MTVIT_CACHE_DIR.
+
+  Raises:
+    ConfigError: it is on gs://, or see `expand`.
+  """
+  if name == CACHE_DIR:
+    name = os.environ.get("MTVIT_CACHE_DIR") or CACHE_DIR
+    check_local(MTVIT_CACHE_DIR=name)
+  return pathlib.Path(expand(name))
 
 
 def is_remote(path: Given) -> bool:

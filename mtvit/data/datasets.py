@@ -5,7 +5,6 @@ array), *indexed* (any example can be read at any time) or *streamed* (records
 come in file order; resuming skips over them).
 """
 
-import pathlib
 from typing import Any, Callable, Sequence
 
 from mtvit import errors
@@ -44,7 +43,7 @@ def open_source(
     ConfigError: no such data set, folder or split.
     DataError: it is not prepared, has no images, or too many went bad.
   """
-  cache = pathlib.Path(paths.expand(cache_dir))
+  cache = paths.cache(cache_dir)
   if name.startswith("folder:"):
     opened = folder.open_folder(
         name.removeprefix("folder:"), split, cache_dir=cache,

@@ -24,7 +24,7 @@ with epy.lazy_imports():
 # Of data that no run describes; see `config.Data`.
 _DATA = config_lib.Data(
     name="", train_split="train", test_split="test", data_dir="",
-    cache_dir=loading.CACHE_DIR, memory_mb=2048, max_pixels=100_000_000)
+    cache_dir=paths.CACHE_DIR, memory_mb=2048, max_pixels=100_000_000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,21 @@ def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):
   np.testing.assert_array_equal(again.images, source.images // 2)
 
 
+def test_the_environment_says_where_caches_go(
+    image_folder, tmp_path, monkeypatch):
+  """Without a home too, but not against the config's own word."""
+  name, mine = f"folder:{image_folder}", tmp_path / "mine"
+  monkeypatch.delenv("HOME")
+  monkeypatch.setenv("MTVIT_CACHE_DIR", str(mine))
+  open_source(name, tmp_path=tmp_path)
+  assert not mine.exists()
+  open_source(name, tmp_path=tmp_path, cache_dir="~/.cache/mtvit")
+  assert len(list(mine.glob("*/*.mtvit"))) == 2
+  monkeypatch.setenv("MTVIT_CACHE_DIR", "gs://bucket/cache")
+  with pytest.raises(errors.ConfigError, match="MTVIT_CACHE_DIR=gs://"):
+    open_source(name, tmp_path=tmp_path, cache_dir="~/.cache/mtvit")
+
+
 def test_a_changed_folder_is_not_served_from_the_cache(tmp_path):
   folder = tmp_path / "data" / "train" / "a"
   folder.mkdir(parents=True)
