@@ -46,6 +46,7 @@ class JsonLines:
     self._torn = False
     self._text = ""
     self._whole = True
+    self._folder: tuple[int, int] | None = None
     if not distributed.is_main():
       return
     found = _read(file)
@@ -60,7 +61,7 @@ class JsonLines:
     """Adds a line; on a full disk it warns, and training goes on.
 
     Raises:
-      ConfigError: the folder is not there any more.
+      ConfigError: the folder is not there any more, or another one is.
     """
     if not distributed.is_main():
       return
@@ -72,6 +73,11 @@ class JsonLines:
         self._text += text
         files.write(self._file, self._text)
         return
+      # Orbax makes its folder anew, and the one of the run with it.
+      place = workdir_lib.identity(os.stat(self._file.parent))
+      if place != (self._folder or place):
+        raise FileNotFoundError
+      self._folder = place
       files.append(self._file, "\n" * self._torn + text)
       self._torn = False
     except FileNotFoundError as e:

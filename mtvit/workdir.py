@@ -71,7 +71,6 @@ def _hold(
     workdir: epath.Path, held: contextlib.ExitStack
 ) -> Callable[[], None]:
   """Locks a folder; returns what checks that it is still this one."""
-  identity = lambda status: (status.st_dev, status.st_ino)
   place = identity(os.stat(workdir))
   locks = [held.enter_context(_lock(workdir))]
 
@@ -94,6 +93,11 @@ def _hold(
       locks.append(held.enter_context(_lock(workdir)))
 
   return check
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+  """What a folder or file has in common with no other one."""
+  return status.st_dev, status.st_ino
 
 
 def gone(workdir: epath.Path) -> errors.ConfigError:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mtvit import errors
 from mtvit import metrics
 from mtvit import reading
 
@@ -32,6 +33,19 @@ def test_resuming_drops_later_lines_and_survives_a_torn_one(tmp_path):
   assert [(line["step"], line["x"]) for line in metrics.read(
       tmp_path / "metrics.jsonl")] == [
       (1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_a_folder_made_in_the_place_of_a_runs_gets_no_line(tmp_path):
+  folder = tmp_path / "run"
+  folder.mkdir()
+  lines = metrics.JsonLines(folder / metrics.METRICS, lambda line: True)
+  lines.append({"step": 1})
+  folder.rename(tmp_path / "elsewhere")
+  folder.mkdir()
+  with pytest.raises(errors.ConfigError, match="removed, renamed or replaced"):
+    lines.append({"step": 2})
+  assert not list(folder.iterdir())
+  assert metrics.read(tmp_path / "elsewhere" / metrics.METRICS) == [{"step": 1}]
 
 
 def test_plain_lines_off_a_terminal(capsys):
