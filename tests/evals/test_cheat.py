@@ -12,7 +12,7 @@ from tests import learning
 from tests.tasks import helpers
 
 
-def measured(position, what, steps=120, pairs=2):
+def measured(position, what, steps, pairs=2, fit=60):
   tasks = {f"tasks.{name}.mode": "off" for name in common.TASKS}
   tasks["tasks.relative_position.mode"] = "train"
   config, objective, state, _ = learning.train(learning.config(
@@ -23,12 +23,13 @@ def measured(position, what, steps=120, pairs=2):
       config, objective.tasks, learning.ramps(64, seed), 0, count)
   return task, [
       cheat.measure(objective.model, state.params, task, w,
-                    batches(1, 60), batches(2, 12)) for w in what]
+                    batches(1, fit), batches(2, 12)) for w in what]
 
 
 @pytest.mark.slow
 def test_keep_is_answered_without_looking():
-  task, (seen, blank, both) = measured("keep", ("nothing", "contents", "both"))
+  task, (seen, blank, both) = measured(
+      "keep", ("nothing", "contents", "both"), steps=200, fit=120)
   assert seen.count == 12 * 64 * 2 and seen.trained > 0.9
   # The positions alone tell a refitted head.
   assert blank.refitted > 0.8
