@@ -54,6 +54,7 @@ def run(main: Callable[[], None]) -> None:
   # Else TensorFlow speaks on CPUs that it finds oneDNN faster on, whatever the
   # log level; the input pipeline has no use for it.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  _add_threads_for_simulated_devices()
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
   streams.protect()
@@ -71,6 +72,20 @@ def run(main: Callable[[], None]) -> None:
   except SystemExit as e:
     _end_threads({None: 0}.get(e.code, e.code))
     raise
+
+
+def _add_threads_for_simulated_devices() -> None:
+  """Gives XLA more threads than --xla_force_host_platform_device_count has.
+
+  It makes one for each simulated device. A device that waits for the others in
+  two collectives at once holds two of them, and then all of them may wait for
+  ever; after 40 s XLA ends the process.
+  """
+  devices = re.search(
+      r"--xla_force_host_platform_device_count=(\d{1,3})\b",
+      os.environ.get("XLA_FLAGS", ""))
+  if devices and int(devices[1]) > 1:
+    os.environ.setdefault("NPROC", str(8 * int(devices[1])))
 
 
 def _guarded(main: Callable[[], None], argv: list[str]) -> None:

@@ -10,6 +10,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 "
     "--xla_backend_optimization_level=0")
+# XLA has a thread for each of these devices; a device that waits in two
+# collectives at once takes two, and then all of them may wait for ever.
+os.environ["NPROC"] = "64"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # Of commands that take a run's word for nothing that they write.
