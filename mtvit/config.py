@@ -9,8 +9,8 @@ import dataclasses
 from typing import Any, Mapping
 
 from mtvit import errors
-from mtvit import plain
 from mtvit.models import vit
+from mtvit.run import config_values
 
 Pair = tuple[float, float]
 INPUTS = ("rgb", "gray")
@@ -166,7 +166,7 @@ class Weighting:
   """Section `weighting`: how losses, each over its trivial value, add up.
 
   Attributes:
-    kind: "fixed", "uncertainty" or "dwa"; see `mtvit.weighting`.
+    kind: "fixed", "uncertainty" or "dwa"; see `mtvit.training.weighting`.
     dwa_window: steps whose mean loss is compared with the window before.
     dwa_temperature: of the softmax over the ratios; 2 in the paper.
   """
@@ -271,7 +271,7 @@ def parse(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  return _parse(Config, plain.to_plain(config), "")
+  return _parse(Config, config_values.to_plain(config), "")
 
 
 def _parse(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -290,7 +290,8 @@ def _parse(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
         raise errors.ConfigError(f"{prefix}{key} must be a section")
       parsed[key] = _parse(type_, values[key], f"{prefix}{key}.")
     else:
-      parsed[key] = plain.check_type(values[key], type_, f"{prefix}{key}")
+      parsed[key] = config_values.check_type(
+          values[key], type_, f"{prefix}{key}")
   try:
     return kind(**parsed)
   except ValueError as e:

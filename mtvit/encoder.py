@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from mtvit import build
 from mtvit import errors
-from mtvit import loading
-from mtvit import paths
+from mtvit.checkpoints import loading
 from mtvit.data import images as images_lib
 from mtvit.models import vit
+from mtvit.run import paths
+from mtvit.training import assembly
 
 # The keys of a `model` section that a file of weights does not tell.
 _MODEL = dict(
@@ -263,10 +263,10 @@ def load(path: paths.Given, step: int | None = None) -> Encoder:
   path = paths.parse(path)
   if path.suffix in loading.WEIGHTS:
     return _from_file(path)
-  return of_run(path, build.trained(path, step))
+  return of_run(path, assembly.trained(path, step))
 
 
-def of_run(path: paths.Given, run: build.Trained) -> Encoder:
+def of_run(path: paths.Given, run: assembly.Trained) -> Encoder:
   """The encoder of what was loaded from a path."""
   return Encoder(
       name=str(path), model=run.config.model, module=run.model.encoder(),

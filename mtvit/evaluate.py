@@ -21,19 +21,20 @@ import jax
 import numpy as np
 
 from mtvit import config as config_lib
-from mtvit import distributed
-from mtvit import entry
 from mtvit import errors
-from mtvit import paths
-from mtvit import results
-from mtvit import run_data
-from mtvit import sharding
-from mtvit.evals import diagnostics
-from mtvit.evals import feature_cache
-from mtvit.evals import insight
-from mtvit.evals import plots
-from mtvit.evals import probes
-from mtvit.evals import target as target_lib
+from mtvit.diagnostics import cheat
+from mtvit.diagnostics import measures
+from mtvit.pictures import evaluation as evaluation_pictures
+from mtvit.pictures import plots
+from mtvit.probes import feature_cache
+from mtvit.probes import frozen
+from mtvit.probes import target as target_lib
+from mtvit.run import distributed
+from mtvit.run import entry
+from mtvit.run import paths
+from mtvit.run import results
+from mtvit.training import run_data
+from mtvit.training import sharding
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -152,7 +153,7 @@ def measure(
     splits = _features(target, mesh, options)
     evaluation = _describe(target, splits)
     evaluation["probes"] = _probe(target, splits, options)
-    _say(probes.table(evaluation["probes"]))
+    _say(frozen.table(evaluation["probes"]))
 
     # ---- Diagnostics: layers, positions, ranks, mosaics, the cheat index
     file = target.folder / f"{_stem(target, options)}.json"
@@ -161,13 +162,13 @@ def measure(
         "seconds": time.time() - began,
         "unfinished": "diagnostics and pictures"})
     if file.stem == "evaluation" and distributed.is_main():
-      insight.remove_pictures(target.folder)
+      evaluation_pictures.remove_pictures(target.folder)
     if options.diagnostics:
-      evaluation["diagnostics"] = diagnostics.measure(
+      evaluation["diagnostics"] = measures.measure(
           target.encoder, mesh, target.train, target.test,
-          cheat_rows=[] if options.random_init else insight.cheat_rows(
+          cheat_rows=[] if options.random_init else cheat.of_run(
               target.run, target.train, target.test, options.cheat_steps))
-      _say("\n" + diagnostics.table(evaluation["diagnostics"]))
+      _say("\n" + measures.table(evaluation["diagnostics"]))
 
   # ---- Pictures, TensorBoard, and evaluation.json as a whole
   evaluation["seconds"] = time.time() - began
@@ -186,9 +187,9 @@ class _Splits(NamedTuple):
     test: of the test split.
     layers: of every layer, of some training images; None if left out.
   """
-  train: probes.Split
-  test: probes.Split
-  layers: probes.Split | None
+  train: frozen.Split
+  test: frozen.Split
+  layers: frozen.Split | None
 
 
 def _features(
@@ -204,8 +205,8 @@ def _features(
 
   def extract(*args):
     split = cached(*args)
-    return probes.Split(
-        probes.with_pairs(split.features, target.encoder.readouts),
+    return frozen.Split(
+        frozen.with_pairs(split.features, target.encoder.readouts),
         split.labels)
 
   depth, splits = target.encoder.module.depth, []
@@ -217,10 +218,10 @@ def _features(
       raise errors.DataError(
           f"{source.name} has images without a label", "use another split")
     if layers:
-      split = probes.Split(
+      split = frozen.Split(
           {name: x[0] for name, x in split.features.items()}, split.labels)
     splits.append(split)
-  if not probes.validation(splits[0].labels).any():
+  if not frozen.validation(splits[0].labels).any():
     raise errors.DataError(
         f"{target.train.name}: no class has two training images, and none can "
         "be kept for validation", "use more images")
@@ -240,15 +241,15 @@ def _probe(
   def labelled(split):
     if not options.shuffle_labels:
       return split
-    return probes.Split(split.features, np.random.default_rng(0).permutation(
+    return frozen.Split(split.features, np.random.default_rng(0).permutation(
         split.labels))
 
   depth, num_classes = target.encoder.module.depth, len(target.train.classes)
-  found = probes.measure(
+  found = frozen.measure(
       labelled(splits.train), splits.test,
       depth if options.layer is None else options.layer, num_classes,
       options.draws)
-  rows = [] if splits.layers is None else probes.by_layer(
+  rows = [] if splits.layers is None else frozen.by_layer(
       labelled(splits.layers), list(range(depth + 1)), num_classes,
       share=1 / 6)
   return found | {"layers": rows}
@@ -261,7 +262,7 @@ def _draw(
   drawn = []
   with paths.on_disk(target.folder) as folder:
     if "diagnostics" in evaluation:
-      drawn = insight.save_pictures(
+      drawn = evaluation_pictures.save_pictures(
           target.encoder, target.train, target.test,
           (splits.train, splits.test), evaluation, folder)
     plots.tensorboard(
@@ -271,7 +272,7 @@ def _draw(
 
 def _describe(target: target_lib.Target, splits: _Splits) -> dict[str, Any]:
   """What is evaluated, as the head of evaluation.json."""
-  num_val = int(probes.validation(splits.train.labels).sum())
+  num_val = int(frozen.validation(splits.train.labels).sum())
   data = {key: getattr(target.data, key) for key in (
       "name", "train_split", "test_split")}
   return {

@@ -15,11 +15,11 @@ from absl import flags
 from etils import epath
 
 from mtvit import encoder
-from mtvit import entry
 from mtvit import errors
-from mtvit import loading
-from mtvit import plain
 from mtvit import pretrain
+from mtvit.checkpoints import loading
+from mtvit.run import config_values
+from mtvit.run import entry
 
 flags.adopt_module_key_flags(pretrain)
 
@@ -46,7 +46,7 @@ def complete(
     ConfigError: it is to start from nothing, and says no variant.
     CheckpointError: what it is to start from can't be read.
   """
-  raw = plain.to_plain(raw)
+  raw = config_values.to_plain(raw)
   for key in ("init_from", "input", "model"):
     if key not in raw:
       raise errors.ConfigError(f"{key} is missing from the config")
@@ -83,7 +83,7 @@ def _completed_as(
     begun: Mapping[str, Any], raw: Mapping[str, Any]
 ) -> dict[str, Any]:
   """`raw`, with what it leaves open as the config of the run has it."""
-  then, now = plain.flatten(begun), plain.flatten(raw)
+  then, now = config_values.flatten(begun), config_values.flatten(raw)
   model = dict(raw["model"])
   for key in ("variant", "activation", "image_size", "extra_tokens"):
     model[key] = now[f"model.{key}"] or then.get(f"model.{key}")

@@ -17,30 +17,31 @@ from etils import epy
 import jax
 from ml_collections import config_flags
 
-from mtvit import build
-from mtvit import checkpoint
-from mtvit import checkpoint_checks
 from mtvit import config as config_lib
-from mtvit import distributed
-from mtvit import entry
 from mtvit import errors
-from mtvit import loading
-from mtvit import loop
-from mtvit import metrics
-from mtvit import optimizer
-from mtvit import paths
-from mtvit import plain
-from mtvit import results
-from mtvit import run_data
-from mtvit import sharding
-from mtvit import stop as stop_lib
 from mtvit import tasks as tasks_lib
-from mtvit import train_state
-from mtvit import train_step
-from mtvit import workdir as workdir_lib
-from mtvit.evals import gradients
-from mtvit.evals import monitor
+from mtvit.checkpoints import checks
+from mtvit.checkpoints import loading
+from mtvit.checkpoints import saving
+from mtvit.diagnostics import gradients
+from mtvit.diagnostics import monitor
+from mtvit.pictures import run_report
 from mtvit.models import pretrainer
+from mtvit.run import config_values
+from mtvit.run import distributed
+from mtvit.run import entry
+from mtvit.run import metrics
+from mtvit.run import paths
+from mtvit.run import results
+from mtvit.run import stop as stop_lib
+from mtvit.run import workdir as workdir_lib
+from mtvit.training import assembly
+from mtvit.training import loop
+from mtvit.training import optimizer
+from mtvit.training import run_data
+from mtvit.training import sharding
+from mtvit.training import train_state
+from mtvit.training import train_step
 
 with epy.lazy_imports():
   from mtvit.data import pipeline
@@ -83,23 +84,23 @@ def pretrain(
   # ---- Configuration: all that can be wrong is found before data is touched
   own, workdir = raw is not None, paths.parse(workdir)
   raw, config = distributed.together(
-      lambda: build.parse(raw, workdir, overrides))
+      lambda: assembly.parse(raw, workdir, overrides))
   distributed.check_same(raw, "config")
-  tasks = build.tasks(config)
+  tasks = assembly.tasks(config)
   mesh = sharding.create_mesh(config.mesh)
-  build.check_batch(config, mesh)
+  assembly.check_batch(config, mesh)
   with (workdir_lib.claimed(workdir) as still_ours,
         workdir_lib.compiled(workdir, own), jax.set_mesh(mesh),
         stop_lib.Stop(mesh, config.watchdog_seconds) as stop):
-    checkpointer = checkpoint.Checkpointer(
+    checkpointer = saving.Checkpointer(
         workdir, config.keep_checkpoints, still_ours)
     saved = checkpointer.newest()
     if saved:
-      checkpoint_checks.check_data(saved.step, saved.meta)
+      checks.check_data(saved.step, saved.meta)
     if saved and not allow_config_change:
-      plain.check_same(
+      config_values.check_same(
           saved.meta["config"], raw,
-          free=() if own else plain.LENGTH + plain.PLACES)
+          free=() if own else config_values.LENGTH + config_values.PLACES)
     return _run(
         raw, config, tasks, mesh, workdir, stop, checkpointer, saved)
 
@@ -107,20 +108,20 @@ def pretrain(
 def _run(
     raw: Mapping[str, Any], config: config_lib.Config, tasks: Any,
     mesh: jax.sharding.Mesh, workdir: epath.Path, stop: stop_lib.Stop,
-    checkpointer: checkpoint.Checkpointer, saved: checkpoint.Restored | None
+    checkpointer: saving.Checkpointer, saved: saving.Restored | None
 ) -> dict[str, Any]:
   """The run, in a work directory that it has for itself."""
   began = time.time()
   # ---- Data: two views of each image, disjoint patches of them corrupted
   train, test = run_data.open_sources(
       config, raw, workdir, saved, stop.check)
-  total_steps = build.total_steps(
+  total_steps = assembly.total_steps(
       config, train.num_examples, saved.step if saved else 0)
   statistics = saved.meta["statistics"] if run_data.goes_on(
-      saved, raw) else build.measure(config, tasks, train, poll=stop.check)
+      saved, raw) else assembly.measure(config, tasks, train, poll=stop.check)
   tasks = tasks_lib.with_statistics(tasks, statistics)
   batches = pipeline.Batches(
-      train, build.pipeline_spec(config, tasks, sharding.share(mesh)),
+      train, assembly.pipeline_spec(config, tasks, sharding.share(mesh)),
       saved.step if saved else 0, total_steps)
 
   # ---- Model: one ViT, and one head for each task
@@ -129,7 +130,7 @@ def _run(
       model, config.weighting, config.optimizer.trainable, config.accumulate)
   tx = optimizer.create(config.optimizer, config.batch_size, total_steps)
   init = train_state.initializer(
-      model, tx, build.input_shapes(batches.element_spec), config.weighting)
+      model, tx, assembly.input_shapes(batches.element_spec), config.weighting)
   progress = metrics.Progress(
       total_steps, config.batch_size, [t.name for t in tasks if t.trains])
   shapes = train_state.shapes(init, mesh)
@@ -138,7 +139,8 @@ def _run(
     evaluated = meta["evaluated"]
     progress.note("; changed: ".join(
         [f"{workdir}: resuming from step {start} of {total_steps}",
-         *filter(None, [", ".join(plain.changes(meta["config"], raw))])]))
+         *filter(None, [
+             ", ".join(config_values.changes(meta["config"], raw))])]))
   else:
     start, evaluated = 0, True
     state = train_state.create(init, config.seed, mesh)
@@ -173,8 +175,8 @@ def _run(
     raise errors.Preempted(
         f"{stop.name}: training is done, the evaluation is not")
   writer.write(total_steps, scores)
-  pictures = monitor.save_report(
-      workdir, model, state.params, build.sample(config, tasks, train), mesh)
+  pictures = run_report.save_report(
+      workdir, model, state.params, assembly.sample(config, tasks, train), mesh)
   writer.close(total_steps, pictures)
   progress.note(results.summary(tasks, report | scores, pictures))
   return results.save_result(

@@ -29,9 +29,9 @@ import pytest  # noqa: E402
 
 from configs import quickstart  # noqa: E402
 from mtvit import config as config_lib  # noqa: E402
-from mtvit import plain  # noqa: E402
 from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402
+from mtvit.run import config_values  # noqa: E402
 from tests import environments  # noqa: E402
 
 
@@ -107,6 +107,6 @@ def run(tiny, shared, tmp_path):
     if not (kept / "run" / "result.json").exists():
       tiny.total_steps, tiny.checkpoint_every = 2, 1
       tiny.data.cache_dir = str(kept / "cache")
-      pretrain.pretrain(plain.to_plain(tiny), kept / "run")
+      pretrain.pretrain(config_values.to_plain(tiny), kept / "run")
     shutil.copytree(kept / "run", tmp_path / "run")
   return tmp_path / "run"

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import sharding
 from mtvit.data import pipeline
+from mtvit.training import assembly
+from mtvit.training import sharding
 from tests import test_train_step
 
 
@@ -35,9 +35,9 @@ def main():
   parts = test_train_step.make_parts(config_lib.parse(json.loads(config)))
   config, objective, _ = parts
   mesh = mesh_of(json.loads(places))
-  build.check_batch(config, mesh)
-  train, _ = build.sources(config)
-  spec = build.pipeline_spec(
+  assembly.check_batch(config, mesh)
+  train, _ = assembly.sources(config)
+  spec = assembly.pipeline_spec(
       config, objective.model.tasks, sharding.share(mesh))
   batch = next(iter(pipeline.Batches(train, spec, 0, 1)))
   with jax.set_mesh(mesh):

@@ -10,15 +10,15 @@ import jax
 import numpy as np
 
 from configs import quickstart
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import optimizer
-from mtvit import sharding
 from mtvit import tasks as tasks_lib
-from mtvit import train_state
-from mtvit import train_step
 from mtvit.data import datasets
 from mtvit.models import pretrainer
+from mtvit.training import assembly
+from mtvit.training import optimizer
+from mtvit.training import sharding
+from mtvit.training import train_state
+from mtvit.training import train_step
 from tests import test_train_step
 
 
@@ -61,12 +61,12 @@ def train(raw, steps):
   """Trains on ramps; returns (config, objective, state, last metrics)."""
   parsed = config_lib.parse(raw)
   source = ramps(256, seed=0)
-  tasks = build.tasks(parsed)
+  tasks = assembly.tasks(parsed)
   tasks = tasks_lib.with_statistics(
-      tasks, build.measure(parsed, tasks, source, num_batches=2))
+      tasks, assembly.measure(parsed, tasks, source, num_batches=2))
   objective = train_step.Objective(
       pretrainer.Pretrainer(parsed.model, tasks), parsed.weighting)
-  batches = build.global_batches(parsed, tasks, source, 0, steps)
+  batches = assembly.global_batches(parsed, tasks, source, 0, steps)
   batch = next(batches)
   tx = optimizer.create(parsed.optimizer, parsed.batch_size, steps)
   mesh = test_train_step.one_device()

@@ -6,7 +6,7 @@ import pytest
 from configs import quickstart
 from mtvit import config as config_lib
 from mtvit import errors
-from mtvit import plain
+from mtvit.run import config_values
 
 
 def changed(key, value):
@@ -64,10 +64,10 @@ def test_a_missing_key_is_named():
 
 def test_a_config_is_the_same_after_json():
   config = quickstart.get_config()
-  values = plain.to_plain(config)
+  values = config_values.to_plain(config)
   assert config_lib.parse(values) == config_lib.parse(config)
   assert isinstance(config, ml_collections.ConfigDict)
-  assert plain.flatten(values)["tasks.colorize.target"] == "pixel"
+  assert config_values.flatten(values)["tasks.colorize.target"] == "pixel"
 
 
 def test_an_int_may_be_a_float():

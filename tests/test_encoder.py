@@ -10,16 +10,16 @@ from PIL import Image
 import pytest
 
 import mtvit
-from mtvit import build
 from mtvit import errors
-from mtvit import plain
 from mtvit import pretrain
-from mtvit import sharding
 from mtvit.data import image_ops
 from mtvit.data import images as images_lib
 from mtvit.data import patch_ops
 from mtvit.data import pipeline
-from mtvit.evals import features
+from mtvit.probes import features
+from mtvit.run import config_values
+from mtvit.training import assembly
+from mtvit.training import sharding
 from tests import states
 
 
@@ -30,8 +30,8 @@ def images():
 
 def test_features_are_those_that_the_evaluations_see(run):
   encoder = mtvit.load(run)
-  trained = build.trained(run)
-  train, _ = build.sources(trained.config)
+  trained = assembly.trained(run)
+  train, _ = assembly.sources(trained.config)
   mesh = sharding.create_mesh(trained.config.mesh)
   batches = list(pipeline.eval_batches(train, 32, 16))
   want, _ = features.extract(
@@ -107,7 +107,7 @@ def test_any_pictures_will_do(run, images):
 @pytest.mark.slow
 def test_a_gray_run_sees_gray(tiny, images, tmp_path):
   tiny.input, tiny.total_steps = "gray", 1
-  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+  pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "run")
   encoder = mtvit.load(tmp_path / "run")
   gray = patch_ops.luminance(images).numpy()
   got = np.stack(list(encoder.prepare(images)))

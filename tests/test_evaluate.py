@@ -13,15 +13,15 @@ import sklearn.linear_model
 import sklearn.neighbors
 
 import mtvit
-from mtvit import build
 from mtvit import errors
 from mtvit import evaluate
-from mtvit import plain
 from mtvit import pretrain
-from mtvit import reading
 from mtvit.data import pipeline
-from mtvit.evals import probes
-from mtvit.evals import target as target_lib
+from mtvit.probes import frozen
+from mtvit.probes import target as target_lib
+from mtvit.run import config_values
+from mtvit.run import reading
+from mtvit.training import assembly
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -78,7 +78,7 @@ def test_a_run_is_evaluated(run, image_folder, capsys):
       for b in ("knn_k20", "linear")}
   out = capsys.readouterr().out
   assert out.count("extracted") == 3 and str(file) in out
-  assert probes.table(found) in out
+  assert frozen.table(found) in out
   # Again: the same numbers from the cache.
   again = evaluate.evaluate(run, options(layer_images=20))
   out = capsys.readouterr().out
@@ -168,7 +168,7 @@ def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
   """A run that goes on removes it; a stranger's names folders to write to."""
   mine = tmp_path / "mine"
   monkeypatch.setenv("MTVIT_CACHE_DIR", str(mine))
-  theirs = pathlib.Path(build.trained(run).config.data.cache_dir)
+  theirs = pathlib.Path(assembly.trained(run).config.data.cache_dir)
   everything = lambda: sorted(theirs.rglob("*"))
   before = everything()
   target = target_lib.open_target(
@@ -196,7 +196,7 @@ def test_limits(run):
 @pytest.mark.slow
 def test_a_gray_run_sees_gray_images(tiny, tmp_path, monkeypatch):
   tiny.input, tiny.total_steps = "gray", 1
-  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+  pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "run")
   seen, make = [], pipeline.eval_batches
 
   def watched(*args, **kwargs):

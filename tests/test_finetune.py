@@ -11,11 +11,11 @@ from configs import finetune as finetune_config
 from mtvit import encoder
 from mtvit import errors
 from mtvit import finetune
-from mtvit import loading
-from mtvit import metrics
-from mtvit import plain
 from mtvit import pretrain
-from mtvit import reading
+from mtvit.checkpoints import loading
+from mtvit.run import config_values
+from mtvit.run import metrics
+from mtvit.run import reading
 from tests import states
 
 
@@ -25,7 +25,7 @@ def pretrained(tiny, tmp_path):
   for name, task in tiny.tasks.items():
     task.mode = "train" if name in ("contrastive", "rotation") else "off"
   tiny.total_steps, tiny.knn.readout = 2, "ct"
-  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "pretrained")
+  pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "pretrained")
   return tmp_path / "pretrained"
 
 
@@ -44,8 +44,8 @@ def config(tiny):
 
 def run(config, workdir, **kwargs):
   return pretrain.pretrain(
-      finetune.complete(plain.to_plain(config), epath.Path(workdir)), workdir,
-      **kwargs)
+      finetune.complete(config_values.to_plain(config), epath.Path(workdir)),
+      workdir, **kwargs)
 
 
 def encoder_of(workdir, step=None):
@@ -115,7 +115,7 @@ def test_two_and_two_steps_are_four(pretrained, config, tmp_path, monkeypatch):
 
 
 def test_what_the_config_leaves_open(run, config, tmp_path):
-  raw = plain.to_plain(config)
+  raw = config_values.to_plain(config)
   with pytest.raises(errors.ConfigError, match="variant=nano/8"):
     finetune.complete(raw)
   raw["model"]["variant"] = "pico/8"
@@ -151,20 +151,20 @@ def test_tasks_of_two_views_refuse_one(tiny, tmp_path):
   tiny.views = 1
   with pytest.raises(errors.ConfigError, match="views=1: relative_position and "
                      "contrastive and colorize"):
-    pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+    pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "run")
 
 
 def test_other_tasks_refuse_mixed_images(tiny, tmp_path):
   tiny.tasks.supervised.update(mode="train", num_classes=4, cutmix=1.0)
   with pytest.raises(errors.ConfigError, match="cutmix of supervised"):
-    pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+    pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_a_gray_run_without_positions_stays_so(tiny, config, tmp_path):
   tiny.input, tiny.total_steps = "gray", 1
   tiny.tasks.relative_position.position = "drop_all"
-  pretrain.pretrain(plain.to_plain(tiny), tmp_path / "gray")
+  pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "gray")
   config.init_from, config.total_steps = str(tmp_path / "gray"), 1
   run(config, tmp_path / "run")
   loaded = encoder.load(tmp_path / "run")

@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 
 from configs import common
-from mtvit import build
 from mtvit import config as config_lib
 from mtvit.data import corruption
-from mtvit.data import draw
+from mtvit.data import draws
 from mtvit.tasks import base
 from mtvit.tasks import jigsaw
+from mtvit.training import assembly
 from tests.tasks import helpers
 
 CONFIGS = (("quickstart", ""), ("cifar10", "variant=nano/8,"),
@@ -39,7 +39,7 @@ def shipped(name, variant):
   for strategy in common.STRATEGIES:
     config = config_lib.parse(importlib.import_module(
         f"configs.{name}").get_config(f"{variant}strategy={strategy}"))
-    for tasks in build.passes(config, build.tasks(config)).values():
+    for tasks in assembly.passes(config, assembly.tasks(config)).values():
       patch = tuple(t for t in tasks if (
           t.num_blocks + t.num_neighbours + t.num_patches))
       fields = {(t.name, f): str(getattr(t, f)) for t in patch
@@ -52,7 +52,7 @@ def shipped(name, variant):
 
 def claims(tasks, side, views, seed=0):
   """task name -> the patches that it claims, as the pipeline draws them."""
-  source = draw.for_step(seed, 0, views, 0, views)
+  source = draws.for_step(seed, 0, views, 0, views)
   layout = corruption.Layout(
       (side, side),
       corruption.block_partition((side, side), source.fold("layout")),

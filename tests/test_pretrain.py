@@ -16,19 +16,19 @@ from configs import cifar10
 from configs import imagenet
 from configs import quickstart
 from mtvit import errors
-from mtvit import loop
-from mtvit import metrics
-from mtvit import plain
 from mtvit import pretrain
-from mtvit import reading
-from mtvit import train_step
+from mtvit.run import config_values
+from mtvit.run import metrics
+from mtvit.run import reading
+from mtvit.training import loop
+from mtvit.training import train_step
 from tests import states
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def train(config, workdir, **kwargs):
-  return pretrain.pretrain(plain.to_plain(config), workdir, **kwargs)
+  return pretrain.pretrain(config_values.to_plain(config), workdir, **kwargs)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
   assert [x["step"] for x in lines if "train/loss" in x] == [1, 2, 3, 4]
   assert [x["step"] for x in lines if "knn/accuracy" in x] == [2, 4]
   assert reading.read_json(tmp_path / "run" / "config.json"
-                           ) == plain.to_plain(tiny)
+                           ) == config_values.to_plain(tiny)
   for name in ("curves", "colorize", "relative_position"):
     assert (tmp_path / "run" / "report" / f"{name}.png").stat().st_size > 5000
   assert list((tmp_path / "run").glob("events.out.tfevents*"))
@@ -275,8 +275,9 @@ def test_too_few_images_are_a_data_error(tiny, tmp_path):
 def command(tiny, workdir, *flags):
   overrides = [
       f"--config.{key}={value}"
-      for key, value in plain.flatten(plain.to_plain(tiny)).items()
-      if value != plain.flatten(plain.to_plain(
+      for key, value in config_values.flatten(
+          config_values.to_plain(tiny)).items()
+      if value != config_values.flatten(config_values.to_plain(
           quickstart.get_config()))[key]]
   return [sys.executable, "-m", "mtvit.pretrain",
           "--config=configs/quickstart.py", f"--workdir={workdir}",

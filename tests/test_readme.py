@@ -39,6 +39,6 @@ def test_commands_name_what_is_there():
     if command[0] == "mtvit.finetune":
       source += (ROOT / "mtvit/pretrain.py").read_text()
     if command[0] == "mtvit.pretrain":
-      source += (ROOT / "mtvit/distributed.py").read_text()
+      source += (ROOT / "mtvit/run/distributed.py").read_text()
     for flag in re.findall(r"--(\w+)", command[1]):
       assert f'"{flag}"' in source, (command[0], flag)

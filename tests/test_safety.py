@@ -1,6 +1,6 @@
 """Nothing that a user or a file provides is ever executed.
 
-And files are written by `mtvit.files`, removed only where this says so.
+And files are written by `mtvit.run.files`, removed only where this says so.
 """
 
 import ast
@@ -90,41 +90,41 @@ CHANGES = {
 # goes through `files.write`, to where a command was told to.
 PLACES = {
     # Temporary files of its own pattern, and the files of a set that it began.
-    "mtvit/files.py": {
+    "mtvit/run/files.py": {
         "os.open", "os.replace", "os.unlink", "part.unlink", "trial.unlink",
         "file.unlink", "self.unfinished.unlink", "folder.rmdir",
         "file.parent.mkdir", "epath.Path.write_bytes", "open"},
     # An opener for reading.
-    "mtvit/reading.py": {"os.open"},
+    "mtvit/run/reading.py": {"os.open"},
     # The lock, never through a link; entries of JAX's pattern in RUN/compiled.
-    "mtvit/workdir.py": {"open", "file.truncate", "file.write_text",
+    "mtvit/run/workdir.py": {"open", "file.truncate", "file.write_text",
                          "file.unlink", "os.unlink"},
     # A run's checkpoints: Orbax writes; what is damaged is put aside, whole.
-    "mtvit/checkpoint.py": {"self._aside.mkdir", "self._folder.rename",
+    "mtvit/checkpoints/saving.py": {"self._aside.mkdir", "self._folder.rename",
                             "self._manager.save"},
-    "mtvit/loop.py": {"self.checkpointer.save", "tempfile.mkdtemp",
+    "mtvit/training/loop.py": {"self.checkpointer.save", "tempfile.mkdtemp",
                       "shutil.rmtree"},        # The folder that it made.
     # Folders that Python makes and removes, and copies out of them.
-    "mtvit/paths.py": {"tempfile.TemporaryDirectory", "epath.Path.copy"},
+    "mtvit/run/paths.py": {"tempfile.TemporaryDirectory", "epath.Path.copy"},
     "mtvit/benchmarks/images.py": {
         "tempfile.TemporaryDirectory", "mkdir", "to.mkdir", "link.symlink_to",
         "photo.crop.save"},
     "mtvit/benchmarks/profile.py": {"tempfile.TemporaryDirectory"},
     "launch/colab_install.py": {"tempfile.NamedTemporaryFile"},
     # Four names, and names that are digests, in RUN/evaluation.
-    "mtvit/evals/insight.py": {"unlink"},
-    "mtvit/evals/feature_cache.py": {"cache_files.save", "file.unlink"},
+    "mtvit/pictures/evaluation.py": {"unlink"},
+    "mtvit/probes/feature_cache.py": {"cache_files.save", "file.unlink"},
     # Through `files.write`, or into memory.
-    "mtvit/evals/plots.py": {"figure.savefig", "save"},
+    "mtvit/pictures/plots.py": {"figure.savefig", "save"},
     "mtvit/tools/report.py": {"save"},
-    "mtvit/evals/pictures.py": {"plots.save"},
+    "mtvit/pictures/panels.py": {"plots.save"},
     "mtvit/data/held.py": {"cache_files.save"},
     "mtvit/data/manifest.py": {"cache_files.save"},
     "mtvit/interchange/files.py": {"safetensors.numpy.save", "np.savez"},
     "mtvit/report/markup.py": {"image.save"},
     # /dev/null, and a process's own standard output.
-    "mtvit/streams.py": {"open", "os.open"},
-    "mtvit/tools/peers/protocol.py": {"os.fdopen"},
+    "mtvit/run/streams.py": {"open", "os.open"},
+    "mtvit/benchmarks/peers/protocol.py": {"os.fdopen"},
 }
 
 

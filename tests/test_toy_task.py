@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mtvit import plain
 from mtvit import pretrain
 from mtvit import tasks
 from mtvit.data import patch_ops
 from mtvit.models import heads
+from mtvit.run import config_values
 from mtvit.tasks import base
 
 
@@ -59,7 +59,7 @@ def test_a_task_from_outside_trains(tiny, tmp_path, monkeypatch):
     tiny.tasks[name].mode = "off"
   tiny.batch_size, tiny.total_steps = 40, 40
   tiny.checkpoint_every, tiny.log_every = 40, 10
-  result = pretrain.pretrain(plain.to_plain(tiny), tmp_path / "run")
+  result = pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "run")
   assert result["negative/accuracy"] > 0.7 and result["negative/skill"] > 0.1
   assert (tmp_path / "run" / "report" / "negative.png").stat().st_size > 5000
 

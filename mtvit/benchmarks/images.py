@@ -11,7 +11,7 @@ import numpy as np
 
 from mtvit import config as config_lib
 from mtvit import errors
-from mtvit import paths
+from mtvit.run import paths
 
 with epy.lazy_imports():
   from mtvit.data import photo_crops

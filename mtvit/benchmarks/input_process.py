@@ -5,12 +5,12 @@ from typing import Any, Iterator, Mapping
 
 from etils import epy
 
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import entry
 from mtvit import tasks as tasks_lib
 from mtvit.benchmarks import show
-from mtvit.tools.peers import protocol
+from mtvit.benchmarks.peers import protocol
+from mtvit.run import entry
+from mtvit.training import assembly
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -42,12 +42,12 @@ def training(
     config: config_lib.Config, with_tasks: bool
 ) -> Iterator[dict[str, Any]]:
   """What a run is trained on, with or without patch corruption."""
-  tasks = build.tasks(config) if with_tasks else ()
-  train, _ = build.sources(config)
+  tasks = assembly.tasks(config) if with_tasks else ()
+  train, _ = assembly.sources(config)
   tasks = tasks_lib.with_statistics(
-      tasks, build.measure(config, tasks, train, num_batches=1))
+      tasks, assembly.measure(config, tasks, train, num_batches=1))
   return iter(pipeline.Batches(
-      train, build.pipeline_spec(config, tasks), 0, ENDLESS))
+      train, assembly.pipeline_spec(config, tasks), 0, ENDLESS))
 
 
 def ceiling(config: config_lib.Config) -> "Iterator[tf.Tensor]":

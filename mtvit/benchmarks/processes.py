@@ -14,7 +14,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 from mtvit import errors
 
 _ROOT = pathlib.Path(__file__).parents[2]
-_PEERS = _ROOT / "mtvit" / "tools" / "peers"
+_PEERS = _ROOT / "mtvit" / "benchmarks" / "peers"
 PEER_PYTHON = _ROOT / ".venv-peers" / "bin" / "python"
 _SHOWN = 4        # Last lines of what a contestant that failed has said.
 
@@ -24,7 +24,7 @@ class Spec(NamedTuple):
 
   Attributes:
     name: for people.
-    command: arguments of a process that speaks `tools.peers.protocol`.
+    command: arguments of a process that speaks `benchmarks.peers.protocol`.
     settings: JSON, its first line.
     environment: of the process.
     does: names of what it repeats.
@@ -54,7 +54,7 @@ def peer(
     name: str, script: str, python: pathlib.Path, settings: Mapping[str, Any],
     does: Sequence[str]
 ) -> Spec:
-  """A contestant that is a script of `mtvit.tools.peers`.
+  """A contestant that is a script of `mtvit.benchmarks.peers`.
 
   Raises:
     ConfigError: there is no such Python.

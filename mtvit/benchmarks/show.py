@@ -8,7 +8,7 @@ import platform
 import statistics
 from typing import Any, Mapping, Sequence
 
-from mtvit.tools.peers import protocol
+from mtvit.benchmarks.peers import protocol
 
 # What ours use, as far as it is installed; peers tell their own.
 _PACKAGES = ("jax", "tensorflow", "tensorflow-cpu", "opencv-python-headless",

@@ -11,20 +11,20 @@ from etils import epy
 import jax
 import jax.numpy as jnp
 
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import cost
-from mtvit import entry
 from mtvit import errors
-from mtvit import optimizer
-from mtvit import sharding
 from mtvit import tasks as tasks_lib
-from mtvit import train_state
-from mtvit import train_step
 from mtvit.benchmarks import profile
 from mtvit.benchmarks import show
+from mtvit.benchmarks.peers import protocol
 from mtvit.models import pretrainer
-from mtvit.tools.peers import protocol
+from mtvit.run import entry
+from mtvit.training import assembly
+from mtvit.training import cost
+from mtvit.training import optimizer
+from mtvit.training import sharding
+from mtvit.training import train_state
+from mtvit.training import train_step
 
 with epy.lazy_imports():
   from mtvit.data import pipeline
@@ -48,18 +48,18 @@ class Run(NamedTuple):
 
 def run(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Run:
   """The same parts as in `pretrain`, on noise."""
-  tasks, source = build.tasks(config), cost.noise(config)
-  build.check_batch(config, mesh)
+  tasks, source = assembly.tasks(config), cost.noise(config)
+  assembly.check_batch(config, mesh)
   tasks = tasks_lib.with_statistics(
-      tasks, build.measure(config, tasks, source, num_batches=1))
+      tasks, assembly.measure(config, tasks, source, num_batches=1))
   batches = pipeline.Batches(
-      source, build.pipeline_spec(config, tasks), 0, STEPS)
+      source, assembly.pipeline_spec(config, tasks), 0, STEPS)
   model = pretrainer.Pretrainer(config.model, tasks)
   objective = train_step.Objective(
       model, config.weighting, config.optimizer.trainable, config.accumulate)
   tx = optimizer.create(config.optimizer, config.batch_size, STEPS)
   init = train_state.initializer(
-      model, tx, build.input_shapes(batches.element_spec), config.weighting)
+      model, tx, assembly.input_shapes(batches.element_spec), config.weighting)
   step = train_step.create(
       objective, tx,
       optimizer.schedule(config.optimizer, config.batch_size, STEPS), STEPS,

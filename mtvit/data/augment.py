@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mtvit.data import draw as draw_lib
+from mtvit.data import draws as draw_lib
 from mtvit.data import image_ops
 from mtvit.data import views as views_lib
 

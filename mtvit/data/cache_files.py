@@ -10,10 +10,10 @@ from typing import BinaryIO, Callable, Mapping
 
 import numpy as np
 
-from mtvit import files
-from mtvit import reading
 from mtvit.data import container
-from mtvit.data import notes
+from mtvit.run import console
+from mtvit.run import files
+from mtvit.run import reading
 
 SUFFIX = ".mtvit"     # Of what `save` writes.
 
@@ -42,7 +42,7 @@ def load(
   except FileNotFoundError:
     return None
   except reading.Unusable as e:
-    notes.note(f"{file} is damaged ({e}) and made anew")
+    console.note(f"{file} is damaged ({e}) and made anew")
     return None
 
 
@@ -60,6 +60,7 @@ def write(file: pathlib.Path, fill: Callable[[BinaryIO], None]) -> bool:
     files.write(file, fill)
     return True
   except OSError as e:
-    notes.note(f"{file} can't be written ({e.strerror}); it will be made anew "
-               "next time")
+    console.note(
+        f"{file} can't be written ({e.strerror}); it will be made anew next "
+        "time")
     return False

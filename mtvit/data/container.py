@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mtvit import reading
+from mtvit.run import reading
 
 _MAGIC = b"mtvit arrays 1\n\0"
 _DIGEST, _NUMBER, _UNIT = 32, 8, 64

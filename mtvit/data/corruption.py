@@ -9,7 +9,7 @@ from typing import Any, Sequence
 
 import tensorflow as tf
 
-from mtvit.data import draw as draw_lib
+from mtvit.data import draws as draw_lib
 from mtvit.data import patch_ops
 
 

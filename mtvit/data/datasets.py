@@ -8,12 +8,12 @@ come in file order; resuming skips over them).
 from typing import Any, Callable, Sequence
 
 from mtvit import errors
-from mtvit import paths
 from mtvit.data import folder
 from mtvit.data import held
-from mtvit.data import notes
 from mtvit.data import source as source_lib
 from mtvit.data import tfds_sources
+from mtvit.run import console
+from mtvit.run import paths
 
 Source = source_lib.Source      # What `open_source` returns.
 
@@ -101,5 +101,5 @@ def differences(
     if only:
       more = ", ..." if len(only) > 5 else ""
       words.append(f"only {who} has "
-                   + ", ".join(map(notes.printable, only[:5])) + more)
+                   + ", ".join(map(console.printable, only[:5])) + more)
   return "; ".join(words) or "they have another order"

@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from mtvit import errors
-from mtvit import paths
 from mtvit.data import images
 from mtvit.data import manifest as manifest_lib
-from mtvit.data import notes
 from mtvit.data import replacing
 from mtvit.data import source as source_lib
+from mtvit.run import console
+from mtvit.run import paths
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class FolderSource(source_lib.Source):
         self.max_pixels, source_lib.native)
 
   def describe(self, i: int) -> str:
-    return notes.printable(self.files[i])
+    return console.printable(self.files[i])
 
 
 class _Files(NamedTuple):
@@ -102,7 +102,7 @@ def open_folder(
 ) -> FolderSource:
   """Opens PATH/SPLIT/<class>/**; see `datasets.open_source`."""
   root = os.path.abspath(os.path.join(paths.expand(path), split))
-  shown = notes.printable(root)
+  shown = console.printable(root)
   if not os.path.isdir(root):
     raise errors.ConfigError(
         f"data folder {shown} does not exist",
@@ -119,7 +119,7 @@ def open_folder(
         f"expected {shown}/<class>/<image> in JPEG, PNG, BMP, GIF, WebP or "
         "AVIF")
   if complaint:
-    notes.note(f"{shown}: {complaint}")
+    console.note(f"{shown}: {complaint}")
   _note_oddities(shown, manifest, classes, {
       label for *_, label in files.good.values()})
   if began is None or began.names is None:
@@ -150,7 +150,7 @@ def _classes(
         "restore them (empty ones will do), or use another --workdir")
   new = [name for name in manifest.classes if name not in began.classes]
   if new:
-    notes.note(f"{shown}: {len(new)} new class folders are not used by this "
+    console.note(f"{shown}: {len(new)} new class folders are not used by this "
                f"run, whose labels stay: {_few(new)}")
   return began.classes
 
@@ -158,7 +158,7 @@ def _classes(
 def _few(names: Sequence[str]) -> str:
   """The first few names."""
   more = ", ..." if len(names) > 5 else ""
-  return ", ".join(map(notes.printable, names[:5])) + more
+  return ", ".join(map(console.printable, names[:5])) + more
 
 
 def _sort(
@@ -185,7 +185,7 @@ def _as_it_began(
     files: _Files, max_pixels: int, began: source_lib.Began
 ) -> FolderSource:
   """The source of the files that a run began with; says what is different."""
-  shown, good = notes.printable(root), files.good
+  shown, good = console.printable(root), files.good
   nothing = manifest_lib.Entry(0, 0, 0, 0, "tensorflow", "")
   source = _source(root, manifest, classes, [
       good[name] if name in good else
@@ -200,11 +200,12 @@ def _as_it_began(
             (source.stamps != began.stamps).any(1))
         if i not in source.bad]
     if changed:
-      notes.note(f"{shown}: {len(changed):,} files are not of the size or time "
-                 f"with which the run began: {_few(changed)}")
+      console.note(
+          f"{shown}: {len(changed):,} files are not of the size or time "
+          f"with which the run began: {_few(changed)}")
   new = len(good.keys() - set(began.names))
   if new:
-    notes.note(f"{shown}: {new:,} new files are not used by this run")
+    console.note(f"{shown}: {new:,} new files are not used by this run")
   return source
 
 
@@ -218,7 +219,7 @@ def _source(
     digest.update(os.fsencode(
         f"{name}:{entry.size}:{entry.time_ns}:{entry.decoder}\n"))
   return FolderSource(
-      name=notes.printable(root), num_examples=len(taken),
+      name=console.printable(root), num_examples=len(taken),
       classes=classes, fingerprint=digest.hexdigest(),
       names=tuple(name for name, *_ in taken),
       stamps=np.array([e[:2] for _, e, _ in taken], np.int64),
@@ -244,7 +245,7 @@ def _complaint(root: str, manifest: pathlib.Path, files: _Files) -> str:
       f"{count:,} {kind}" for kind, count in kinds.most_common())
   lines = source_lib.ListFile(manifest.with_suffix(".refused.txt"))
   if lines.write([
-      f"{reason}\t{notes.printable(os.path.join(root, name))}"
+      f"{reason}\t{console.printable(os.path.join(root, name))}"
       for name, reason in refused.items()]):
     text += f"; listed in {lines.file}"
   return text
@@ -257,13 +258,13 @@ def _note_oddities(
   """Says what is odd about the classes, and what is left out."""
   empty = [name for label, name in enumerate(classes) if label not in used]
   if empty:
-    notes.note(f"{shown}: no images in {len(empty)} of {len(classes)} class "
+    console.note(f"{shown}: no images in {len(empty)} of {len(classes)} class "
                f"folders: {_few(empty)}")
   if len(used) == 1:
-    notes.note(f"{shown}: one class only, so kNN accuracy tells nothing")
+    console.note(f"{shown}: one class only, so kNN accuracy tells nothing")
   if manifest.loose:
-    notes.note(f"{shown}: {manifest.loose:,} files beside the class folders "
+    console.note(f"{shown}: {manifest.loose:,} files beside the class folders "
                "are not used")
   if manifest.left_out:
-    notes.note(f"{shown}: left out, as hidden or of other programs: "
+    console.note(f"{shown}: left out, as hidden or of other programs: "
                f"{_few(sorted(manifest.left_out))}")

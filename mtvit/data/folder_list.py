@@ -5,7 +5,7 @@ import os
 from typing import Callable, Iterator, Mapping, NamedTuple
 
 from mtvit import errors
-from mtvit.data import notes
+from mtvit.run import console
 
 # What other programs leave in a folder, beside names that begin with a dot.
 _NOT_OURS = frozenset({
@@ -53,7 +53,7 @@ def of(root: str, poll: Callable[[], None]) -> Listing:
         for name in names]
   except OSError as e:
     raise errors.DataError(
-        f"{notes.printable(str(e.filename or root))} can't be listed: "
+        f"{console.printable(str(e.filename or root))} can't be listed: "
         f"{e.strerror}", "check its permissions") from e
   return Listing(tuple(names), found, len(shown) - len(names), left_out)
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from mtvit.data import cache_files
 from mtvit.data import images as images_lib
-from mtvit.data import notes
 from mtvit.data import replacing
 from mtvit.data import source as source_lib
+from mtvit.run import console
 
 # What a held source has of the one that it was made from.
 _KEPT = ("name", "num_examples", "classes", "fingerprint", "names", "stamps",
@@ -60,7 +60,7 @@ def hold(
       return source
     # With others in the place of bad images it holds for this run only.
     if not source.bad and cache_files.save(file, held._asdict()):
-      notes.note(f"{source.name}: decoded {shape[0]:,} images in "
+      console.note(f"{source.name}: decoded {shape[0]:,} images in "
                  f"{time.monotonic() - start:.1f} s, cached in {file}")
   kept = {key: getattr(source, key) for key in _KEPT}
   return source_lib.Source(**kept, **held._asdict())
@@ -79,7 +79,7 @@ def _decode_all(
 ) -> Held | None:
   """Decodes every image; None if one has another shape."""
   held = Held(np.empty(shape, np.uint8), np.empty(shape[0], np.int32))
-  progress = notes.Progress(f"decoding {source.name}: images", shape[0])
+  progress = console.Progress(f"decoding {source.name}: images", shape[0])
   decoded = _decoded(source, range(shape[0]))
   for i, (image, label) in enumerate(decoded):
     if i % 64 == 0:

@@ -26,8 +26,8 @@ from mtvit.data import cache_files
 from mtvit.data import folder_list
 from mtvit.data import image_check
 from mtvit.data import images
-from mtvit.data import notes
 from mtvit.data import replacing
+from mtvit.run import console
 
 # Another Pillow may read other formats.
 VERSION = f"2, images {images.VERSION}, Pillow {PIL.__version__}"
@@ -224,8 +224,8 @@ def _check(
     return image_check.check(
         os.path.join(root, name), status.st_size, max_pixels, native)
 
-  progress = notes.Progress(
-      f"checking {notes.printable(root)}, once: files", len(todo))
+  progress = console.Progress(
+      f"checking {console.printable(root)}, once: files", len(todo))
   # Before the threads and until they are done: filters belong to the process.
   with warnings.catch_warnings(), (
       concurrent.futures.ThreadPoolExecutor(_WORKERS)) as pool:
@@ -252,8 +252,8 @@ def _load(file: pathlib.Path) -> dict[str, Entry]:
     return {name: _entry(*row) for name, row in content["files"].items()}
   except (ValueError, TypeError, KeyError, AttributeError,
           RecursionError) as e:
-    notes.note(f"{file} is damaged ({type(e).__name__}); all files are checked "
-               "again")
+    console.note(
+        f"{file} is damaged ({type(e).__name__}); all files are checked again")
     return {}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mtvit.data import draw
+from mtvit.data import draws
 
 SORTED = 4096
 ROUNDS = 8
@@ -48,7 +48,7 @@ def ids(seed: int, start: Any, count: int, num_examples: int) -> Any:
 
 def epoch_seed(seed: int, epoch: Any) -> Any:
   """int64 [2], for all that is random about the order of one epoch."""
-  return draw.for_step(seed, epoch, 0, 0, 0).fold("epoch").seed
+  return draws.for_step(seed, epoch, 0, 0, 0).fold("epoch").seed
 
 
 def permutation(seed: Any, n: int) -> Any:

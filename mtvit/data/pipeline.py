@@ -14,7 +14,7 @@ import tensorflow as tf
 from mtvit.data import augment as augment_lib
 from mtvit.data import corruption
 from mtvit.data import datasets
-from mtvit.data import draw as draw_lib
+from mtvit.data import draws as draw_lib
 from mtvit.data import image_ops
 from mtvit.data import order
 from mtvit.data import patch_ops

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtvit import errors
-from mtvit.data import notes
+from mtvit.run import console
 
 MOST = 0.01       # Share of the examples that may go bad.
 _SHOWN = 3        # So many are named in an error.
@@ -147,7 +147,7 @@ def report(source: Any, found: dict[int, str]) -> None:
   if len(source.bad) > MOST * source.num_examples:
     raise _too_many(source)
   for i, reason in found.items():
-    notes.note(f"bad image, replaced by another: {source.describe(i)} "
+    console.note(f"bad image, replaced by another: {source.describe(i)} "
                f"({reason})")
 
 

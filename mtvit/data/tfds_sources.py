@@ -12,10 +12,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mtvit import errors
-from mtvit import paths
 from mtvit.data import order
 from mtvit.data import photo_crops
 from mtvit.data import source as source_lib
+from mtvit.run import paths
 
 # How a stream is shuffled; see `StreamedSource.stream`.
 _BLOCKS, _BUFFER = 8, 10_000

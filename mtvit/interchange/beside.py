@@ -5,9 +5,9 @@ import pathlib
 from typing import Any
 
 from mtvit import errors
-from mtvit import reading
 from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import normalisation
+from mtvit.run import reading
 
 _LONGEST = 2**20                   # Bytes of such a file.
 

@@ -8,17 +8,19 @@ import dataclasses
 import json
 import math
 import pathlib
-from typing import Any, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 from flax import traverse_util
 import numpy as np
 
-from mtvit import encoder as encoder_lib
 from mtvit import errors
-from mtvit import files as writing
 from mtvit.interchange import files
 from mtvit.interchange import naming
 from mtvit.interchange import native
+from mtvit.run import files as writing
+
+if TYPE_CHECKING:
+  from mtvit import encoder as encoder_lib
 
 # Format -> its file of weights.
 FORMATS = {"safetensors": "model.safetensors", "npz": "augreg.npz",
@@ -37,7 +39,7 @@ _TIMM_PATCHES = {"Ti": (16,), "S": (8, 16, 32), "B": (8, 16, 32),
 
 
 def export(
-    encoder: encoder_lib.Encoder, output: pathlib.Path,
+    encoder: "encoder_lib.Encoder", output: pathlib.Path,
     formats: Sequence[str] = tuple(FORMATS), drop_tokens: bool = False,
     config: Any = None) -> dict[str, list[str]]:
   """Writes an encoder's weights for other libraries.
@@ -69,7 +71,7 @@ def export(
 
 
 def _weights(
-    encoder: encoder_lib.Encoder, made: writing.FileSet,
+    encoder: "encoder_lib.Encoder", made: writing.FileSet,
     tokens: Mapping[str, tuple[str, ...]], described: Mapping[str, Any]
 ) -> None:
   """Writes the files of weights; `tokens` by format."""
@@ -87,7 +89,7 @@ def _weights(
 
 
 def _kept(
-    encoder: encoder_lib.Encoder, name: str, drop: bool
+    encoder: "encoder_lib.Encoder", name: str, drop: bool
 ) -> tuple[str, ...]:
   """The tokens that a format can hold."""
   if name not in FORMATS:
@@ -99,7 +101,7 @@ def _kept(
 
 
 def _describe(
-    encoder: encoder_lib.Encoder, made: writing.FileSet,
+    encoder: "encoder_lib.Encoder", made: writing.FileSet,
     tokens: Mapping[str, tuple[str, ...]]
 ) -> None:
   """Writes what timm and transformers need to know; `tokens` by format."""
@@ -113,7 +115,7 @@ def _describe(
 
 
 def _notes(
-    encoder: encoder_lib.Encoder, tokens: tuple[str, ...], name: str
+    encoder: "encoder_lib.Encoder", tokens: tuple[str, ...], name: str
 ) -> list[str]:
   """What a format leaves out, and what its user must mind."""
   notes = []
@@ -134,7 +136,7 @@ def _notes(
 
 
 def timm_arguments(
-    encoder: encoder_lib.Encoder, tokens: tuple[str, ...]
+    encoder: "encoder_lib.Encoder", tokens: tuple[str, ...]
 ) -> dict[str, Any]:
   """What timm.json says of a file.
 
@@ -161,7 +163,7 @@ def timm_arguments(
       tokens=tokens, norm_epsilon=NORM_EPSILON)
 
 
-def hf_config(encoder: encoder_lib.Encoder) -> dict[str, Any]:
+def hf_config(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
   """The config.json of transformers' ViTModel."""
   module = encoder.module
   return dict(
@@ -174,7 +176,7 @@ def hf_config(encoder: encoder_lib.Encoder) -> dict[str, Any]:
       patch_size=encoder.patch_size, num_channels=3, qkv_bias=True)
 
 
-def hf_processor(encoder: encoder_lib.Encoder) -> dict[str, Any]:
+def hf_processor(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
   """The preprocessor_config.json: pixels / 127.5 - 1."""
   return dict(
       image_processor_type="ViTImageProcessor", do_resize=True,

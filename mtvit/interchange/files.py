@@ -14,9 +14,9 @@ import safetensors
 import safetensors.numpy
 
 from mtvit import errors
-from mtvit import files as writing
 from mtvit.interchange import npz
 from mtvit.interchange import tensors
+from mtvit.run import files as writing
 
 MARK = "export.json"               # The last file of an export.
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")

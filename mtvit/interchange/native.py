@@ -12,13 +12,13 @@ from flax import traverse_util
 import numpy as np
 
 from mtvit import errors
-from mtvit import reading
 from mtvit.interchange import files
 from mtvit.interchange import imported
 from mtvit.interchange import naming
 from mtvit.interchange import tensors
 from mtvit.models import blocks
 from mtvit.models import vit
+from mtvit.run import reading
 
 FORMAT_VERSION = 1
 KEY = "mtvit"                      # Of the JSON among the arrays.

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtvit.models import cpu
-from mtvit.models import pieces
+from mtvit.models import chunks
+from mtvit.models import cpu_forms
 
 REMAT_POLICIES = ("none", "dots", "full")
 # GELU by its tanh approximation (big_vision, AugReg), or exact (timm, DeiT).
@@ -47,8 +47,8 @@ class Attention(nn.Module):
     b, t, d = x.shape
     split = self.heads, d // self.heads
     kernel, bias = Affine((d,), (3, *split), self.dtype, name="qkv")()
-    on_cpu = cpu.target()
-    qkv = cpu.heads_first if on_cpu else self._qkv
+    on_cpu = cpu_forms.target()
+    qkv = cpu_forms.heads_first if on_cpu else self._qkv
     query, key = ("bhqe", "bhke") if on_cpu else ("bqhe", "bkhe")
     q, k, v = qkv(x, kernel, bias)      # [b, t, h, e] each, on a CPU h before t
     logits = jnp.einsum(f"{query},{key}->bhqk", q * split[1]**-0.5, k)
@@ -57,7 +57,7 @@ class Attention(nn.Module):
     if on_cpu:
       out = out.swapaxes(1, 2)                              # [b, t, h, e]
     kernel, bias = Affine(split, (d,), self.dtype, name="out")()
-    product = cpu.product if on_cpu else jnp.matmul
+    product = cpu_forms.product if on_cpu else jnp.matmul
     out = product(out.reshape(b, t, d), kernel.reshape(d, d)) + bias
     return out, weights                                     # out: [b, t, d]
 
@@ -168,18 +168,18 @@ class Block(nn.Module):
     Returns:
       [b, t, d]; and that again and the attention weights, if asked for.
     """
-    x = pieces.by_rows(x)
+    x = chunks.by_rows(x)
     y = nn.LayerNorm(dtype=jnp.float32, name="norm1")(x).astype(self.dtype)
     y, weights = Attention(self.heads, self.dtype, name="attn")(y)
-    x = pieces.by_rows(x + self._kept(y, drop))
+    x = chunks.by_rows(x + self._kept(y, drop))
     y = nn.LayerNorm(dtype=jnp.float32, name="norm2")(x).astype(self.dtype)
     dense = lambda dim, name: nn.Dense(
-        dim, dtype=self.dtype, name=name, dot_general=cpu.dot_general(),
+        dim, dtype=self.dtype, name=name, dot_general=cpu_forms.dot_general(),
         kernel_init=nn.initializers.xavier_uniform())
-    activation = cpu.recomputed(ACTIVATIONS[self.activation])
+    activation = cpu_forms.recomputed(ACTIVATIONS[self.activation])
     y = activation(dense(self.mlp_dim, "fc1")(y))
     y = dense(x.shape[-1], "fc2")(y)                        # [b, t, d]
-    x = pieces.by_rows(x + self._kept(y, drop))
+    x = chunks.by_rows(x + self._kept(y, drop))
     return x, (
         x if self.layers else None, weights if self.attention else None)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtvit.models import blocks as blocks_lib
-from mtvit.models import cpu
+from mtvit.models import cpu_forms
 
 # Width, depth and heads: nano and pico are for CPU studies; Ti to L from ViT
 # and DeiT (arXiv:2012.12877), H and g from arXiv:2106.04560.
@@ -201,7 +201,7 @@ class Encoder(nn.Module):
     x = x.reshape(b, gh * gw, p * p * c)                    # [b, n, p*p*c]
     x = nn.Dense(
         self.width, dtype=self.dtype, name="embed",
-        dot_general=cpu.dot_general(),
+        dot_general=cpu_forms.dot_general(),
         kernel_init=nn.initializers.xavier_uniform())(x)    # [b, n, d]
     if self.freeze_patch_embed:
       x = jax.lax.stop_gradient(x)

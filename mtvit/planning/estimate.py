@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from mtvit import config as config_lib
-from mtvit import cost
 from mtvit import errors
-from mtvit import reading
-from mtvit import sharding
 from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.planning import totals
+from mtvit.run import reading
+from mtvit.training import cost
+from mtvit.training import sharding
 
 NOTE = "estimated by the compiler, not measured"
 

@@ -9,11 +9,11 @@ from absl import logging
 import jax
 import jaxlib
 
-from mtvit import files
-from mtvit import reading
 from mtvit.planning import compiler
 from mtvit.planning import estimate as estimate_lib
 from mtvit.planning import search
+from mtvit.run import files
+from mtvit.run import reading
 
 
 def text(found: estimate_lib.Estimate) -> str:

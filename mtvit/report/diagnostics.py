@@ -2,9 +2,9 @@
 
 from typing import Any, Mapping, Sequence
 
-from mtvit.evals import plots
-from mtvit.report import cells
+from mtvit.pictures import plots
 from mtvit.report import encoder
+from mtvit.report import formats
 from mtvit.report import markup
 from mtvit.report import page
 from mtvit.report import runs as runs_lib
@@ -68,7 +68,7 @@ def probe_panels(
 def _layer_table(rows: Sequence[Mapping[str, Any]]) -> markup.Html:
   return markup.table(
       ["layer", *plots.MEASURES.values()],
-      [[row["layer"], *(cells.number(row.get(key)) for key in plots.MEASURES)]
+      [[row["layer"], *(formats.number(row.get(key)) for key in plots.MEASURES)]
        for row in rows])
 
 
@@ -95,9 +95,9 @@ def _position_table(evaluation: runs_lib.Evaluation) -> markup.Html:
   return markup.table(
       ["R² row", "R² column", "correlation with nearness", "kNN as trained",
        "embeddings shuffled", "embeddings blank"],
-      [[cells.number(found["r2_row"]), cells.number(found["r2_column"]),
-        cells.number(found["distance_correlation"]), *(
-            cells.percent(accuracy.get(key))
+      [[formats.number(found["r2_row"]), formats.number(found["r2_column"]),
+        formats.number(found["distance_correlation"]), *(
+            formats.percent(accuracy.get(key))
             for key in ("as_trained", "shuffled", "zeroed"))]])
 
 
@@ -114,13 +114,13 @@ def rank(book: runs_lib.Book) -> page.Section:
     if rows:
       parts.append(markup.table(
           ["readout", "RankMe", "spread per dimension"],
-          [[row["readout"], cells.number(row["rankme"], 1),
-            cells.number(row["spread_per_dimension"])] for row in rows]))
+          [[row["readout"], formats.number(row["rankme"], 1),
+            formats.number(row["spread_per_dimension"])] for row in rows]))
     if dense:
       parts.append(markup.table(
           ["probe of single patches", "test accuracy", "guessing"],
-          [["mosaics of 2×2 images", cells.accuracy(dense),
-            cells.percent(dense["chance"])]]))
+          [["mosaics of 2×2 images", formats.accuracy(dense),
+            formats.percent(dense["chance"])]]))
     if not rows and not dense:
       parts.append(markup.missing(
           "This evaluation has no diagnostics", run.command("mtvit.evaluate")))
@@ -164,8 +164,8 @@ def cheat(book: runs_lib.Book) -> page.Section:
 def _cheat_row(row: Mapping[str, Any]) -> list[str]:
   index = lambda key: f"{row[key] - row['chance']:+.3f}"
   low, high = row.get("chance_low"), row.get("chance_high")
-  within = cells.NONE if low is None or high is None else (
+  within = formats.NONE if low is None or high is None else (
       f"{low - row['chance']:+.3f} to {high - row['chance']:+.3f}")
   return [f"{row['task']} ({row['position']}): {row['blank']}",
-          index("trained"), index("refitted"), cells.number(row["chance"]),
+          index("trained"), index("refitted"), formats.number(row["chance"]),
           within]

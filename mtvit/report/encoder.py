@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, Mapping, Sequence
 
-from mtvit.report import cells
+from mtvit.report import formats
 from mtvit.report import markup
 from mtvit.report import page
 from mtvit.report import runs as runs_lib
@@ -52,18 +52,18 @@ def summary(book: runs_lib.Book) -> page.Section:
     rows, styles = [], []
     for run, evaluation in pairs:
       rows.append([name_of(run, evaluation, pairs), *(
-          cells.accuracy(row, row and f"reads {row['readout']}")
+          formats.accuracy(row, row and f"reads {row['readout']}")
           for row in (chosen_row(evaluation.values, probe)
                       for probe in HEADLINES))])
       styles.append(None)
       random_init = evaluation.random_init
       if random_init and random_init["data"] == evaluation.values["data"]:
         rows.append([f"{run.name}, random parameters", *(
-            cells.accuracy(chosen_row(random_init, probe))
+            formats.accuracy(chosen_row(random_init, probe))
             for probe in HEADLINES)])
         styles.append("reference")
     rows.append([f"guessing among {classes} classes",
-                 *[cells.percent(pairs[0][1].chance)] * len(HEADLINES)])
+                 *[formats.percent(pairs[0][1].chance)] * len(HEADLINES)])
     styles.append("reference")
     parts += [markup.tag("h3", f"On {data}"), markup.tag(
         "div", markup.table(
@@ -96,9 +96,9 @@ def describe(run: runs_lib.Run) -> str:
   after, before = map(run.score, (
       "knn/accuracy", "knn/accuracy_random_init"))
   if after is not None:
-    text += f" At the end of training its own kNN was {cells.percent(after)}"
+    text += f" At the end of training its own kNN was {formats.percent(after)}"
     if before is not None:
-      text += f"; before training {cells.percent(before)}"
+      text += f"; before training {formats.percent(before)}"
     text += "."
   return text
 
@@ -113,12 +113,12 @@ def probes(book: runs_lib.Book) -> page.Section:
         markup.tag("p", f"{info['num_train']} training, {info['num_val']} "
                    f"validation and {info['num_test']} test images of "
                    f"{len(info['classes'])} classes; guessing: "
-                   f"{cells.percent(pairs[0][1].chance)}."),
+                   f"{formats.percent(pairs[0][1].chance)}."),
         markup.fold("The same as a list", markup.table(
             ["run", "readout", "layer", "probe", "accuracy", "low", "high",
              "validation"],
             [[run.name, row["readout"], row["layer"], row["probe"], *(
-                cells.number(row.get(key), 4)
+                formats.number(row.get(key), 4)
                 for key in ("accuracy", "low", "high", "val_accuracy"))]
              for run, evaluation in pairs
              for row in evaluation.values["probes"]["test"]]))]
@@ -159,7 +159,7 @@ def _probe_table(
         title = f"{name_of(run, evaluation, pairs)} · {title}"
       results = {probe: found.get((readout, layer, probe)) for probe in names}
       rows.append([title, *(
-          cells.accuracy(
+          formats.accuracy(
               row, chosen=row is not None
               and row is chosen_row(values, probe))
           for probe, row in results.items())])

@@ -9,7 +9,7 @@ from typing import Any, Iterable, Sequence
 from PIL import Image
 
 from mtvit import errors
-from mtvit import reading
+from mtvit.run import reading
 
 _INLINE = ("a", "code", "span", "th", "td")      # Space behind them shows.
 _VOID = ("img", "meta", "br", "col")

@@ -10,10 +10,10 @@ from typing import Any, Mapping, Sequence
 from etils import epath
 
 from mtvit import errors
-from mtvit import metrics as metrics_lib
-from mtvit import paths
-from mtvit import reading
 from mtvit.report import schema
+from mtvit.run import metrics as metrics_lib
+from mtvit.run import paths
+from mtvit.run import reading
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

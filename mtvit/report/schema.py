@@ -5,7 +5,7 @@ from typing import Any, Mapping
 
 from etils import epath
 
-from mtvit import reading
+from mtvit.run import reading
 
 NUMBER = (int, float)
 # A key that ends in "?" may be missing or null; other keys may be there too.

@@ -3,13 +3,13 @@
 import json
 from typing import Any, Mapping, Sequence
 
-from mtvit import plain
-from mtvit.evals import pictures
-from mtvit.evals import plots
-from mtvit.report import cells
+from mtvit.pictures import panels
+from mtvit.pictures import plots
+from mtvit.report import formats
 from mtvit.report import markup
 from mtvit.report import page
 from mtvit.report import runs as runs_lib
+from mtvit.run import config_values
 
 # What one looks at first; the full config is there too.
 KEYS = ("model.variant", "model.image_size", "data.name", "input", "forward",
@@ -20,7 +20,7 @@ _POINTS = 400                  # Of a curve, at most.
 
 def config(book: runs_lib.Book) -> page.Section:
   """The keys that matter, or in which the runs differ."""
-  flat = [plain.flatten(run.config) for run in book.runs]
+  flat = [config_values.flatten(run.config) for run in book.runs]
   if len(book.runs) == 1:
     lead = ("How the run was set up; every task that trains adds its loss, "
             "times its weight.")
@@ -31,13 +31,13 @@ def config(book: runs_lib.Book) -> page.Section:
     keys.append("tasks, and their weights")
   else:
     lead = ("The keys in which the runs differ; all others are the same. "
-            f"{cells.NONE} means that a run does not have the key.")
+            f"{formats.NONE} means that a run does not have the key.")
     keys = [key for key in sorted(set().union(*flat))
             if any(key not in f or f[key] != flat[0].get(key) for f in flat)]
   parts = [markup.missing(f"{run.name} has no config.json")
            for run in book.runs if not run.config]
   if keys:
-    shown = lambda f, key: cells.setting(f[key]) if key in f else cells.NONE
+    shown = lambda f, key: formats.setting(f[key]) if key in f else formats.NONE
     parts.append(markup.tag("div", markup.table(
         ["key", *(run.name for run in book.runs)],
         [[key, *(shown(f, key) for f in flat)] for key in keys]),
@@ -134,7 +134,7 @@ def gradients(book: runs_lib.Book) -> page.Section:
   for i, run in enumerate(book.runs):
     if len(book.runs) > 1:
       parts.append(markup.tag("h3", run.name))
-    files = pictures.save_gradients(
+    files = panels.save_gradients(
         run.lines, book.drawing(f"gradients_{i + 1}"))
     if files:
       parts.append(markup.picture(
@@ -164,11 +164,11 @@ def environment(book: runs_lib.Book) -> page.Section:
           run.command("mtvit.pretrain")))
     speed = run.score("train/images_per_second")
     found = {
-        "steps": cells.number(run.score("steps"), 0),
-        "training time": cells.seconds(run.score("seconds")),
-        "images per second": cells.number(speed, 0)}
+        "steps": formats.number(run.score("steps"), 0),
+        "training time": formats.seconds(run.score("seconds")),
+        "images per second": formats.number(speed, 0)}
     for evaluation in run.evaluations:
-      found[f"evaluation on {evaluation.data}"] = cells.seconds(
+      found[f"evaluation on {evaluation.data}"] = formats.seconds(
           evaluation.values.get("seconds"))
     versions = dict(run.result.get("versions") or {})
     for evaluation in run.evaluations:
@@ -177,7 +177,7 @@ def environment(book: runs_lib.Book) -> page.Section:
       rows.setdefault(key, {})[run.name] = value
   parts.append(markup.table(
       ["", *(run.name for run in book.runs)],
-      [[key, *(values.get(run.name, cells.NONE) for run in book.runs)]
+      [[key, *(values.get(run.name, formats.NONE) for run in book.runs)]
        for key, values in rows.items()]))
   return page.Section(
       name="environment", title="Environment", lead=(

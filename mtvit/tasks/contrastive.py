@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtvit.models import chunks
 from mtvit.models import heads
-from mtvit.models import pieces
 from mtvit.models import vit
 from mtvit.tasks import base
 
@@ -57,7 +57,7 @@ def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
     logits = jnp.where(itself, -jnp.inf, logits)
     return jax.nn.logsumexp(logits, axis=-1), logits.argmax(-1) == number ^ 1
 
-  total, right = pieces.in_pieces(
+  total, right = chunks.in_pieces(
       block, (z, jnp.arange(b)), num_blocks(b))             # [b] each
   positives = jnp.sum(z * partners(z), axis=-1) / temperature
   return jnp.mean(total - positives), jnp.mean(right)
@@ -69,7 +69,7 @@ def num_blocks(b: int) -> int:
   The fewest for which a device holds at most `BLOCK_BYTES` of them. They divide
   its rows, so where rows have no fitting divisor near that, it holds more.
   """
-  rows = max(1, b // pieces.shards())                       # Of a device.
+  rows = max(1, b // chunks.shards())                       # Of a device.
   least = -(-rows * b * 4 // BLOCK_BYTES)
   divisors = [n for n in range(1, min(rows, 4 * least) + 1) if rows % n == 0]
   return next((n for n in divisors if n >= least), divisors[-1])

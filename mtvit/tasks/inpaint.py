@@ -101,7 +101,7 @@ def _partners(rows: Any) -> Any:
 
   Image i takes from image i ^ 1, the last of an odd count from the one before.
   The same for any number of hosts, since several have an even number of images
-  each (`build.check_batch`).
+  each (`assembly.check_batch`).
   """
   row = tf.range(rows)
   image = row // VIEWS

@@ -24,13 +24,8 @@ from typing import Any, Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import entry
 from mtvit import errors
-from mtvit import files
-from mtvit import paths
-from mtvit import plain
 from mtvit.benchmarks import arguments
 from mtvit.benchmarks import images as images_lib
 from mtvit.benchmarks import input as input_lib
@@ -38,6 +33,11 @@ from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
 from mtvit.benchmarks import step as step_lib
 from mtvit.benchmarks import strategies as strategies_lib
+from mtvit.run import config_values
+from mtvit.run import entry
+from mtvit.run import files
+from mtvit.run import paths
+from mtvit.training import assembly
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -80,7 +80,7 @@ def variant(
   """
   flag = flags.FLAGS[_CONFIG.name]
   if strategy is None:
-    values = entry.config_values(_CONFIG)
+    values = entry.given_config(_CONFIG)
   else:
     file, _, argument = config_flags.get_config_filename(flag).partition(":")
     argument = f"{argument},strategy={strategy}".lstrip(",")
@@ -91,12 +91,12 @@ def variant(
       raise errors.ConfigError(
           f"{file}:{argument}: {e}",
           "a config file with strategies, such as configs/cifar10.py") from e
-    values = plain.to_plain(config)
+    values = config_values.to_plain(config)
   for name in off:
     values["tasks"][name]["mode"] = "off"
   for name, changes in sections.items():
     values[name] |= changes
-  build.tasks(config_lib.parse(values))      # Raises what is wrong with it.
+  assembly.tasks(config_lib.parse(values))      # Raises what is wrong with it.
   return values
 
 

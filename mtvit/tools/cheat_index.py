@@ -13,14 +13,14 @@ import dataclasses
 
 from absl import flags
 
-from mtvit import build
-from mtvit import entry
 from mtvit import errors
-from mtvit import loading
-from mtvit import paths
-from mtvit import results
-from mtvit import run_data
-from mtvit.evals import cheat
+from mtvit.checkpoints import loading
+from mtvit.diagnostics import cheat
+from mtvit.run import entry
+from mtvit.run import paths
+from mtvit.run import results
+from mtvit.training import assembly
+from mtvit.training import run_data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
 _FIT = flags.DEFINE_integer(
@@ -34,12 +34,12 @@ def main() -> None:
   if not _WORKDIR.value:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
   workdir = paths.parse(_WORKDIR.value)
-  run = build.trained(workdir)
+  run = assembly.trained(workdir)
   config = dataclasses.replace(
       run.config, data=loading.own_places(run.config.data))
   run_data.check_local(config.data)
-  train, test = build.sources(config)
-  batches = lambda source, steps: build.global_batches(
+  train, test = assembly.sources(config)
+  batches = lambda source, steps: assembly.global_batches(
       run.config, run.tasks, source, 0, steps)
   rows = cheat.index(
       run.model, run.params, lambda: batches(train, _FIT.value),

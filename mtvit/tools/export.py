@@ -15,14 +15,14 @@ export.json and the output say what was left out.
 
 from absl import flags
 
-from mtvit import build
-from mtvit import distributed
 from mtvit import encoder as encoder_lib
-from mtvit import entry
 from mtvit import errors
-from mtvit import loading
-from mtvit import paths
+from mtvit.checkpoints import loading
 from mtvit.interchange import exporting
+from mtvit.run import distributed
+from mtvit.run import entry
+from mtvit.run import paths
+from mtvit.training import assembly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint; the newest if not set.")
@@ -45,7 +45,7 @@ def main() -> None:
     encoder = encoder_lib.load(path)
   else:
     loaded = loading.load(path, _STEP.value)
-    encoder = encoder_lib.of_run(path, build.rebuilt(loaded, path))
+    encoder = encoder_lib.of_run(path, assembly.rebuilt(loaded, path))
     config = loaded.meta["config"]
   if not distributed.is_main():
     return

@@ -10,14 +10,14 @@ patch corruption, after it, and with each task's patches and answers.
 from absl import flags
 from ml_collections import config_flags
 
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import entry
 from mtvit import errors
-from mtvit import paths
-from mtvit import run_data
-from mtvit.evals import pictures
+from mtvit.pictures import panels
+from mtvit.run import entry
+from mtvit.run import paths
 from mtvit.tasks import base
+from mtvit.training import assembly
+from mtvit.training import run_data
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -33,15 +33,15 @@ def main() -> None:
   if output.suffix != ".png":
     raise errors.ConfigError(f"--output={output} must end in .png")
   paths.check_local(**{"--output": output})
-  config = config_lib.parse(entry.config_values(_CONFIG))
+  config = config_lib.parse(entry.given_config(_CONFIG))
   run_data.check_local(config.data)
-  tasks = build.tasks(config)
-  train, _ = build.sources(config)
-  build.total_steps(config, train.num_examples)     # Checks the batch size.
+  tasks = assembly.tasks(config)
+  train, _ = assembly.sources(config)
+  assembly.total_steps(config, train.num_examples)     # Checks the batch size.
   views = min(config.views * _IMAGES.value, config.views * config.batch_size)
-  clean = build.sample(config, (), train, _STEP.value)
-  batch = build.sample(config, tasks, train, _STEP.value)
-  shown = {task.name: pictures.task_rows(batch, None, task, views)
+  clean = assembly.sample(config, (), train, _STEP.value)
+  batch = assembly.sample(config, tasks, train, _STEP.value)
+  shown = {task.name: panels.task_rows(batch, None, task, views)
            for task in tasks}
   rows = []
   for view in range(views):
@@ -52,7 +52,7 @@ def main() -> None:
     for task_rows in shown.values():
       row += task_rows[view] if len(task_rows) > view else []
     rows.append(row)
-  pictures.save_grid(rows, config.model.patch_size, output)
+  panels.save_grid(rows, config.model.patch_size, output)
   print(output)
 
 

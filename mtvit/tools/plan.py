@@ -20,19 +20,19 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import cost
-from mtvit import entry
 from mtvit import errors
-from mtvit import files
-from mtvit import paths
 from mtvit.models import pretrainer
 from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.planning import estimate
 from mtvit.planning import search
 from mtvit.planning import show
+from mtvit.run import entry
+from mtvit.run import files
+from mtvit.run import paths
+from mtvit.training import assembly
+from mtvit.training import cost
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -51,9 +51,9 @@ MOST_VIEWS = 256
 
 def describe(config: config_lib.Config, total: float) -> str:
   """The table of the tasks, and the FLOPs of a step."""
-  tasks = build.tasks(config)
-  gh, gw = build.geometry(config).grid
-  passes = build.passes(config, tasks)
+  tasks = assembly.tasks(config)
+  gh, gw = assembly.geometry(config).grid
+  passes = assembly.passes(config, tasks)
   lines = [
       f"grid {gh}x{gw}, {gh * gw} patches; "
       f"{len(passes)} forward pass(es) of {config.views * config.batch_size} "
@@ -71,7 +71,7 @@ def describe(config: config_lib.Config, total: float) -> str:
 
 def main() -> None:
   """Describes a config, and compiles it for a slice."""
-  values = entry.config_values(_CONFIG)
+  values = entry.given_config(_CONFIG)
   config = config_lib.parse(values)
   if not _TOPOLOGY.value:
     for flag in (_VIEWS, _SEARCH, _JSON):

@@ -20,11 +20,11 @@ from typing import Callable, Sequence
 from absl import flags
 from absl import logging
 
-from mtvit import entry
 from mtvit import errors
-from mtvit import paths
-from mtvit import reading
 from mtvit.planning import estimate as estimate_lib
+from mtvit.run import entry
+from mtvit.run import paths
+from mtvit.run import reading
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the JSON files.")
 _ONLY = flags.DEFINE_string(

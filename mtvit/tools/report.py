@@ -15,15 +15,15 @@ import sys
 
 from absl import flags
 
-from mtvit import entry
 from mtvit import errors
-from mtvit import files
-from mtvit import paths
 from mtvit.report import diagnostics
 from mtvit.report import encoder
 from mtvit.report import page
 from mtvit.report import runs as runs_lib
 from mtvit.report import training
+from mtvit.run import entry
+from mtvit.run import files
+from mtvit.run import paths
 
 SECTIONS = (
     encoder.summary, training.config, training.curves, training.tasks,

@@ -11,7 +11,7 @@ import pytest
 
 from mtvit import errors
 from mtvit.benchmarks import processes
-from mtvit.tools.peers import protocol
+from mtvit.benchmarks.peers import protocol
 
 PEERS = pathlib.Path(protocol.__file__).parent
 # Writes when it begins and ends to a file that all share.

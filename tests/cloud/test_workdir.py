@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 import mtvit
-from mtvit import checkpoint
 from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import evaluate
-from mtvit import files
 from mtvit import finetune
-from mtvit import loading
-from mtvit import paths
-from mtvit import plain
 from mtvit import pretrain
-from mtvit import workdir as workdir_lib
+from mtvit.checkpoints import loading
+from mtvit.checkpoints import saving
 from mtvit.report import runs as runs_lib
+from mtvit.run import config_values
+from mtvit.run import files
+from mtvit.run import paths
+from mtvit.run import workdir as workdir_lib
 from mtvit.tools import report
 from tests.faults import harness
 from tests.faults import test_3_checkpoints as checkpoints
@@ -43,7 +43,7 @@ def steps(bucket):
 def test_a_run_is_made_and_read(bucket, tiny, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   tiny.profile_steps = (2, 3)
-  raw = plain.to_plain(tiny)
+  raw = config_values.to_plain(tiny)
   pretrain.pretrain(raw, RUN)
   found = bucket.names(PLACE)
   for name in ("config.json", "metrics.jsonl", "result.json", "parameters.txt",
@@ -78,7 +78,7 @@ def test_a_run_is_made_and_read(bucket, tiny, tmp_path, monkeypatch):
   page = bucket.objects[PLACE + "report/index.html"][0].decode()
   assert "missing" in page and page.count("<img") >= 8
   # Something else from it.
-  section = plain.to_plain(tiny)
+  section = config_values.to_plain(tiny)
   assert loading.weights(RUN)["encoder"].keys() == far.params.keys()
   filled = finetune.complete(section | {
       "init_from": RUN, "input": "", "model": section["model"] | {
@@ -97,7 +97,7 @@ def test_a_run_is_made_and_read(bucket, tiny, tmp_path, monkeypatch):
 
 def test_a_run_goes_on(bucket, tiny):
   tiny.total_steps = 2
-  pretrain.pretrain(plain.to_plain(tiny), RUN)
+  pretrain.pretrain(config_values.to_plain(tiny), RUN)
   # A checkpoint that a kill left unfinished, and a line after the last.
   for name in list(bucket.objects):
     if "/checkpoints/2/" in name and not name.endswith(
@@ -108,7 +108,7 @@ def test_a_run_goes_on(bucket, tiny):
   assert loading.load(RUN).step == 2
   before = len(bucket.written)
   tiny.total_steps = 4
-  pretrain.pretrain(plain.to_plain(tiny), RUN, allow_config_change=True)
+  pretrain.pretrain(config_values.to_plain(tiny), RUN, allow_config_change=True)
   assert not [x for x in bucket.objects if "/checkpoints/3/" in x]
   assert steps(bucket) == sorted(steps(bucket))
   assert {1, 2, 3, 4} == set(steps(bucket)) and steps(bucket).count(3) == 1
@@ -122,7 +122,7 @@ def test_a_run_goes_on(bucket, tiny):
 
 def saved(workdir, *numbers, **arguments):
   state = checkpoints.make_state(checkpoints.mesh_of(1), 1)
-  saver = checkpoint.Checkpointer(epath.Path(workdir), 3, **arguments)
+  saver = saving.Checkpointer(epath.Path(workdir), 3, **arguments)
   for step in numbers:
     saver.save(step, state, {"config": {}, "statistics": {}})
   saver.close(numbers[-1])
@@ -134,13 +134,13 @@ def test_damage_is_set_aside_and_an_outage_is_not(bucket):
   shapes = checkpoints.shapes_of(state)
   bucket.unreachable = "checkpoints/2/(meta|state)/"
   with pytest.raises(errors.CheckpointError, match="can't be read"):
-    checkpoint.Checkpointer(epath.Path(RUN), 3).newest()
+    saving.Checkpointer(epath.Path(RUN), 3).newest()
   bucket.unreachable = None
   assert not [x for x in bucket.objects if "damaged" in x]
   name = PLACE + "checkpoints/2/meta/metadata"
   content = bucket.objects[name][0]
   bucket.put(name, content.replace(b"statistics", b"statistocs"))
-  opened = checkpoint.Checkpointer(epath.Path(RUN), 3)
+  opened = saving.Checkpointer(epath.Path(RUN), 3)
   assert opened.restore(shapes).step == 1
   assert PLACE + "damaged_checkpoints/2/meta/metadata" in bucket.objects
   assert not [x for x in bucket.objects if "/run/checkpoints/2/" in x]
@@ -148,7 +148,7 @@ def test_damage_is_set_aside_and_an_outage_is_not(bucket):
 
 def test_a_save_that_fails_is_a_warning(bucket, caplog):
   state = checkpoints.make_state(checkpoints.mesh_of(1), 1)
-  saver = checkpoint.Checkpointer(epath.Path(RUN), 3)
+  saver = saving.Checkpointer(epath.Path(RUN), 3)
   bucket.denied = "checkpoints/1/"
   saver.save(1, state, {"config": {}, "statistics": {}})
   saver._finish()
@@ -157,7 +157,7 @@ def test_a_save_that_fails_is_a_warning(bucket, caplog):
   saver.save(2, state, {"config": {}, "statistics": {}})
   saver.close(2)
   assert loading.load(RUN).step == 2
-  saver = checkpoint.Checkpointer(epath.Path(RUN), 3)
+  saver = saving.Checkpointer(epath.Path(RUN), 3)
   bucket.denied = "checkpoints/3/"
   saver.save(3, state, {"config": {}, "statistics": {}})
   with pytest.raises(errors.CheckpointError, match="your rights"):
@@ -203,7 +203,7 @@ def test_where_nothing_can_be_written(bucket, place):
   told = outside(f"""
       from etils import epath
       from mtvit import errors
-      from mtvit import workdir
+      from mtvit.run import workdir
       try:
         with workdir.claimed(epath.Path({place!r})):
           print("claimed")
@@ -216,7 +216,7 @@ def test_where_nothing_can_be_written(bucket, place):
 def test_lines_that_can_not_be_written_come_with_the_next(bucket):
   told = outside(f"""
       from etils import epath
-      from mtvit import metrics
+      from mtvit.run import metrics
       lines = metrics.JsonLines(
           epath.Path({RUN!r}) / "metrics.jsonl", lambda x: True)
       lines.append({{"step": 1}})

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mtvit.data import augment
 from mtvit.data import datasets
-from mtvit.data import draw
+from mtvit.data import draws
 from mtvit.data import image_ops
 from mtvit.data import photo_crops
 from mtvit.data import pipeline
@@ -31,7 +31,7 @@ def section(parsed):
 
 def drawn(section, step=0):
   return tf.nest.map_structure(np.asarray, augment.draw_all(
-      section, draw.for_step(0, step, COUNT, 0, COUNT), 2))
+      section, draws.for_step(0, step, COUNT, 0, COUNT), 2))
 
 
 def uniform(x, low, high):
@@ -146,7 +146,7 @@ def test_both_paths_make_the_same_views(section, tmp_path):
 def test_both_paths_crop_resize_and_blur_within_two_levels(section, size):
   section = dataclasses.replace(
       section, jitter=0.0, gray=0.0, solarize=(0.0, 0.0))
-  got = augment.draw_all(section, draw.for_step(0, 0, 24, 0, 24), 2)
+  got = augment.draw_all(section, draws.for_step(0, 0, 24, 0, 24), 2)
   rng = np.random.default_rng(0)
   noise = (rng.integers(0, 2, (90, 160, 3)) * 255).astype(np.uint8)
   for image in (noise, photo_crops.load("china")[:90, :160].copy()):
@@ -232,7 +232,7 @@ def test_jpegs_that_pillow_alone_reads_are_seen(section, tmp_path):
 
 def test_crops_of_a_shrunken_image_are_large_enough(section):
   its = augment.rows(augment.draw_all(
-      section, draw.for_step(0, 0, 400, 0, 400), 2), section)
+      section, draws.for_step(0, 0, 400, 0, 400), 2), section)
   ratios = []
   for i in range(0, 400, 2):
     views = tf.nest.map_structure(lambda x, i=i: x[i:i + 2], its)

@@ -9,9 +9,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mtvit import reading
 from mtvit.data import cache_files
 from mtvit.data import container
+from mtvit.run import reading
 
 WANTED = {"images": (np.uint8, (3, 2, 2, 3)), "labels": (np.int32, (3,)),
           "x": (np.float32, (2, 0))}

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 from configs import common
-from mtvit import build
 from mtvit import config as config_lib
-from mtvit import plain
 from mtvit.data import datasets
 from mtvit.data import pipeline
+from mtvit.run import config_values
+from mtvit.training import assembly
 
 
 @pytest.fixture(params=["held", "indexed"])
@@ -23,15 +23,15 @@ def source(request, parsed):
   if request.param == "indexed":
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, memory_mb=0))
-  train, _ = build.sources(config)
+  train, _ = assembly.sources(config)
   assert train.kind == request.param
   return train
 
 
 def batches(parsed, source, start, stop, index=0, count=1, tasks=None):
   spec = dataclasses.replace(
-      build.pipeline_spec(
-          parsed, build.tasks(parsed) if tasks is None else tasks),
+      assembly.pipeline_spec(
+          parsed, assembly.tasks(parsed) if tasks is None else tasks),
       part=index, parts=count)
   return list(pipeline.Batches(source, spec, start, stop))
 
@@ -160,7 +160,7 @@ def test_separate_passes_corrupt_the_same_views(tiny, parsed, source):
   shared, = batches(config, source, 0, 1)
   split, = batches(separate, source, 0, 1)
   clean, = batches(config, source, 0, 1, tasks=())
-  assert set(split["passes"]) == {t.name for t in build.tasks(config)}
+  assert set(split["passes"]) == {t.name for t in assembly.tasks(config)}
   np.testing.assert_array_equal(
       split["passes"]["contrastive"]["image"], clean["image"])
   turned = split["passes"]["rotation"]["image"]
@@ -204,15 +204,17 @@ def test_a_program_may_end_while_batches_are_read(tiny):
   everything(tiny)
   program = (
       "import json, sys\n"
-      "from mtvit import build, config as config_lib\n"
+      "from mtvit import config as config_lib\n"
+      "from mtvit.training import assembly\n"
       "from mtvit.data import pipeline\n"
       "config = config_lib.parse(json.loads(sys.argv[1]))\n"
-      "train, _ = build.sources(config)\n"
-      "spec = build.pipeline_spec(config, build.tasks(config))\n"
+      "train, _ = assembly.sources(config)\n"
+      "spec = assembly.pipeline_spec(config, assembly.tasks(config))\n"
       "batches = iter(pipeline.Batches(train, spec, 0, 10**6))\n"
       "next(batches)\n")
   for _ in range(3):      # It depends on what the threads do at the end.
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(plain.to_plain(tiny))],
+        [sys.executable, "-c", program,
+         json.dumps(config_values.to_plain(tiny))],
         capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and "Traceback" not in done.stderr

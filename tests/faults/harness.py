@@ -12,7 +12,7 @@ import threading
 import time
 
 from configs import quickstart
-from mtvit import plain
+from mtvit.run import config_values
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "configs/quickstart.py:strategy=report"
@@ -21,9 +21,9 @@ LIMIT = 240          # Seconds after which a process has hung.
 
 def overrides(config):
   """The flags that make CONFIG this config."""
-  base = plain.flatten(plain.to_plain(
+  base = config_values.flatten(config_values.to_plain(
       quickstart.get_config("strategy=report")))
-  mine = plain.flatten(plain.to_plain(config))
+  mine = config_values.flatten(config_values.to_plain(config))
   as_flag = lambda x: tuple(x) if isinstance(x, list) else x
   return [f"--config.{key}={as_flag(value)}" for key, value in mine.items()
           if value != base[key]]

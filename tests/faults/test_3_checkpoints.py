@@ -12,9 +12,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import numpy as np
 import pytest
 
-from mtvit import checkpoint
 from mtvit import errors
-from mtvit import metrics
+from mtvit.checkpoints import saving
+from mtvit.run import metrics
 from tests import states
 from tests.faults import harness
 
@@ -75,7 +75,7 @@ def harm(file, how):
 def test_any_damaged_file(how, tmp_path, fault):
   mesh = mesh_of(4)
   old, new = make_state(mesh, 1), make_state(mesh, 2)
-  saver = checkpoint.Checkpointer(tmp_path / "sound", keep=2)
+  saver = saving.Checkpointer(tmp_path / "sound", keep=2)
   for step, state in ((1, old), (2, new)):
     saver.save(step, state, {"config": {"lr": 0.1 + step}, "statistics": {}})
   saver.close(2)
@@ -89,7 +89,7 @@ def test_any_damaged_file(how, tmp_path, fault):
     shutil.copytree(tmp_path / "sound", workdir)
     if not harm(workdir / "checkpoints" / "2" / file, how):
       continue
-    opened = checkpoint.Checkpointer(workdir, keep=2)
+    opened = saving.Checkpointer(workdir, keep=2)
     first = opened.newest()
     restored = opened.restore(shapes_of(new))
     assert restored.step in (1, 2) and first.step >= restored.step
@@ -216,7 +216,7 @@ def test_two_runs_in_one_work_directory(small, tmp_path, fault):
 def test_another_model_is_refused_by_name(tmp_path, fault):
   mesh = mesh_of(2)
   state = make_state(mesh, 1)
-  saver = checkpoint.Checkpointer(tmp_path, keep=1)
+  saver = saving.Checkpointer(tmp_path, keep=1)
   saver.save(1, state, {"config": {}, "statistics": {}})
   other = dict(state, params={
       "encoder": state["params"]["encoder"].astype("bfloat16"),
@@ -235,12 +235,12 @@ def test_another_model_is_refused_by_name(tmp_path, fault):
 
 
 def test_leftovers_of_a_killed_save(tmp_path, fault):
-  saver = checkpoint.Checkpointer(tmp_path, keep=1)
+  saver = saving.Checkpointer(tmp_path, keep=1)
   saver.save(1, make_state(mesh_of(1), 1), {"config": {}, "statistics": {}})
   saver.close(1)
   left = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
   shutil.copytree(tmp_path / "checkpoints" / "1", left)
-  opened = checkpoint.Checkpointer(tmp_path, keep=1)
+  opened = saving.Checkpointer(tmp_path, keep=1)
   assert opened.newest().step == 1
   deadline = time.monotonic() + 20      # A thread removes it.
   while left.exists():

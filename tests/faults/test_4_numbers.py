@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from mtvit import metrics
-from mtvit import reading
+from mtvit.run import metrics
+from mtvit.run import reading
 from tests import states
 from tests.faults import harness
 

@@ -9,8 +9,8 @@ from PIL import Image
 import numpy as np
 import pytest
 
-from mtvit import metrics
 from mtvit.data import photo_crops
+from mtvit.run import metrics
 from tests.faults import harness
 
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from mtvit import config as config_lib
-from mtvit import metrics
-from mtvit import optimizer
+from mtvit.run import metrics
+from mtvit.training import optimizer
 from tests.faults import harness
 
 CASES = [

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from mtvit import checkpoint
 from mtvit import errors
-from mtvit import fingerprint
-from mtvit import loading
+from mtvit.checkpoints import fingerprint
+from mtvit.checkpoints import loading
+from mtvit.checkpoints import saving
 from tests.faults import harness
 from tests.faults import test_3_checkpoints as checkpoints
 
@@ -44,7 +44,7 @@ def sealed(workdir, change):
   """A checkpoint whose metadata were changed by somebody who can seal."""
   mesh = checkpoints.mesh_of(1)
   state = checkpoints.make_state(mesh, 1)
-  saver = checkpoint.Checkpointer(workdir, keep=1)
+  saver = saving.Checkpointer(workdir, keep=1)
   saver.save(1, state, {"config": {}, "statistics": {}})
   saver.close(1)
   file = workdir / "checkpoints" / "1" / "meta" / "metadata"
@@ -75,7 +75,7 @@ def test_compressed_zeros_are_refused(tmp_path, fault):
   mesh = checkpoints.mesh_of(1)
   state = checkpoints.make_state(mesh, 1)
   state["params"]["encoder"] = np.zeros((2**19, 150), np.float32)
-  saver = checkpoint.Checkpointer(tmp_path, keep=1)
+  saver = saving.Checkpointer(tmp_path, keep=1)
   saver.save(1, state, {"config": {}, "statistics": {}})
   saver.close(1)
   tracemalloc.start()
@@ -91,7 +91,7 @@ def test_compressed_zeros_are_refused(tmp_path, fault):
 
 def test_other_formats_are_refused(tmp_path, fault):
   state = sealed(tmp_path, lambda meta: meta.update(format_version=99))
-  opened = checkpoint.Checkpointer(tmp_path, keep=1)
+  opened = saving.Checkpointer(tmp_path, keep=1)
   for read in (opened.newest, lambda: loading.load(str(tmp_path)),
                lambda: opened.restore(checkpoints.shapes_of(state))):
     with pytest.raises(errors.CheckpointError, match="has format 99; this is"):

@@ -9,10 +9,10 @@ import subprocess
 import pytest
 
 from mtvit import errors
-from mtvit import loading
-from mtvit import metrics
-from mtvit import reading
+from mtvit.checkpoints import loading
 from mtvit.interchange import exporting
+from mtvit.run import metrics
+from mtvit.run import reading
 from tests import commands
 from tests.faults import harness
 from tests.faults import test_3_checkpoints as checkpoints

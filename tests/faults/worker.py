@@ -37,8 +37,8 @@ def audit(file):
 
 def watch_batches():
   from mtvit import errors
-  from mtvit import loop
-  from mtvit import sharding
+  from mtvit.training import loop
+  from mtvit.training import sharding
   place, run = sharding.global_batch, loop.Loop.run
   step = [0]
   first, _, last = os.environ.get("FAULTS_NAN", "0-0").partition("-")
@@ -65,7 +65,7 @@ def watch_batches():
 
 
 def mark_evaluations():
-  from mtvit.evals import monitor
+  from mtvit.diagnostics import monitor
   during = monitor.Scorer.during
 
   def marked(self, state):
@@ -76,14 +76,14 @@ def mark_evaluations():
 
 
 if __name__ == "__main__":
-  from mtvit import entry
   from mtvit import pretrain
+  from mtvit.run import entry
   watch_batches()
   if "FAULTS_MARK" in os.environ:
     mark_evaluations()
   if os.environ.get("FAULTS_PICTURES") == "0":
-    from mtvit.evals import monitor
-    monitor.save_report = lambda *unused: []
+    from mtvit.pictures import run_report
+    run_report.save_report = lambda *unused: []
   if "FAULTS_AUDIT" in os.environ:
     sys.addaudithook(audit(os.environ["FAULTS_AUDIT"]))
     if "FAULTS_PROBE" in os.environ:   # It must hear this.

@@ -266,7 +266,7 @@ def test_an_unfinished_export_is_not_read_and_is_finished(tmp_path):
 
 def test_an_export_that_was_killed_at_its_first_file_is_made(tmp_path):
   done = subprocess.run([
-      sys.executable, "-c", "import os, sys; from mtvit import files; "
+      sys.executable, "-c", "import os, sys; from mtvit.run import files; "
       "files.write(sys.argv[1], lambda f: os.kill(os.getpid(), 9))",
       str(tmp_path / "export.json.unfinished")], cwd=ROOT, timeout=60)
   left, = tmp_path.iterdir()

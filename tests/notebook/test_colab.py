@@ -17,7 +17,7 @@ from PIL import Image
 import pytest
 
 import mtvit
-from mtvit import metrics
+from mtvit.run import metrics
 from tests.notebook import environment
 
 ROOT = pathlib.Path(__file__).parents[2]

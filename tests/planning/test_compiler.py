@@ -7,11 +7,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import jax.numpy as jnp
 import pytest
 
-from mtvit import cost
 from mtvit import errors
 from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.planning import totals
+from mtvit.training import cost
 from tests.planning import libtpu
 
 pytestmark = libtpu.MARKS

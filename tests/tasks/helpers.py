@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtvit.data import corruption
-from mtvit.data import draw
+from mtvit.data import draws
 
 
 def views(seed, b=6, size=48):
@@ -24,7 +24,7 @@ def corrupt(
     x = tf.ensure_shape(x, images.shape)
     g, y = tf.ensure_shape(g, [b]), tf.ensure_shape(y, [b])
     return corruption.corrupt(
-        x, g, y, tasks, patch, draw.for_step(seed, step, b, 0, b), gray_input)
+        x, g, y, tasks, patch, draws.for_step(seed, step, b, 0, b), gray_input)
 
   if in_dataset:
     ds = tf.data.Dataset.from_tensors((images, gray, label)).map(run)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mtvit import tasks as tasks_lib
 from mtvit.data import corruption
-from mtvit.data import draw
+from mtvit.data import draws
 from mtvit.tasks import base
 from mtvit.tasks import jigsaw
 from mtvit.tasks import neighbours
@@ -30,7 +30,7 @@ def pair_task(side, m, position="keep"):
 
 def claims(tasks, side, views=VIEWS, seed=0):
   """What each task claims in so many views, in numpy."""
-  source = draw.for_step(seed, 0, views, 0, views)
+  source = draws.for_step(seed, 0, views, 0, views)
   grid = (side, side)
   layout = corruption.Layout(
       grid, corruption.block_partition(grid, source.fold("layout")),
@@ -239,7 +239,7 @@ def test_slot_bound_by_enumeration(m):
 @pytest.mark.parametrize("side, m", [(4, 2), (4, 3), (8, 4)])
 def test_a_reader_of_the_other_pairs_reaches_the_bound_of_swap(side, m):
   task, views = pair_task(side, m, "swap"), 1500
-  source = draw.for_step(0, 0, views, 0, views)
+  source = draws.for_step(0, 0, views, 0, views)
   batch = corruption.corrupt(
       tf.zeros((views, 4 * side, 4 * side, 3), tf.uint8),
       tf.zeros(views, tf.bool), tf.zeros(views, tf.int32), [task], 4, source)

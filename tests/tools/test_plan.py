@@ -10,10 +10,10 @@ import pytest
 from configs import cifar10
 from configs import imagenet
 from mtvit import config as config_lib
-from mtvit import cost
 from mtvit import errors
-from mtvit import reading
 from mtvit.planning import compiler
+from mtvit.run import reading
+from mtvit.training import cost
 from tests import commands
 from tests.planning import libtpu
 

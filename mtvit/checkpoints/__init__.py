@@ -1,0 +1,1 @@
+"""Saving a run's state, checking it, and loading it."""

@@ -1,0 +1,1 @@
+"""Why features are good or not: what is inside an encoder."""

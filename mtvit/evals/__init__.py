@@ -1,1 +1,0 @@
-"""What a representation is worth, and pictures of what a model does."""

@@ -1,0 +1,1 @@
+"""What frozen features are worth: kNN, linear and few-shot probes."""

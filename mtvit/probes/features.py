@@ -1,0 +1,92 @@
+"""Features of clean images, computed on the mesh."""
+
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec as P
+import numpy as np
+
+from mtvit import encoder as encoder_lib
+from mtvit.models import vit
+from mtvit.training import sharding
+
+# Images at most, a multiple of the devices. On CPU larger ones are slower: they
+# fall out of the caches.
+BATCH = 128
+
+
+def extractor(
+    model: Any, mesh: jax.sharding.Mesh
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+  """A jitted (params, image [b, h, w, 3]) -> readouts in float32, [b, d].
+
+  Args:
+    model: a `Pretrainer`, whose parameters it is.
+    mesh: of the run.
+  """
+  run = encoder_extractor(model.encoder(), mesh)
+  return lambda params, image: run(params["encoder"], image)
+
+
+def encoder_extractor(
+    module: vit.Encoder, mesh: jax.sharding.Mesh,
+    layers: Sequence[int] | None = None
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+  """A jitted (params, image [b, h, w, 3]) -> readouts in float32.
+
+  Args:
+    module: whose parameters it is.
+    mesh: the batch is spread over it.
+    layers: k layers to read, 0 is the input of the first block; every readout
+      is then [k, b, d]. None reads the last, [b, d].
+  """
+  def extract(params, image):
+    out = module.apply({"params": params}, image, layers=layers is not None)
+    if layers is None:
+      found = encoder_lib.readouts(out)
+    else:
+      found = jax.tree.map(lambda *x: jnp.stack(x), *[
+          encoder_lib.readouts(encoder_lib.at_layer(
+              params, out, layer, module.token_names)) for layer in layers])
+    return jax.tree.map(lambda x: x.astype(jnp.float32), found)
+
+  return jax.jit(extract, out_shardings=NamedSharding(mesh, P()))
+
+
+def batch_size(num_examples: int, mesh: jax.sharding.Mesh) -> int:
+  """Rows of a batch: few for few images, and a multiple of the devices."""
+  return -(-min(BATCH, num_examples) // mesh.size) * mesh.size
+
+
+def extract(
+    params: Any, batches: Iterable[Mapping[str, np.ndarray]],
+    extractor_fn: Callable[[Any, jax.Array], dict[str, jax.Array]],
+    mesh: jax.sharding.Mesh, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """Features and labels of all valid rows.
+
+  Args:
+    params: what `extractor_fn` wants.
+    batches: of `pipeline.eval_batches`, the same on every host.
+    extractor_fn: of `extractor` or `encoder_extractor`.
+    mesh: of the run.
+    should_stop: asked before each batch; True ends early.
+
+  Returns:
+    Readout -> float32 [..., n, d], and int32 [n].
+  """
+  found, labels = [], []
+  for batch in batches:
+    if should_stop():
+      break
+    image = sharding.spread(batch["image"], mesh)
+    valid = batch["valid"]
+    out = jax.device_get(extractor_fn(params, image))
+    found.append({name: x[..., valid, :] for name, x in out.items()})
+    labels.append(batch["label"][valid])
+  features = {
+      name: np.concatenate([f[name] for f in found], axis=-2)
+      for name in found[0]
+  } if found else {}
+  return features, np.concatenate(labels) if labels else np.zeros(0, np.int32)

@@ -1,0 +1,162 @@
+"""What is evaluated, on what, and where the results go."""
+
+import dataclasses
+import re
+
+from etils import epath
+from etils import epy
+import jax
+import numpy as np
+
+from mtvit import config as config_lib
+from mtvit import encoder as encoder_lib
+from mtvit import errors
+from mtvit.checkpoints import fingerprint
+from mtvit.checkpoints import loading
+from mtvit.run import files
+from mtvit.run import paths
+from mtvit.training import assembly
+from mtvit.training import run_data
+
+with epy.lazy_imports():
+  from mtvit.data import datasets
+
+# Of data that no run describes; see `config.Data`.
+_DATA = config_lib.Data(
+    name="", train_split="train", test_split="test", data_dir="",
+    cache_dir=paths.CACHE_DIR, memory_mb=2048, max_pixels=100_000_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+  """An encoder and a data set, all that is needed of them in memory.
+
+  So a run may go on meanwhile, and remove the checkpoint.
+
+  Attributes:
+    encoder: to evaluate.
+    run: what it is of; None for a file of weights.
+    single: it was given as one checkpoint, not as a run.
+    data: describes the data set.
+    train: its training split, with labels.
+    test: its test split, with the same classes.
+    root: where evaluations of this encoder are kept.
+    folder: where those on this data set are kept.
+    events: where TensorBoard's files go.
+  """
+  encoder: encoder_lib.Encoder
+  run: assembly.Trained | None
+  single: bool
+  data: config_lib.Data
+  train: "datasets.Source"
+  test: "datasets.Source"
+  root: epath.Path
+  folder: epath.Path
+  events: epath.Path
+
+
+def open_target(
+    path: epath.Path, *, step: int | None = None, random_init: bool = False,
+    data: str = "", train_split: str = "", test_split: str = "",
+    data_dir: str = "", cache_dir: str = ""
+) -> Target:
+  """Opens all of it.
+
+  Args:
+    path: the work directory of a run, one of its checkpoints, or a file of
+      weights.
+    step: of a run: which checkpoint; None for the newest.
+    random_init: take the encoder at initial parameters, at step 0.
+    data: "photo_crops", "folder:PATH" or a TFDS name; "" for the run's own.
+    train_split: "" for the run's own, or "train" with another data set.
+    test_split: "" for the run's own, or "test" with another data set.
+    data_dir: where TFDS keeps its data; "" for the run's own.
+    cache_dir: where caches go; "" for the default, see `loading.own_places`.
+
+  Raises:
+    CheckpointError: there is no such encoder.
+    ConfigError: no such data set or split, or nothing can be written to `root`.
+    DataError: the splits have no labels, or different classes.
+  """
+  single = is_checkpoint(path)
+  work = paths.absolute(path).parents[1] if single else path
+  if path.suffix in loading.WEIGHTS:
+    run, encoder = None, encoder_lib.load(path, step)
+  else:
+    run = assembly.trained(path, step)
+    encoder = encoder_lib.of_run(path, run)
+  given = dict(
+      train_split=train_split, test_split=test_split, data_dir=data_dir)
+  if data:
+    given = dict(name=data, train_split=train_split or "train",
+                 test_split=test_split or "test", data_dir=data_dir)
+  asked = dataclasses.replace(
+      _own_data(path, run, data),
+      **{key: value for key, value in given.items() if value})
+  section = loading.own_places(asked, cache_dir, data_dir)
+  if random_init:
+    encoder = _untrained(encoder)
+  run_data.check_local(section)
+  train, test = _open(section, encoder)
+  root = _writable(
+      path.with_name(f"{path.name}.evaluation") if path.suffix
+      in loading.WEIGHTS else work / "evaluation")
+  # Other splits, and other names that look alike, have folders of their own.
+  which = [asked.name, asked.data_dir, asked.train_split, asked.test_split]
+  slug = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.name).strip("._-")
+  slug = f"{slug[:60]}_{fingerprint.of_json(which)[:6]}"
+  return Target(encoder=encoder, run=run, single=single, data=section,
+                train=train, test=test, root=root, folder=root / slug,
+                events=root if path.suffix in loading.WEIGHTS else root.parent)
+
+
+def is_checkpoint(path: epath.Path) -> bool:
+  """Whether it is one checkpoint, not a run."""
+  return path.name.isdecimal() and (path / "meta").exists()
+
+
+def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
+  """The same architecture, its parameters as they are drawn."""
+  size = encoder.image_size
+  params = jax.jit(encoder.module.init)(
+      jax.random.key(0), np.zeros((1, size, size, 3), np.uint8))["params"]
+  return dataclasses.replace(
+      encoder, params=jax.device_get(params), step=0)
+
+
+def _own_data(
+    path: epath.Path, run: assembly.Trained | None, asked: str
+) -> config_lib.Data:
+  """The data section of the checkpoint; the defaults for a file of weights."""
+  if run:
+    return run.config.data
+  if not asked:
+    raise errors.ConfigError(
+        f"{path} does not say on which data", "--data=folder:PATH")
+  return _DATA
+
+
+def _open(
+    data: config_lib.Data, encoder: encoder_lib.Encoder
+) -> "tuple[datasets.Source, datasets.Source]":
+  """The training and the test split, with labels."""
+  train, test = datasets.open_splits(data, max(encoder.grid))
+  if len(train.classes) < 2:
+    raise errors.DataError(
+        f"{train.name} has " + ("one class" if train.classes else "no labels")
+        + ": there is nothing to classify",
+        "--data=folder:PATH or a TFDS name with labels")
+  return train, test
+
+
+def _writable(root: epath.Path) -> epath.Path:
+  """Makes the folder and tries whether it can be written to."""
+  try:
+    files.try_writing(root)
+  except OSError as e:
+    if e.errno in errors.DISK_FULL:
+      raise
+    raise errors.ConfigError(
+        f"{root} can't be written to: {e.strerror}",
+        "copy the run to a place where you may write") from e
+  return root

@@ -1,0 +1,1 @@
+"""What surrounds a run: its process, its work directory, its files."""

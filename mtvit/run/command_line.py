@@ -1,0 +1,106 @@
+"""--config=FILE and --config.KEY=VALUE, in any order and without FILE.
+
+`ml_collections` wants the file first, since it tells the types of its keys. A
+run that is continued has its config in its checkpoint, and so needs no file.
+"""
+
+import contextlib
+import re
+from typing import Any, Iterator, Mapping, Sequence
+
+from absl import flags
+import ml_collections
+from ml_collections import config_flags
+
+from mtvit import errors
+from mtvit.run import config_values
+from mtvit.run import paths
+
+_FILE = re.compile("--?config(=|$)")
+_OVERRIDE = re.compile(r"--?(no)?config\.")
+
+
+def in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Puts --config before what overrides it.
+
+  Args:
+    arguments: of a command, without its name.
+
+  Returns:
+    The arguments to parse; and the overrides, if there is no --config, which
+    then are not among those.
+
+  Raises:
+    ConfigError: --config is neither a file nor missing.
+  """
+  files, overrides, others = [], [], []
+  left = list(arguments)
+  while left:
+    kind = (files if _FILE.match(left[0]) else
+            overrides if _OVERRIDE.match(left[0]) else others)
+    kind.append(left.pop(0))
+    # "--config FILE"; a switch stands alone, or another flag comes next.
+    if kind is not others and "=" not in kind[-1] and left and (
+        not left[0].startswith("-")):
+      kind.append(left.pop(0))
+  for word in files:
+    name = re.sub("^--?config=?", "", word).partition(":")[0]
+    paths.check_file(**{"--config": name})
+  if files:
+    return [*files, *overrides, *others], []
+  return others, overrides
+
+
+def keys(overrides: Sequence[str]) -> set[str]:
+  """The keys that --config.KEY=VALUE names, such as "data.cache_dir"."""
+  return {_OVERRIDE.sub("", word).partition("=")[0]
+          for word in overrides if _OVERRIDE.match(word)}
+
+
+def overridden(
+    values: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
+  """A plain config, changed by --config.KEY=VALUE.
+
+  Raises:
+    ConfigError: there is no such key, or its value has another type.
+  """
+  if not overrides:
+    return dict(values)
+  own, argv = flags.FlagValues(), ["", *overrides]
+  with clear_errors():
+    # Lists are JSON's tuples.
+    config = ml_collections.ConfigDict(_with_tuples(values))
+    config_flags.DEFINE_config_dict(
+        "config", config, flag_values=own, sys_argv=argv)
+    own(argv)
+    return config_values.to_plain(own["config"].value)
+
+
+def _with_tuples(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _with_tuples(x) for key, x in value.items()}
+  return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+  """Makes what parsing flags raises a ConfigError."""
+  try:
+    yield
+  except flags.Error as e:
+    # A config file that raises comes with its traceback; the last line says it.
+    lines = [line for line in str(e).splitlines() if line.strip()]
+    raise errors.ConfigError(
+        "command line: " + " ".join([lines[0], *lines[1:][-1:]])) from e
+  except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
+    # From the config file, or from an override of it.
+    raise errors.ConfigError(f"--config: {one_line(e)}") from e
+
+
+def one_line(error: Exception) -> str:
+  """The message of an error; that of a KeyError without its quotes."""
+  text = str(error.args[0] if error.args else error)
+  # ml_collections raises KeyErrors of the text of KeyErrors.
+  text = text.replace("\\n", " ").replace("\\'", "'")
+  return " ".join(text.split()).strip("'")

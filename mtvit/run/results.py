@@ -1,0 +1,93 @@
+"""What a run says of itself: its parameters, its table, its JSON files."""
+
+import importlib.metadata
+import json
+import resource
+import sys
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from clu import parameter_overview
+from etils import epath
+import jax
+
+from mtvit.run import distributed
+from mtvit.run import files
+from mtvit.run import reading
+
+if TYPE_CHECKING:
+  from mtvit.data import datasets
+  from mtvit.tasks import base
+
+
+def save_json(file: epath.Path, value: Any) -> None:
+  """Writes JSON for people to read, on the first process."""
+  if distributed.is_main():
+    files.write(file, json.dumps(value, indent=2) + "\n")
+
+
+def save_sealed(file: epath.Path, value: Mapping[str, Any]) -> None:
+  """The same with a digest: who reads it sees whether it was damaged."""
+  save_json(file, reading.sealed(value))
+
+
+def save_result(
+    workdir: epath.Path, scores: Mapping[str, float], steps: int,
+    seconds: float
+) -> dict[str, Any]:
+  """Writes and returns what `result.json` holds."""
+  result = dict(scores) | {
+      "steps": steps, "seconds": seconds, "peak_memory_bytes": peak_memory(),
+      "versions": {name: importlib.metadata.version(name) for name in (
+          "jax", "flax", "optax", "orbax-checkpoint")}}
+  save_sealed(workdir / "result.json", result)
+  return result
+
+
+def peak_memory() -> int:
+  """The most memory of the host that this process has held, bytes."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def overview(
+    workdir: epath.Path, train: "datasets.Source", params: Any
+) -> str:
+  """Writes the parameter table to `parameters.txt`; one line for the log."""
+  if distributed.is_main():
+    files.write(
+        workdir / "parameters.txt",
+        parameter_overview.get_parameter_overview(
+            params, include_stats=False))
+  return (
+      f"{workdir}: {train.name}, {train.num_examples} images ({train.kind}), "
+      f"{len(train.classes)} classes; "
+      f"{parameter_overview.count_parameters(params):,} parameters; "
+      f"{jax.device_count()} {jax.devices()[0].platform} device(s)")
+
+
+def summary(
+    tasks: "Sequence[base.Task]", scores: Mapping[str, float],
+    pictures: Sequence[epath.Path]
+) -> str:
+  """The table that ends a run."""
+  lines = ["", f"{'task':20} {'loss':>8} {'skill':>8} {'accuracy':>9}"]
+  for task in tasks:
+    if task.trains:
+      value = lambda key, task=task: scores.get(f"{task.name}/{key}")
+      cells = [f"{'' if x is None else format(x, '.3f'):>{width}}" for x, width
+               in zip(map(value, ("loss", "skill", "accuracy")), (8, 8, 9))]
+      lines.append(" ".join([f"{task.name:20}", *cells]))
+  for task in tasks:
+    key = f"{task.name}/final_accuracy"
+    if key in scores:
+      lines += ["", f"{task.name}: accuracy on the test images "
+                f"{scores[key]:.3f} (95 %: {scores[f'{key}_low']:.3f} to "
+                f"{scores[f'{key}_high']:.3f})"]
+  knn = [key for key in scores
+         if key.startswith("knn/") and f"{key}_random_init" in scores]
+  if knn:
+    lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
+  for key in knn:
+    lines.append(f"{key:20} {scores[key]:8.3f} "
+                 f"{scores[f'{key}_random_init']:12.3f}")
+  return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])
