@@ -263,10 +263,10 @@ def load(path: paths.Given, step: int | None = None) -> Encoder:
   path = paths.parse(path)
   if path.suffix in loading.WEIGHTS:
     return _from_file(path)
-  return of_run(path, assembly.trained(path, step))
+  return of_run(path, assembly.load_run(path, step))
 
 
-def of_run(path: paths.Given, run: assembly.Trained) -> Encoder:
+def of_run(path: paths.Given, run: assembly.TrainedRun) -> Encoder:
   """The encoder of what was loaded from a path."""
   return Encoder(
       name=str(path), model=run.config.model, module=run.model.encoder(),

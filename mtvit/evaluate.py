@@ -131,10 +131,10 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
       path, **{key: getattr(options, key) for key in (
           "step", "random_init", "data", "train_split", "test_split",
           "data_dir", "cache_dir")}))
-  return measure(target, options, began)
+  return evaluate_target(target, options, began)
 
 
-def measure(
+def evaluate_target(
     target: target_lib.Target, options: Options, began: float | None = None
 ) -> dict[str, Any]:
   """The same of what is in memory; `began` is when, in seconds."""
@@ -164,7 +164,7 @@ def measure(
     if file.stem == "evaluation" and distributed.is_main():
       evaluation_pictures.remove_pictures(target.folder)
     if options.diagnostics:
-      evaluation["diagnostics"] = measures.measure(
+      evaluation["diagnostics"] = measures.diagnose(
           target.encoder, mesh, target.train, target.test,
           cheat_rows=[] if options.random_init else cheat.of_run(
               target.run, target.train, target.test, options.cheat_steps))
@@ -245,7 +245,7 @@ def _probe(
         split.labels))
 
   depth, num_classes = target.encoder.module.depth, len(target.train.classes)
-  found = frozen.measure(
+  found = frozen.probe(
       labelled(splits.train), splits.test,
       depth if options.layer is None else options.layer, num_classes,
       options.draws)

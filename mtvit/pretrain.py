@@ -117,8 +117,9 @@ def _run(
       config, raw, workdir, saved, stop.check)
   total_steps = assembly.total_steps(
       config, train.num_examples, saved.step if saved else 0)
-  statistics = saved.meta["statistics"] if run_data.goes_on(
-      saved, raw) else assembly.measure(config, tasks, train, poll=stop.check)
+  statistics = (
+      saved.meta["statistics"] if run_data.goes_on(saved, raw)
+      else assembly.data_statistics(config, tasks, train, poll=stop.check))
   tasks = tasks_lib.with_statistics(tasks, statistics)
   batches = pipeline.Batches(
       train, assembly.pipeline_spec(config, tasks, sharding.share(mesh)),

@@ -63,7 +63,7 @@ def train(raw, steps):
   source = ramps(256, seed=0)
   tasks = assembly.tasks(parsed)
   tasks = tasks_lib.with_statistics(
-      tasks, assembly.measure(parsed, tasks, source, num_batches=2))
+      tasks, assembly.data_statistics(parsed, tasks, source, num_batches=2))
   objective = train_step.Objective(
       pretrainer.Pretrainer(parsed.model, tasks), parsed.weighting)
   batches = assembly.global_batches(parsed, tasks, source, 0, steps)

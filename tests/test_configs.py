@@ -132,7 +132,7 @@ def test_state_is_sharded_on_purpose(name, arg):
   source = cost.noise(dataclasses.replace(config, batch_size=2))
   tasks = assembly.tasks(config)
   tasks = tasks_lib.with_statistics(
-      tasks, assembly.measure(config, tasks, source, num_batches=1))
+      tasks, assembly.data_statistics(config, tasks, source, num_batches=1))
   model = pretrainer.Pretrainer(config.model, tasks)
   spec = pipeline.train_batches(
       source, assembly.pipeline_spec(config, tasks), 0, 1).element_spec

@@ -30,7 +30,7 @@ def images():
 
 def test_features_are_those_that_the_evaluations_see(run):
   encoder = mtvit.load(run)
-  trained = assembly.trained(run)
+  trained = assembly.load_run(run)
   train, _ = assembly.sources(trained.config)
   mesh = sharding.create_mesh(trained.config.mesh)
   batches = list(pipeline.eval_batches(train, 32, 16))

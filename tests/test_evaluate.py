@@ -168,13 +168,13 @@ def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
   """A run that goes on removes it; a stranger's names folders to write to."""
   mine = tmp_path / "mine"
   monkeypatch.setenv("MTVIT_CACHE_DIR", str(mine))
-  theirs = pathlib.Path(assembly.trained(run).config.data.cache_dir)
+  theirs = pathlib.Path(assembly.load_run(run).config.data.cache_dir)
   everything = lambda: sorted(theirs.rglob("*"))
   before = everything()
   target = target_lib.open_target(
       run / "checkpoints" / "2", data=f"folder:{colors}")
   shutil.rmtree(run / "checkpoints")
-  evaluate.measure(target, options(random_init=False))
+  evaluate.evaluate_target(target, options(random_init=False))
   assert [f.name for f in (run / "evaluation").glob("folder_*/*.json")] == [
       "evaluation_step2.json"]
   assert before and everything() == before

@@ -49,7 +49,8 @@ def run(config, workdir, **kwargs):
 
 
 def encoder_of(workdir, step=None):
-  return jax.tree.leaves_with_path(loading.load(workdir, step).state["encoder"])
+  return jax.tree.leaves_with_path(
+      loading.load_checkpoint(workdir, step).state["encoder"])
 
 
 @pytest.mark.slow
@@ -87,7 +88,7 @@ def test_a_linear_head_leaves_the_encoder_as_it_was(
   for (path, a), (_, b) in zip(
       encoder_of(pretrained), encoder_of(tmp_path / "run")):
     assert a.tobytes() == b.tobytes(), path
-  head = loading.load(tmp_path / "run").state["head_supervised"]
+  head = loading.load_checkpoint(tmp_path / "run").state["head_supervised"]
   assert np.abs(head["out"]["kernel"]).max() > 0
   # Which the other runs do not.
   config.optimizer.trainable = ""

@@ -45,7 +45,7 @@ def training(
   tasks = assembly.tasks(config) if with_tasks else ()
   train, _ = assembly.sources(config)
   tasks = tasks_lib.with_statistics(
-      tasks, assembly.measure(config, tasks, train, num_batches=1))
+      tasks, assembly.data_statistics(config, tasks, train, num_batches=1))
   return iter(pipeline.Batches(
       train, assembly.pipeline_spec(config, tasks), 0, ENDLESS))
 

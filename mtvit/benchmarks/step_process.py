@@ -51,7 +51,7 @@ def run(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Run:
   tasks, source = assembly.tasks(config), cost.noise(config)
   assembly.check_batch(config, mesh)
   tasks = tasks_lib.with_statistics(
-      tasks, assembly.measure(config, tasks, source, num_batches=1))
+      tasks, assembly.data_statistics(config, tasks, source, num_batches=1))
   batches = pipeline.Batches(
       source, assembly.pipeline_spec(config, tasks), 0, STEPS)
   model = pretrainer.Pretrainer(config.model, tasks)

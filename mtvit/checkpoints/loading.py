@@ -89,7 +89,9 @@ def own_places(
       data, cache_dir=given or paths.CACHE_DIR, data_dir=data_dir)
 
 
-def load(path: paths.Given, step: int | None = None) -> saving.Restored:
+def load_checkpoint(
+    path: paths.Given, step: int | None = None
+) -> saving.Restored:
   """The parameters of a checkpoint, whatever devices wrote it.
 
   A run that goes on meanwhile may remove the checkpoint that is read; then the
@@ -107,7 +109,7 @@ def load(path: paths.Given, step: int | None = None) -> saving.Restored:
     folder = _folder(given, step)
     asked = step is not None or folder == given
     try:
-      return _load(folder)
+      return _read_checkpoint(folder)
     except errors.CheckpointError as e:
       left = _steps(folder.parent)
       there = int(folder.name) in left
@@ -122,7 +124,7 @@ def load(path: paths.Given, step: int | None = None) -> saving.Restored:
           folder)
 
 
-def _load(folder: epath.Path) -> saving.Restored:
+def _read_checkpoint(folder: epath.Path) -> saving.Restored:
   """The parameters in the folder of a checkpoint."""
   try:
     meta = checks.read_meta(folder)
@@ -205,7 +207,7 @@ def weights(path: paths.Given) -> dict[str, Any]:
   given = paths.parse(path)
   if given.suffix in WEIGHTS:
     return {"encoder": imported(given).params}
-  return load(path).state
+  return load_checkpoint(path).state
 
 
 def imported(path: epath.Path) -> "interchange.imported.Imported":

@@ -74,7 +74,7 @@ class Result:
   count: int
 
 
-def measure(
+def accuracy_of_heads(
     model: pretrainer.Pretrainer, params: Mapping[str, Any], task: Any,
     what: str, fit: Iterable[Mapping[str, Any]],
     test: Iterable[Mapping[str, Any]]
@@ -137,7 +137,7 @@ def index(
     if not (task.trains and task.position_policy):
       continue
     for what in BLANKS:
-      found = measure(model, params, task, what, fit(), test())
+      found = accuracy_of_heads(model, params, task, what, fit(), test())
       low, high = interval(task.chance, found.count)
       rows.append({
           "task": task.name, "position": task.position_policy,
@@ -203,7 +203,7 @@ def _arrays(batch: Mapping[str, Any], task: Any) -> dict[str, Any]:
 
 
 def of_run(
-    run: assembly.Trained | None, train: "datasets.Source",
+    run: assembly.TrainedRun | None, train: "datasets.Source",
     test: "datasets.Source", fit_steps: int
 ) -> list[dict[str, Any]]:
   """The cheat index of a run's position tasks, in batches of few images.

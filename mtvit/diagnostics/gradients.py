@@ -45,12 +45,12 @@ def create(
 
   compiled = jax.jit(products, out_shardings=NamedSharding(mesh, P()))
 
-  def measure(state: Any, batch: Any) -> dict[str, float]:
+  def diagnose(state: Any, batch: Any) -> dict[str, float]:
     found = jax.device_get(compiled(state, batch))
     return {key: value for group, matrix in found.items()
             for key, value in scalars(group, names, matrix).items()}
 
-  return measure
+  return diagnose
 
 
 def gram(grads: Any) -> dict[str, jax.Array]:

@@ -42,7 +42,7 @@ class Images(NamedTuple):
   labels: np.ndarray
 
 
-def measure(
+def diagnose(
     encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
     train: "datasets.Source", test: "datasets.Source", *,
     cheat_rows: list[dict[str, Any]], num_images: int = 512,
@@ -110,7 +110,7 @@ def _layers(
     for batch in _batches(encoder, mesh, source, limit, most):
       yield (params, sharding.spread(batch["image"], mesh)), batch["valid"]
 
-  return smoothing.measure(encode, batches, encoder.grid, mesh)
+  return smoothing.by_layer(encode, batches, encoder.grid, mesh)
 
 
 def _readouts(

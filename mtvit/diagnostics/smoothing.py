@@ -32,7 +32,7 @@ Encode = Callable[[Any], tuple[jax.Array, jax.Array]]
 Batches = Callable[[], Iterable[tuple[Any, np.ndarray]]]
 
 
-def measure(
+def by_layer(
     encode: Encode, batches: Batches, grid: tuple[int, int],
     mesh: jax.sharding.Mesh
 ) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ def shards() -> int:
   return sizes.get(ROWS[0], 1) * sizes.get(ROWS[1], 1)
 
 
-def in_pieces(
+def in_chunks(
     function: Callable[[Any, jax.Array], Any], rows: Any, count: int
 ) -> Any:
   """Applies a function of rows to pieces of them, one after another.

@@ -94,7 +94,7 @@ def by_layer(
   return rows
 
 
-def measure(
+def probe(
     train: Split, test: Split, layer: int, num_classes: int, draws: int
 ) -> dict[str, Any]:
   """All probes of all readouts of one layer.

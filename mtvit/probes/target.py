@@ -45,7 +45,7 @@ class Target:
     events: where TensorBoard's files go.
   """
   encoder: encoder_lib.Encoder
-  run: assembly.Trained | None
+  run: assembly.TrainedRun | None
   single: bool
   data: config_lib.Data
   train: "datasets.Source"
@@ -83,7 +83,7 @@ def open_target(
   if path.suffix in loading.WEIGHTS:
     run, encoder = None, encoder_lib.load(path, step)
   else:
-    run = assembly.trained(path, step)
+    run = assembly.load_run(path, step)
     encoder = encoder_lib.of_run(path, run)
   given = dict(
       train_split=train_split, test_split=test_split, data_dir=data_dir)
@@ -125,7 +125,7 @@ def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
 
 
 def _own_data(
-    path: epath.Path, run: assembly.Trained | None, asked: str
+    path: epath.Path, run: assembly.TrainedRun | None, asked: str
 ) -> config_lib.Data:
   """The data section of the checkpoint; the defaults for a file of weights."""
   if run:

@@ -86,7 +86,7 @@ def describe(run: runs_lib.Run) -> str:
   """A run in two sentences."""
   config, text = run.config, run.name
   if config:
-    names = ", ".join(training.trained(run)) or "no task"
+    names = ", ".join(training.trained_tasks(run)) or "no task"
     text += (f": ViT {config['model'].get('variant')}, trained on "
              f"{config['data'].get('name')} by {names}")
   steps = run.score("steps")

@@ -27,7 +27,7 @@ def config(book: runs_lib.Book) -> page.Section:
     keys = [key for key in KEYS if key in flat[0]]
     flat[0]["tasks, and their weights"] = ", ".join(
         f"{task} {flat[0].get(f'tasks.{task}.weight')}"
-        for task in trained(book.runs[0])) or "none"
+        for task in trained_tasks(book.runs[0])) or "none"
     keys.append("tasks, and their weights")
   else:
     lead = ("The keys in which the runs differ; all others are the same. "
@@ -51,7 +51,7 @@ def config(book: runs_lib.Book) -> page.Section:
       name="config", title="Configuration", lead=lead, body=markup.join(parts))
 
 
-def trained(run: runs_lib.Run) -> list[str]:
+def trained_tasks(run: runs_lib.Run) -> list[str]:
   """The tasks whose loss the run trained on."""
   return [name for name, task in run.config.get("tasks", {}).items()
           if isinstance(task, Mapping) and task.get("mode") == "train"]
@@ -110,7 +110,7 @@ def tasks(book: runs_lib.Book) -> page.Section:
   for run in book.runs:
     # Of the folder's pictures only those of tasks: others are drawn anew.
     files = [file for file in runs_lib.inside(run.folder / "report")
-             if file.suffix == ".png" and file.stem in trained(run)]
+             if file.suffix == ".png" and file.stem in trained_tasks(run)]
     if len(book.runs) > 1:
       parts.append(markup.tag("h3", run.name))
     if not files:

@@ -115,7 +115,7 @@ def check_capacity(
 def with_statistics(
     tasks: tuple[base.Task, ...], statistics: Mapping[str, Any]
 ) -> tuple[base.Task, ...]:
-  """Binds to each task what `Task.measure` found in the training data.
+  """Binds to each task what `Task.statistics_of` found in the training data.
 
   Raises:
     CheckpointError: it found something else; they are from a checkpoint.

@@ -101,7 +101,7 @@ class Task:
       augmentation control) or "off".
     weight: of the loss divided by its trivial value.
     geometry: bound by `tasks.create`; not a config key.
-    statistics: what `measure` found; not a config key.
+    statistics: what `statistics_of` found; not a config key.
   """
   name: ClassVar[str]
   token: ClassVar[str | None] = None
@@ -133,7 +133,7 @@ class Task:
             f"{field}={getattr(self, field)} must be at least {low}")
 
   def check_statistics(self) -> None:
-    """Raises KeyError, TypeError or ValueError: `measure` finds other ones."""
+    """Raises KeyError, TypeError or ValueError if they are of another kind."""
 
   @classmethod
   def config_fields(cls) -> tuple[str, ...]:
@@ -256,7 +256,7 @@ class Task:
   def check_classes(self, classes: tuple[str, ...]) -> None:
     """Raises ConfigError if the task can't have data of these classes."""
 
-  def measure(
+  def statistics_of(
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
     """What the task needs to know of the training data, as JSON values.

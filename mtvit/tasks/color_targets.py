@@ -55,7 +55,7 @@ class Regression:
 
   @classmethod
   def create(cls, statistics: Mapping[str, Any]) -> "Regression":
-    """From what `measure` found."""
+    """From what `statistics_of` found."""
     return cls(*(base.numbers(statistics[key], 2)
                  for key in ("mean", "deviation")))
 

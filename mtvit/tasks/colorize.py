@@ -111,7 +111,7 @@ class Colorize(base.Task):
   def check_statistics(self) -> None:
     _ = self._target          # Made of them, and kept.
 
-  def measure(
+  def statistics_of(
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
     """Mean and deviation of a and b; for "bins" their distribution too."""

@@ -57,7 +57,7 @@ def ntxent(z: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
     logits = jnp.where(itself, -jnp.inf, logits)
     return jax.nn.logsumexp(logits, axis=-1), logits.argmax(-1) == number ^ 1
 
-  total, right = chunks.in_pieces(
+  total, right = chunks.in_chunks(
       block, (z, jnp.arange(b)), num_blocks(b))             # [b] each
   positives = jnp.sum(z * partners(z), axis=-1) / temperature
   return jnp.mean(total - positives), jnp.mean(right)

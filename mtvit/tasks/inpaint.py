@@ -254,7 +254,7 @@ class Inpaint(base.Task):
     return error(predicted, counted), {
         "skill": skill(0, counted), "skill_local": skill(local, missing)}
 
-  def measure(
+  def statistics_of(
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
     """Mean and deviation of each channel in 0 .. 1, mean absolute targets."""

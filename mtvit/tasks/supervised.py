@@ -133,7 +133,7 @@ class Supervised(base.Task):
           f"tasks.supervised.num_classes={self.num_classes}: the data have "
           f"{len(classes)} classes", f"set it to {len(classes)}")
 
-  def measure(
+  def statistics_of(
       self, batches: Iterable[Mapping[str, np.ndarray]]
   ) -> dict[str, Any]:
     """Nothing to know; refuses data without labels, or with too many."""

@@ -34,7 +34,7 @@ def main() -> None:
   if not _WORKDIR.value:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
   workdir = paths.parse(_WORKDIR.value)
-  run = assembly.trained(workdir)
+  run = assembly.load_run(workdir)
   config = dataclasses.replace(
       run.config, data=loading.own_places(run.config.data))
   run_data.check_local(config.data)

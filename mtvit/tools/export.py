@@ -44,8 +44,8 @@ def main() -> None:
   if path.suffix in loading.WEIGHTS:
     encoder = encoder_lib.load(path)
   else:
-    loaded = loading.load(path, _STEP.value)
-    encoder = encoder_lib.of_run(path, assembly.rebuilt(loaded, path))
+    loaded = loading.load_checkpoint(path, _STEP.value)
+    encoder = encoder_lib.of_run(path, assembly.rebuild_run(loaded, path))
     config = loaded.meta["config"]
   if not distributed.is_main():
     return

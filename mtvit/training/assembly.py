@@ -23,7 +23,7 @@ with epy.lazy_imports():
   from mtvit.data import pipeline
   from mtvit.data import source as source_lib
 
-# `measure` learns from so many batches of so many images.
+# `data_statistics` learns from so many batches of so many images.
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 64
 # `sample` makes at least so many images, so that no host makes a slice's batch.
 SAMPLE = 128
@@ -213,7 +213,7 @@ def sample(
   return next(iter(pipeline.Batches(source, spec, step, step + 1)))
 
 
-def measure(
+def data_statistics(
     config: config_lib.Config, tasks: Sequence[base.Task],
     source: "datasets.Source", num_batches: int = STATISTICS_BATCHES,
     poll: Callable[[], None] = lambda: None
@@ -229,10 +229,10 @@ def measure(
   for batch in global_batches(config, (), source, 0, num_batches):
     poll()
     batches.append(batch)
-  return {task.name: task.measure(batches) for task in tasks}
+  return {task.name: task.statistics_of(batches) for task in tasks}
 
 
-class Trained(NamedTuple):
+class TrainedRun(NamedTuple):
   """A checkpoint of a run, and what is needed to use it.
 
   Attributes:
@@ -249,7 +249,7 @@ class Trained(NamedTuple):
   step: int
 
 
-def trained(path: pathlib.Path, step: int | None = None) -> Trained:
+def load_run(path: pathlib.Path, step: int | None = None) -> TrainedRun:
   """Rebuilds the model of a run from a checkpoint.
 
   Args:
@@ -259,11 +259,11 @@ def trained(path: pathlib.Path, step: int | None = None) -> Trained:
   Raises:
     CheckpointError: there is none, or it is of no run.
   """
-  return rebuilt(loading.load(str(path), step), path)
+  return rebuild_run(loading.load_checkpoint(str(path), step), path)
 
 
-def rebuilt(loaded: saving.Restored, path: pathlib.Path) -> Trained:
-  """The model of a loaded checkpoint; raises as `trained` does."""
+def rebuild_run(loaded: saving.Restored, path: pathlib.Path) -> TrainedRun:
+  """The model of a loaded checkpoint; raises as `load_run` does."""
   try:
     config = config_lib.parse(loaded.meta["config"])
     created = tasks_lib.with_statistics(
@@ -276,7 +276,7 @@ def rebuilt(loaded: saving.Restored, path: pathlib.Path) -> Trained:
         f"checkpoint {path} of step {loaded.step}: its metadata are of no "
         f"run: {command_line.one_line(e).partition(' fix: ')[0][:200]}",
         "use the mtvit that wrote it, or another checkpoint") from e
-  return Trained(config, created, model, loaded.state, loaded.step)
+  return TrainedRun(config, created, model, loaded.state, loaded.step)
 
 
 def input_shapes(element_spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def train_step_of(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Step:
   tasks = assembly.tasks(config)
   assembly.check_batch(config, mesh)
   source = noise(dataclasses.replace(config, batch_size=2))
-  statistics = assembly.measure(config, tasks, source, num_batches=1)
+  statistics = assembly.data_statistics(config, tasks, source, num_batches=1)
   tasks = tasks_lib.with_statistics(tasks, statistics)
   spec = pipeline.train_batches(
       source, assembly.pipeline_spec(config, tasks), 0, 1).element_spec

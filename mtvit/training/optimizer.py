@@ -39,7 +39,7 @@ def decay_mask(params: Any, pattern: str, trainable: str = "") -> Any:
   return jax.tree_util.tree_map_with_path(decayed, params)
 
 
-def trained(params: Any, pattern: str) -> Any:
+def trainable_part(params: Any, pattern: str) -> Any:
   """The parameters, without gradient for those that are not trained.
 
   Args:

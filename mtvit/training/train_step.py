@@ -67,7 +67,7 @@ class Objective:
     # Layers that drop paths draw anew in every step.
     rng = jax.random.fold_in(state.rng, state.step)
     tokens, predicted = self._apply(
-        optimizer.trained(params, self.trainable), inputs, rng)
+        optimizer.trainable_part(params, self.trainable), inputs, rng)
     taught = {}
     if state.teacher:
       _, taught = jax.lax.stop_gradient(self._apply(state.teacher, inputs))
@@ -103,7 +103,7 @@ class Objective:
       features, predicted = self.model.apply(
           {"params": params}, inputs, train=rng is not None, rngs=rngs)
       return {name: f.tokens for name, f in features.items()}, predicted
-    return chunks.in_pieces(apply, inputs, self.accumulate)
+    return chunks.in_chunks(apply, inputs, self.accumulate)
 
   def total(
       self, params: Any, state: train_state.TrainState,

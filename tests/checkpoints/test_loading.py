@@ -38,7 +38,7 @@ def meanwhile(monkeypatch):
 def test_the_next_newest_takes_the_place_of_what_vanishes(
     run, meanwhile, caplog):
   meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "2"))
-  assert loading.load(run).step == 1
+  assert loading.load_checkpoint(run).step == 1
   assert "checkpoints/2 was replaced" in caplog.text
 
 
@@ -49,25 +49,25 @@ def test_a_newer_one_takes_it(run, meanwhile, caplog):
     shutil.rmtree(run / "checkpoints" / "2" / "state")
 
   meanwhile(replace)
-  assert loading.load(run).step == 30
+  assert loading.load_checkpoint(run).step == 30
   assert "checkpoints/2 was replaced" in caplog.text
 
 
 def test_what_was_asked_for_is_not_replaced(run, meanwhile):
   meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "2"))
   with pytest.raises(errors.CheckpointError, match="was removed while"):
-    loading.load(run, 2)
+    loading.load_checkpoint(run, 2)
   meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "1"))
   with pytest.raises(errors.CheckpointError, match="was removed while"):
-    loading.load(run / "checkpoints" / "1")
+    loading.load_checkpoint(run / "checkpoints" / "1")
   with pytest.raises(errors.CheckpointError, match="no checkpoint in"):
-    loading.load(run)
+    loading.load_checkpoint(run)
 
 
 def test_what_is_damaged_is_an_error_still(run, meanwhile):
   meanwhile(lambda: shutil.rmtree(run / "checkpoints" / "2" / "state"))
   with pytest.raises(errors.CheckpointError, match="is damaged"):
-    loading.load(run)
+    loading.load_checkpoint(run)
 
 
 def test_the_run_of_another_does_not_say_where_to_write(
@@ -107,14 +107,14 @@ def test_a_link_to_nowhere_is_an_error(run):
   signal.alarm(20)
   try:
     with pytest.raises(errors.CheckpointError, match="5 is damaged"):
-      loading.load(run)
+      loading.load_checkpoint(run)
   finally:
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
 
 def test_a_step_is_exported_with_its_own_config(run, tmp_path):
-  config = loading.load(run, 1).meta["config"]
+  config = loading.load_checkpoint(run, 1).meta["config"]
   shutil.rmtree(run / "checkpoints" / "2" / "meta")
   done = commands.run(
       "mtvit.tools.export", f"--workdir={run}", "--step=1", "--formats=numpy",
@@ -145,7 +145,7 @@ def test_reading_while_checkpoints_come_and_go(run):
   try:
     steps, end = [], time.monotonic() + 30
     while time.monotonic() < end and len(set(steps)) < 30:
-      steps.append(loading.load(pathlib.Path(run)).step)
+      steps.append(loading.load_checkpoint(pathlib.Path(run)).step)
   finally:
     stop.set()
     thread.join()

@@ -37,7 +37,7 @@ def test_one_is_loaded(old):
   np.testing.assert_array_equal(     # As it was filled.
       kernel.ravel()[:9], (np.arange(9) % 7 - 3) / 64)
   assert encoder.readouts == ("cls", "ct", "gap", "ct+gap")
-  trained = assembly.trained(old)
+  trained = assembly.load_run(old)
   assert trained.config.tasks["relative_position"]["pairs"] == "neighbours"
 
 

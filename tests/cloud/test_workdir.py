@@ -105,7 +105,7 @@ def test_a_run_goes_on(bucket, tiny):
       bucket.put(name.replace("/2/", "/3/"), bucket.objects[name][0])
   bucket.put(PLACE + "metrics.jsonl", bucket.objects[
       PLACE + "metrics.jsonl"][0] + b'{"step": 3, "train/loss": 1}\n')
-  assert loading.load(RUN).step == 2
+  assert loading.load_checkpoint(RUN).step == 2
   before = len(bucket.written)
   tiny.total_steps = 4
   pretrain.pretrain(config_values.to_plain(tiny), RUN, allow_config_change=True)
@@ -156,7 +156,7 @@ def test_a_save_that_fails_is_a_warning(bucket, caplog):
   assert "step 1 could not be written" in caplog.text
   saver.save(2, state, {"config": {}, "statistics": {}})
   saver.close(2)
-  assert loading.load(RUN).step == 2
+  assert loading.load_checkpoint(RUN).step == 2
   saver = saving.Checkpointer(epath.Path(RUN), 3)
   bucket.denied = "checkpoints/3/"
   saver.save(3, state, {"config": {}, "statistics": {}})
@@ -247,7 +247,7 @@ def test_a_run_is_killed_and_goes_on(bucket, tiny, tmp_path):
   assert steps(bucket) == sorted(steps(bucket))
   whole = harness.Run(tiny, tmp_path / "run")
   whole.expect(0)
-  far, near = loading.load(RUN), loading.load(tmp_path / "run")
+  far, near = map(loading.load_checkpoint, (RUN, tmp_path / "run"))
   assert far.step == near.step == 24
   jax.tree.map(np.testing.assert_array_equal, far.state, near.state)
 

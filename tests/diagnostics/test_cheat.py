@@ -22,7 +22,7 @@ def measured(position, what, steps, pairs=2, fit=60):
   batches = lambda seed, count: assembly.global_batches(
       config, objective.tasks, learning.ramps(64, seed), 0, count)
   return task, [
-      cheat.measure(objective.model, state.params, task, w,
+      cheat.accuracy_of_heads(objective.model, state.params, task, w,
                     batches(1, fit), batches(2, 12)) for w in what]
 
 

@@ -42,7 +42,7 @@ def random_encoder(model, policy="drop", gray=False):
 
 
 def measure(encoder, mesh, train, test, **sizes):
-  return measures.measure(encoder, mesh, train, test, **dict(
+  return measures.diagnose(encoder, mesh, train, test, **dict(
       cheat_rows=CHEAT, num_images=13, num_train=30, num_test=20,
       num_mosaics=(10, 3)) | sizes)
 

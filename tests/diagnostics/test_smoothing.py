@@ -44,7 +44,7 @@ def measure(mesh, x, attention=None, grid=GRID):
           (rows - count, *v.shape[1:]), 9, np.float32)]) for v in part]
       yield jax.device_put(part, place), np.arange(rows) < count
 
-  found = smoothing.measure(encode, batches, grid, mesh)
+  found = smoothing.by_layer(encode, batches, grid, mesh)
   assert [row["layer"] for row in found] == [0, 1]
   for name, value in found[0].items():
     if name != "layer" and not name.startswith("attention"):

@@ -62,11 +62,11 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path, fault):
 
   sealed(tmp_path / "grown", grow)
   with pytest.raises(errors.CheckpointError, match="params/encoder is .64"):
-    loading.load(str(tmp_path / "grown"))
+    loading.load_checkpoint(str(tmp_path / "grown"))
   # Somebody's metadata of metadata: 64 MB and more are not read.
   sealed(tmp_path / "long", lambda meta: meta.update(config="x" * 2**26))
   with pytest.raises(errors.CheckpointError, match="more than 67108864 bytes"):
-    loading.load(str(tmp_path / "long"))
+    loading.load_checkpoint(str(tmp_path / "long"))
   fault("a checkpoint that claims an array of 1.2 PB, or has 64 MB of JSON",
         "exit 5 before memory is taken for it")
 
@@ -81,7 +81,7 @@ def test_compressed_zeros_are_refused(tmp_path, fault):
   tracemalloc.start()
   try:
     with pytest.raises(errors.CheckpointError, match="32 times as many"):
-      loading.load(str(tmp_path))
+      loading.load_checkpoint(str(tmp_path))
     assert tracemalloc.get_traced_memory()[1] < 2**25
   finally:
     tracemalloc.stop()
@@ -92,7 +92,7 @@ def test_compressed_zeros_are_refused(tmp_path, fault):
 def test_other_formats_are_refused(tmp_path, fault):
   state = sealed(tmp_path, lambda meta: meta.update(format_version=99))
   opened = saving.Checkpointer(tmp_path, keep=1)
-  for read in (opened.newest, lambda: loading.load(str(tmp_path)),
+  for read in (opened.newest, lambda: loading.load_checkpoint(str(tmp_path)),
                lambda: opened.restore(checkpoints.shapes_of(state))):
     with pytest.raises(errors.CheckpointError, match="has format 99; this is"):
       read()
@@ -102,10 +102,10 @@ def test_other_formats_are_refused(tmp_path, fault):
 
 def test_loading_finds_damage(tmp_path):
   state = sealed(tmp_path, lambda meta: None)
-  loaded = loading.load(str(tmp_path))
+  loaded = loading.load_checkpoint(str(tmp_path))
   assert checkpoints.bits(loaded.state) == checkpoints.bits(
       jax.device_get(state["params"]))
   sealed(tmp_path / "b", lambda meta: meta["leaves"]["params/head"].__setitem__(
       2, 12345))
   with pytest.raises(errors.CheckpointError, match="content of params/head"):
-    loading.load(str(tmp_path / "b"))
+    loading.load_checkpoint(str(tmp_path / "b"))

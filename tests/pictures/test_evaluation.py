@@ -22,7 +22,7 @@ def test_an_evaluation_leaves_its_insides(run, image_folder, capsys):
   target = target_lib.open_target(run)
   # As a run does that goes on meanwhile.
   shutil.rmtree(run / "checkpoints")
-  found = evaluate.measure(target, evaluate.Options(
+  found = evaluate.evaluate_target(target, evaluate.Options(
       layer_images=20, draws=2, cheat_steps=6))
   folder = next((run / "evaluation").glob("*/evaluation.json")).parent
   saved = reading.read_json(folder / "evaluation.json")
@@ -74,7 +74,7 @@ def test_neighbours_are_the_images_that_they_stand_for(
                    labels=labels, found_labels=found_labels))
   monkeypatch.setattr(plots, "save_layers", lambda *unused: None)
   encoder = encoder_lib.load(run)
-  _, test = assembly.sources(assembly.trained(run).config)
+  _, test = assembly.sources(assembly.load_run(run).config)
   # Every second image, so that rows are not ids.
   split = evaluation_pictures.frozen.Split(
       {name: encoder.features(_centred(test, encoder), name)[::2]
@@ -98,7 +98,7 @@ def _centred(source, encoder):
 
 def test_images_by_id(run):
   encoder = encoder_lib.load(run)
-  _, test = assembly.sources(assembly.trained(run).config)
+  _, test = assembly.sources(assembly.load_run(run).config)
   every = _centred(test, encoder)
   ids = np.array([[5, 0], [5, 17]])
   np.testing.assert_array_equal(

@@ -25,7 +25,7 @@ def split(n, seed, noise=(3.0, 1.0)):
 
 @pytest.fixture(scope="module")
 def measured():
-  return frozen.measure(split(300, 0), split(240, 1), 6, CLASSES, draws=3)
+  return frozen.probe(split(300, 0), split(240, 1), 6, CLASSES, draws=3)
 
 
 def row_of(found, readout, probe):
@@ -105,7 +105,7 @@ def test_test_labels_change_nothing_that_is_chosen(measured):
   test = split(240, 1)
   shuffled = frozen.Split(
       test.features, np.random.default_rng(0).permutation(test.labels))
-  other = frozen.measure(split(300, 0), shuffled, 6, CLASSES, draws=3)
+  other = frozen.probe(split(300, 0), shuffled, 6, CLASSES, draws=3)
   assert other["chosen"] == measured["chosen"]
   for a, b in zip(measured["test"], other["test"], strict=True):
     for key in ("val_accuracy", "l2", "penalty"):
@@ -127,7 +127,7 @@ def test_shuffled_training_labels_give_chance():
   train = split(600, 0)
   shuffled = frozen.Split(
       train.features, np.random.default_rng(0).permutation(train.labels))
-  found = frozen.measure(shuffled, split(240, 1), 6, CLASSES, draws=3)
+  found = frozen.probe(shuffled, split(240, 1), 6, CLASSES, draws=3)
   for probe in ("knn_k20", "linear", "fewshot_10"):
     assert abs(row_of(found, "gap", probe)["accuracy"] - 1 / 3) < 0.12, probe
 

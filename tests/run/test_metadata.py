@@ -59,7 +59,7 @@ def places(tree, depth):
 def outcomes(sealed, loaded):
   """What each use of the metadata ends with; other errors pass."""
   uses = [
-      lambda: assembly.rebuilt(loaded._replace(meta=meta), "run"),
+      lambda: assembly.rebuild_run(loaded._replace(meta=meta), "run"),
       lambda: goes_on(meta)]
   try:
     meta = checks.read_meta(epath.Path(sealed.folder))
@@ -93,7 +93,7 @@ def goes_on(meta):
 @pytest.mark.parametrize("share", [
     0.08, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_any_json_in_a_checkpoint(share, run):
-  sealed, loaded = Sealed(run), loading.load(run)
+  sealed, loaded = Sealed(run), loading.load_checkpoint(run)
   assert outcomes(sealed, loaded) == ["right", "right"]
   draw, counts = random.Random(0), collections.Counter()
   for path in places(sealed.meta, 4):

@@ -31,7 +31,7 @@ def make(images, gray=None, **changes):
       mode="train", weight=1.0, num_patches=4, target="bins", hidden_dim=8,
       geometry=base.Geometry(images.shape[1], PATCH, 2 * len(images)))
   gray = np.zeros(len(images), bool) if gray is None else gray
-  found = colorize.Colorize(**(fields | changes)).measure(
+  found = colorize.Colorize(**(fields | changes)).statistics_of(
       [{"image": images, "gray_view": gray}])
   # What a checkpoint keeps of it.
   return colorize.Colorize(

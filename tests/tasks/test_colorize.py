@@ -140,10 +140,10 @@ def test_neighbours_are_those_that_nobody_changed():
 
 
 @pytest.mark.parametrize("target", ["mean", "pixel"])
-def test_measure_is_the_mean_and_deviation_of_colored_views(target):
+def test_statistics_are_the_mean_and_deviation_of_colored_views(target):
   images = helpers.views(5, b=4, size=16)
   gray = np.array([False, True, False, False])
-  got = make(16, 8, target=target, statistics={}).measure(
+  got = make(16, 8, target=target, statistics={}).statistics_of(
       [{"image": images, "gray_view": gray}])
   ab = skimage.color.rgb2lab(helpers.cut(images[~gray], 8))[..., 1:]
   if target == "mean":

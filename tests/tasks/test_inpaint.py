@@ -242,7 +242,7 @@ def test_trivial_loss_is_that_of_the_mean_on_the_training_views():
   for target, error in itertools.product(
       ("normalised", "pixels"), ("squared", "absolute")):
     task = make(target=target, error=error, scope="all", statistics={})
-    found = task.measure([{"input": images[:4]}, {"input": images[4:]}])
+    found = task.statistics_of([{"input": images[:4]}, {"input": images[4:]}])
     task = make(target=target, error=error, scope="all", statistics=found)
     _, ids, answers = run(images, task)
     loss, metrics = task.loss(

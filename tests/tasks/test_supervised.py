@@ -38,8 +38,8 @@ def test_loss_by_hand():
     ([0, 5], "set it to 6"), ([-1, -1], "use data with labels")])
 def test_other_labels_are_refused(labels, fix):
   with pytest.raises(errors.ConfigError, match=fix):
-    make().measure([{"label": np.array(labels)}])
-  make().measure([{"label": np.array([0, 4])}])
+    make().statistics_of([{"label": np.array(labels)}])
+  make().statistics_of([{"label": np.array([0, 4])}])
 
 
 def test_smoothed_and_mixed_loss_by_hand():

@@ -73,13 +73,13 @@ def test_layer_decay_by_hand():
 
 def test_a_pattern_that_finds_nothing_is_named():
   with pytest.raises(errors.ConfigError, match="heads_.* finds no parameter"):
-    optimizer.trained(encoder_params(), "^heads_")
+    optimizer.trainable_part(encoder_params(), "^heads_")
 
 
 def test_what_is_not_trainable_gets_no_gradient_and_no_decay():
   params = encoder_params()
   total = lambda p: sum(jnp.sum(x) for x in jax.tree.leaves(
-      optimizer.trained(p, "^head_")))
+      optimizer.trainable_part(p, "^head_")))
   grads = jax.grad(total)(params)
   config = config_lib.Optimizer(
       **(vars(CONFIG) | dict(warmup=0.0, trainable="^head_")))

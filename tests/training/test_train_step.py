@@ -27,7 +27,7 @@ def parts(parsed):
 def make_parts(config):
   tasks = assembly.tasks(config)
   train, _ = assembly.sources(config)
-  statistics = assembly.measure(config, tasks, train, num_batches=1)
+  statistics = assembly.data_statistics(config, tasks, train, num_batches=1)
   tasks = tasks_lib.with_statistics(tasks, statistics)
   return config, train_step.Objective(
       pretrainer.Pretrainer(config.model, tasks), config.weighting,
