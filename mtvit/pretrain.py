@@ -25,8 +25,8 @@ from mtvit.checkpoints import loading
 from mtvit.checkpoints import saving
 from mtvit.diagnostics import gradients
 from mtvit.diagnostics import monitor
-from mtvit.pictures import run_report
 from mtvit.models import pretrainer
+from mtvit.pictures import run_report
 from mtvit.run import config_values
 from mtvit.run import distributed
 from mtvit.run import entry

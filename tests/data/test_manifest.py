@@ -254,7 +254,7 @@ def test_a_cache_that_cannot_be_written_is_only_a_note(root, capsys):
 
 def test_a_long_check_tells_how_far_it_is(root, monkeypatch, capsys):
   monkeypatch.setattr(manifest, "_CHUNK", 1)
-  monkeypatch.setattr(manifest.notes.Progress, "FIRST", 0.0)
+  monkeypatch.setattr(manifest.console.Progress, "FIRST", 0.0)
   open_folder(root)
   assert "1 of 5" in capsys.readouterr().err      # Then not for seconds.
   monkeypatch.undo()

@@ -8,8 +8,8 @@ import pytest
 from configs import common
 from mtvit.diagnostics import cheat
 from mtvit.training import assembly
-from tests import learning
 from tests.tasks import helpers
+from tests.training import learning
 
 
 def measured(position, what, steps, pairs=2, fit=60):

@@ -8,7 +8,7 @@ import pytest
 from mtvit.diagnostics import gradients
 from mtvit.pictures import panels
 from mtvit.training import sharding
-from tests import test_train_step
+from tests.training import test_train_step
 
 
 def test_equals_gradients_taken_one_by_one(tiny):

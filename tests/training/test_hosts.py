@@ -12,7 +12,7 @@ import pytest
 
 from mtvit import config as config_lib
 from mtvit.run import config_values
-from tests import test_train_step
+from tests.training import test_train_step
 
 
 def on_two_hosts(config, places):
@@ -22,10 +22,11 @@ def on_two_hosts(config, places):
     port = s.getsockname()[1]
   environment = os.environ | {
       "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+  given = [json.dumps(config_values.to_plain(config)), json.dumps(places)]
   processes = [
       subprocess.Popen(
-          [sys.executable, "-m", "tests.host_worker", str(i), str(port),
-           json.dumps(config_values.to_plain(config)), json.dumps(places)],
+          [sys.executable, "-m", "tests.training.host_worker", str(i),
+           str(port), *given],
           env=environment, text=True, stdout=subprocess.PIPE,
           stderr=subprocess.PIPE)
       for i in range(2)]

@@ -8,7 +8,7 @@ from scipy import stats
 from configs import common
 from mtvit.diagnostics import cheat
 from mtvit.training import assembly
-from tests import learning
+from tests.training import learning
 
 STEPS = 150
 

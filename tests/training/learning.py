@@ -19,7 +19,7 @@ from mtvit.training import optimizer
 from mtvit.training import sharding
 from mtvit.training import train_state
 from mtvit.training import train_step
-from tests import test_train_step
+from tests.training import test_train_step
 
 
 def ramps(count, seed, size=24):

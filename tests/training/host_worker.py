@@ -16,7 +16,7 @@ from mtvit import config as config_lib
 from mtvit.data import pipeline
 from mtvit.training import assembly
 from mtvit.training import sharding
-from tests import test_train_step
+from tests.training import test_train_step
 
 
 def mesh_of(places):
