@@ -1,8 +1,9 @@
 """A run's configuration: sections with checked values.
 
 A config file returns an `ml_collections.ConfigDict`; `parse` turns it into
-dataclasses whose fields are the keys, so that a missing, unknown or impossible
-one is an error before anything is built.
+dataclasses whose fields are the keys. A key that is missing has the default of
+its field: what the method says, or what runs did before there was such a key.
+An unknown key or an impossible value is an error before anything is built.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any, Mapping
 from mtvit import errors
 from mtvit.models import vit
 from mtvit.run import config_values
+from mtvit.run import paths
 
 Pair = tuple[float, float]
 INPUTS = ("rgb", "gray")
@@ -34,13 +36,13 @@ class Data:
     memory_mb: sets of one image size that decode to at most this are held.
     max_pixels: files of a folder with more, width times height, are refused.
   """
-  name: str
-  train_split: str
-  test_split: str
-  data_dir: str
-  cache_dir: str
-  memory_mb: int
-  max_pixels: int
+  name: str = "photo_crops"
+  train_split: str = "train"
+  test_split: str = "test"
+  data_dir: str = ""
+  cache_dir: str = paths.CACHE_DIR
+  memory_mb: int = 2048
+  max_pixels: int = 100_000_000
 
   def __post_init__(self):
     if self.max_pixels < 1:
@@ -60,13 +62,13 @@ class Augment:
     blur: p of Gaussian blur, of the first and of the second view.
     solarize: p of solarisation, of the first and of the second view.
   """
-  crop_scale: Pair
-  flip: float
-  jitter: float
-  jitter_strength: float
-  gray: float
-  blur: Pair
-  solarize: Pair
+  crop_scale: Pair = (0.2, 1.0)
+  flip: float = 0.5
+  jitter: float = 0.8
+  jitter_strength: float = 0.5
+  gray: float = 0.2
+  blur: Pair = (0.0, 0.0)
+  solarize: Pair = (0.0, 0.0)
 
   def __post_init__(self):
     low, high = self.crop_scale
@@ -99,15 +101,15 @@ class Optimizer:
     trainable: regular expression; only parameters whose path it finds are
       trained, such as "^head_" for a linear probe. "" for all.
   """
-  base_lr: float
-  warmup: float
-  weight_decay: float
-  decay: str
-  b1: float
-  b2: float
-  clip_norm: float
-  layer_decay: float
-  trainable: str
+  base_lr: float = 1e-3
+  warmup: float = 0.1
+  weight_decay: float = 0.05
+  decay: str = "kernel$"
+  b1: float = 0.9
+  b2: float = 0.99
+  clip_norm: float = 1.0
+  layer_decay: float = 1.0
+  trainable: str = ""
 
   def __post_init__(self):
     errors.check_ranges(
@@ -121,9 +123,9 @@ class Optimizer:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mesh:
   """Section `mesh`: sizes of the device axes; one -1 takes what is left."""
-  data: int
-  fsdp: int
-  tensor: int
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,14 +144,14 @@ class Knn:
     readout: reported as knn/accuracy: a token ("cls", "ct"), or "gap", the
       mean of the patches.
   """
-  every_steps: int
-  num_train: int
-  num_test: int
-  final_num_train: int
-  final_num_test: int
-  k: int
-  temperature: float
-  readout: str
+  every_steps: int = 200
+  num_train: int = 5000
+  num_test: int = 1000
+  final_num_train: int = 0
+  final_num_test: int = 0
+  k: int = 20
+  temperature: float = 0.07
+  readout: str = "gap"
 
   def __post_init__(self):
     for name in ("every_steps", "num_train", "num_test", "final_num_train",
@@ -170,9 +172,9 @@ class Weighting:
     dwa_window: steps whose mean loss is compared with the window before.
     dwa_temperature: of the softmax over the ratios; 2 in the paper.
   """
-  kind: str
-  dwa_window: int
-  dwa_temperature: float
+  kind: str = "fixed"
+  dwa_window: int = 50
+  dwa_temperature: float = 2.0
 
   def __post_init__(self):
     errors.check_choices(kind=(self.kind, WEIGHTINGS))
@@ -214,30 +216,31 @@ class Config:
     watchdog_seconds: a process that makes no step for so long dumps the stacks
       of its threads and exits; longer than compiling takes. 0 for never.
   """
-  seed: int
-  total_steps: int
-  total_epochs: float
-  batch_size: int
-  accumulate: int
-  views: int
-  input: str
-  forward: str
-  data: Data
-  augment: Augment
-  model: vit.ModelConfig
-  tasks: Mapping[str, Mapping[str, Any]]
-  weighting: Weighting
-  optimizer: Optimizer
-  mesh: Mesh
-  knn: Knn
-  log_every: int
-  diagnose_every: int
-  checkpoint_every: int
-  keep_checkpoints: int
-  init_from: str
-  profile_steps: tuple[int, int]
-  max_skipped_steps: int
-  watchdog_seconds: int
+  seed: int = 0
+  total_steps: int = 0
+  total_epochs: float = 0.0
+  batch_size: int = 256
+  accumulate: int = 1
+  views: int = 2
+  input: str = "rgb"
+  forward: str = "shared"
+  data: Data = Data()
+  augment: Augment = Augment()
+  model: vit.ModelConfig = vit.ModelConfig()
+  tasks: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+      default_factory=dict)
+  weighting: Weighting = Weighting()
+  optimizer: Optimizer = Optimizer()
+  mesh: Mesh = Mesh()
+  knn: Knn = Knn()
+  log_every: int = 10
+  diagnose_every: int = 0
+  checkpoint_every: int = 100
+  keep_checkpoints: int = 2
+  init_from: str = ""
+  profile_steps: tuple[int, int] = (0, 0)
+  max_skipped_steps: int = 10
+  watchdog_seconds: int = 1800
 
   def __post_init__(self):
     errors.check_choices(
@@ -271,28 +274,4 @@ def parse(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  return _parse(Config, config_values.to_plain(config), "")
-
-
-def _parse(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-  fields = {f.name: f.type for f in dataclasses.fields(kind)}
-  for key in values:
-    if key not in fields:
-      raise errors.ConfigError(
-          f"{prefix}{key}: no such key" + errors.suggest(key, fields))
-  for key in fields:
-    if key not in values:
-      raise errors.ConfigError(f"{prefix}{key} is missing from the config")
-  parsed = {}
-  for key, type_ in fields.items():
-    if dataclasses.is_dataclass(type_):
-      if not isinstance(values[key], dict):
-        raise errors.ConfigError(f"{prefix}{key} must be a section")
-      parsed[key] = _parse(type_, values[key], f"{prefix}{key}.")
-    else:
-      parsed[key] = config_values.check_type(
-          values[key], type_, f"{prefix}{key}")
-  try:
-    return kind(**parsed)
-  except ValueError as e:
-    raise errors.ConfigError(f"{prefix or 'config: '}{e}") from e
+  return config_values.parse_section(Config, config_values.to_plain(config))

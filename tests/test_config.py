@@ -55,11 +55,14 @@ def test_what_is_wrong_is_named(key, value, message):
     config_lib.parse(changed(key, value))
 
 
-def test_a_missing_key_is_named():
-  config = quickstart.get_config().to_dict()
-  del config["knn"]["k"]
-  with pytest.raises(errors.ConfigError, match="knn.k is missing"):
-    config_lib.parse(config)
+def test_a_missing_key_has_its_default():
+  full = quickstart.get_config().to_dict()
+  some = {key: full[key] for key in ("total_steps", "batch_size")}
+  parsed = config_lib.parse(some | {"knn": {"num_test": 9}, "tasks": {}})
+  assert parsed == config_lib.Config(
+      total_steps=full["total_steps"], batch_size=full["batch_size"],
+      knn=config_lib.Knn(num_test=9))
+  assert (parsed.knn.k, parsed.views, parsed.model.remat) == (20, 2, "none")
 
 
 def test_a_config_is_the_same_after_json():

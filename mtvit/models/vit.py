@@ -251,16 +251,16 @@ class ModelConfig:
     extra_tokens: names of special tokens beside [CLS] and those that tasks
       ask for, such as "ct,rot": the tokens of a run to start from.
   """
-  variant: str
-  image_size: int
-  dtype: str
-  remat: str
-  unroll: int
-  freeze_patch_embed: bool
-  position_init: str
-  activation: str
-  drop_path: float
-  extra_tokens: str
+  variant: str = "nano/8"
+  image_size: int = 32
+  dtype: str = "float32"
+  remat: str = "none"
+  unroll: int = 0
+  freeze_patch_embed: bool = False
+  position_init: str = "normal"
+  activation: str = "gelu_tanh"
+  drop_path: float = 0.0
+  extra_tokens: str = ""
 
   def __post_init__(self):
     check_size(self.image_size, parse_variant(self.variant)[1])

@@ -21,11 +21,6 @@ from mtvit.training import run_data
 with epy.lazy_imports():
   from mtvit.data import datasets
 
-# Of data that no run describes; see `config.Data`.
-_DATA = config_lib.Data(
-    name="", train_split="train", test_split="test", data_dir="",
-    cache_dir=paths.CACHE_DIR, memory_mb=2048, max_pixels=100_000_000)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
@@ -133,7 +128,7 @@ def _own_data(
   if not asked:
     raise errors.ConfigError(
         f"{path} does not say on which data", "--data=folder:PATH")
-  return _DATA
+  return config_lib.Data()
 
 
 def _open(

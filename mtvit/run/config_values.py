@@ -1,14 +1,16 @@
 """Configs as plain values: dicts, lists and what JSON has."""
 
+import dataclasses
 import json
 import math
 import typing
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, TypeVar
 
 import ml_collections
 
 from mtvit import errors
 
+Section = TypeVar("Section")
 # How long a run is; whoever continues it may change that.
 LENGTH = ("total_steps", "total_epochs")
 # Where its files are; those of who continues it may be elsewhere.
@@ -91,3 +93,37 @@ def check_type(value: Any, type_: Any, where: str) -> Any:
   if type_ is str and "\0" in value:
     raise errors.ConfigError(f"{where}={value!r} must not contain 0 bytes")
   return value
+
+
+def parse_section(
+    kind: type[Section], values: Mapping[str, Any], prefix: str = ""
+) -> Section:
+  """A section as its dataclass, whose fields are the keys.
+
+  A key that is missing has the default of its field.
+
+  Args:
+    kind: the dataclass; a field of another dataclass is a section in it.
+    values: plain.
+    prefix: what messages put before a key, such as "optimizer.".
+
+  Raises:
+    ConfigError: names the key, what is wrong, and the nearest right name.
+  """
+  fields = {f.name: f.type for f in dataclasses.fields(kind)}
+  parsed = {}
+  for key, value in values.items():
+    if key not in fields:
+      raise errors.ConfigError(
+          f"{prefix}{key}: no such key" + errors.suggest(key, fields))
+    type_, where = fields[key], f"{prefix}{key}"
+    if dataclasses.is_dataclass(type_):
+      if not isinstance(value, dict):
+        raise errors.ConfigError(f"{where} must be a section")
+      parsed[key] = parse_section(type_, value, f"{where}.")
+    else:
+      parsed[key] = check_type(value, type_, where)
+  try:
+    return kind(**parsed)
+  except ValueError as e:
+    raise errors.ConfigError(f"{prefix or 'config: '}{e}") from e

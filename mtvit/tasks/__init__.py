@@ -39,7 +39,8 @@ def create(
     geometry: the views that the tasks will see.
 
   Raises:
-    ConfigError: an unknown task or field, a missing one, or no task trains.
+    ConfigError: an unknown task or field, a missing one without a default, or
+      no task trains.
   """
   for name in config:
     if name not in TASKS:
@@ -57,9 +58,8 @@ def create(
       if key not in known:
         raise errors.ConfigError(
             f"tasks.{name}.{key}: no such key" + errors.suggest(key, known))
-    for key in known:
-      if key not in fields:
-        raise errors.ConfigError(f"tasks.{name}.{key} is missing")
+    for key in sorted(set(known) - set(fields) - set(task.defaults())):
+      raise errors.ConfigError(f"tasks.{name}.{key} is missing")
     try:
       bound = task(**fields, geometry=geometry)
     except ValueError as e:

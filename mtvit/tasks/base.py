@@ -112,8 +112,8 @@ class Task:
   readout: ClassVar[str | None] = None    # what the head reads of the encoder
   mixes: ClassVar[bool] = False           # whole images
 
-  mode: str
-  weight: float
+  mode: str = "off"
+  weight: float = 1.0
   geometry: Geometry | None = None
   statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -140,6 +140,13 @@ class Task:
     """Names of the config keys."""
     names = [f.name for f in dataclasses.fields(cls)]
     return tuple(n for n in names if n not in ("geometry", "statistics"))
+
+  @classmethod
+  def defaults(cls) -> dict[str, Any]:
+    """Config key -> its default; without the keys that have none."""
+    return {f.name: f.default for f in dataclasses.fields(cls)
+            if f.name in cls.config_fields()
+            and f.default is not dataclasses.MISSING}
 
   @property
   def trains(self) -> bool:

@@ -87,13 +87,13 @@ class Clustering(base.Task):
   name = "clustering"
   token = "clu"
 
-  num_prototypes: int
-  temperature: float
-  epsilon: float
-  iterations: int
-  hidden_dim: int
-  num_hidden: int
-  out_dim: int
+  num_prototypes: int = 128
+  temperature: float = 0.1
+  epsilon: float = 0.05
+  iterations: int = 3
+  hidden_dim: int = 256
+  num_hidden: int = 2
+  out_dim: int = 128
 
   def __post_init__(self):
     super().__post_init__()

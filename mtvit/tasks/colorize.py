@@ -43,9 +43,9 @@ class Colorize(base.Task):
   """
   name = "colorize"
 
-  num_patches: int
-  target: str
-  hidden_dim: int
+  num_patches: int = 8
+  target: str = "pixel"
+  hidden_dim: int = 256
 
   def __post_init__(self):
     super().__post_init__()

@@ -140,13 +140,13 @@ class Contrastive(base.Task):
   name = "contrastive"
   token = "ct"
 
-  kind: str
-  temperature: float
-  hidden_dim: int
-  num_hidden: int
-  out_dim: int
-  momentum: float
-  queue_size: int
+  kind: str = "infonce"
+  temperature: float = 0.2
+  hidden_dim: int = 256
+  num_hidden: int = 2
+  out_dim: int = 128
+  momentum: float = 0.99
+  queue_size: int = 4096
 
   def __post_init__(self):
     super().__post_init__()

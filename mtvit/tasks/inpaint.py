@@ -151,14 +151,14 @@ class Inpaint(base.Task):
   """
   name = "inpaint"
 
-  num_patches: int
-  region: str
-  fill: str
-  shape: str
-  target: str
-  error: str
-  scope: str
-  hidden_dim: int
+  num_patches: int = 6
+  region: str = "whole"
+  fill: str = "mask"
+  shape: str = "random"
+  target: str = "normalised"
+  error: str = "squared"
+  scope: str = "missing"
+  hidden_dim: int = 256
 
   def __post_init__(self):
     super().__post_init__()

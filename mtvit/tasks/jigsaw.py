@@ -98,12 +98,12 @@ class Jigsaw(base.Task):
   """
   name = "jigsaw"
 
-  kind: str
-  num_pieces: int
-  num_groups: int
-  num_permutations: int
-  position: str
-  hidden_dim: int
+  kind: str = "patch"
+  num_pieces: int = 6
+  num_groups: int = 1
+  num_permutations: int = 100
+  position: str = "keep"
+  hidden_dim: int = 256
 
   def __post_init__(self):
     super().__post_init__()

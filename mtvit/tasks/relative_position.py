@@ -60,14 +60,14 @@ class RelativePosition(base.Task):
   """
   name = "relative_position"
 
-  pairs: str
-  num_pairs: int
-  position: str
-  crop: float
-  jitter: float
-  jitter_strength: float
-  gray: float
-  hidden_dim: int
+  pairs: str = "neighbours"
+  num_pairs: int = 4
+  position: str = "keep"
+  crop: float = 1.15
+  jitter: float = 0.8
+  jitter_strength: float = 0.5
+  gray: float = 0.2
+  hidden_dim: int = 256
 
   def __post_init__(self):
     super().__post_init__()

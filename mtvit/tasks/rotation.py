@@ -42,8 +42,8 @@ class Rotation(base.Task):
   name = "rotation"
   token = "rot"
 
-  views: str
-  hidden_dim: int
+  views: str = "both_views"
+  hidden_dim: int = 256
 
   def __post_init__(self):
     super().__post_init__()

@@ -42,11 +42,11 @@ class Supervised(base.Task):
   name = "supervised"
   single_views = True
 
-  num_classes: int
-  readout: str
-  smoothing: float
-  mixup: float
-  cutmix: float
+  num_classes: int = 10
+  readout: str = "cls"
+  smoothing: float = 0.0
+  mixup: float = 0.0
+  cutmix: float = 0.0
 
   def __post_init__(self):
     super().__post_init__()
