@@ -19,6 +19,7 @@ from PIL import Image
 from mtvit import errors
 from mtvit.checkpoints import loading
 from mtvit.data import images as images_lib
+from mtvit.data import srgb
 from mtvit.models import vit
 from mtvit.run import paths
 from mtvit.training import assembly
@@ -27,8 +28,6 @@ from mtvit.training import assembly
 _MODEL = dict(
     dtype="float32", remat="none", unroll=0, freeze_patch_embed=False,
     position_init="normal", drop_path=0.0, extra_tokens="")
-# Luminance of linear sRGB, as in `data.patch_ops`, which needs TensorFlow.
-_LUMINANCE = np.array([0.212671, 0.715160, 0.072169], np.float32)
 Images = np.ndarray | Sequence[Any]
 
 
@@ -286,10 +285,7 @@ def _from_file(path: epath.Path) -> Encoder:
 
 def _gray(pixels: np.ndarray) -> np.ndarray:
   """Gray of equal luminance, as `data.patch_ops.luminance` makes it."""
-  x = pixels.astype(np.float32) / 255
-  linear = np.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
-  y = linear @ _LUMINANCE                                   # [s, s]
-  gray = np.where(
-      y > 0.0031308, 1.055 * np.maximum(y, 0) ** (1 / 2.4) - 0.055, 12.92 * y)
+  linear = srgb.to_linear(pixels.astype(np.float32) / 255, np.where)
+  gray = srgb.from_linear(linear @ srgb.LUMINANCE, np.where)  # [s, s]
   gray = np.round(np.clip(gray, 0, 1) * 255).astype(np.uint8)
   return np.repeat(gray[..., None], 3, axis=-1)

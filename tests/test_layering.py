@@ -37,6 +37,9 @@ ROOMS = {
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
              "interchange models pictures planning report run tasks training",
 }
+# Constants of colour (sRGB curve, luminance, luma): in `data/srgb.py` alone.
+COLOUR = {0.04045, 1.055, 12.92, 0.0031308, 0.212671, 0.71516, 0.299,
+          0.587}
 # Room -> packages that it may not know.
 FOREIGN = {
     "errors": ("jax", "flax", "tensorflow"),
@@ -91,6 +94,23 @@ def test_imports_go_one_way(room):
         used.add(rest[0])
       assert first not in FOREIGN.get(room, ()), f"{file} imports {name}"
   assert used | {room} == allowed        # The table says no more than there is.
+
+
+def test_what_draws_is_in_one_room():
+  drawing = {
+      file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py")
+      for name in imports(file)
+      if name.startswith(("matplotlib", "PIL.ImageDraw", "PIL.ImageFont"))}
+  assert drawing == {"pictures"}
+
+
+def test_constants_of_colour_stand_in_one_place():
+  stating = {
+      str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py")
+      for node in ast.walk(ast.parse(file.read_text()))
+      if isinstance(node, ast.Constant) and isinstance(node.value, float)
+      and node.value in COLOUR}
+  assert stating == {"data/srgb.py"}
 
 
 @pytest.mark.parametrize("arguments, code", [

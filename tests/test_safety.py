@@ -171,6 +171,21 @@ def test_files_are_changed_in_few_places():
   assert found == PLACES
 
 
+def test_a_picture_is_whole_or_not_there():
+  """`files.write` gives the file that a figure is saved to."""
+  within, everywhere = set(), set()
+  for file in FILES:
+    for node in ast.walk(ast.parse(file.read_text())):
+      if isinstance(node, ast.Call) and file.is_relative_to(ROOT / "mtvit"):
+        saved = {(file, inner.lineno) for inner in ast.walk(node)
+                 if isinstance(inner, ast.Call)
+                 and called(inner.func).endswith("savefig")}
+        everywhere |= saved
+        if called(node.func) == "files_lib.write":
+          within |= saved
+  assert within == everywhere != set()
+
+
 @pytest.mark.parametrize("code", [
     "os.remove(x)", "x.unlink()", "(a / b).unlink()", "shutil.rmtree(x)",
     "a.b(c).rename(d)", "x.replace(y)", "os.replace(x, y)", "open(x, 'w')",

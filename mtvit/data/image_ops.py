@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-_GRAY = np.array([0.299, 0.587, 0.114], np.float32)     # ITU-R BT.601 luma
+from mtvit.data import srgb
+
+_LUMA = np.array(srgb.LUMA, np.float32)
 _RGB_TO_YIQ = np.array(
-    [[0.299, 0.587, 0.114],
+    [srgb.LUMA,
      [0.5959, -0.2746, -0.3213],
      [0.2115, -0.5227, 0.3112]], np.float32)
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
@@ -178,7 +180,7 @@ def color_matrices(
   """
   b = tf.shape(amounts)[0]
   eye = tf.eye(3, batch_shape=[b])                          # [b, 3, 3]
-  luma = tf.tile(tf.constant(_GRAY)[None, None, :], [b, 3, 1])
+  luma = tf.tile(tf.constant(_LUMA)[None, None, :], [b, 3, 1])
   factors = 1 + 0.8 * strength * amounts[:, :3]
   brightness, contrast, saturation = (
       f[:, None, None] for f in tf.unstack(factors, axis=1))  # [b, 1, 1]
@@ -191,7 +193,7 @@ def color_matrices(
   hue = tf.matmul(_YIQ_TO_RGB, tf.matmul(turn, _RGB_TO_YIQ))
   after = tf.matmul(hue, saturation * eye + (1 - saturation) * luma)
   # Contrast blends with the mean gray of the brightened view.
-  level = brightness * tf.reduce_sum(mean * _GRAY, -1)[:, None, None]
+  level = brightness * tf.reduce_sum(mean * _LUMA, -1)[:, None, None]
   shift = tf.matmul(after, tf.tile((1 - contrast) * level, [1, 3, 1]))
   matrix = tf.concat([after * (contrast * brightness), shift], axis=-1)
   identity = tf.concat([eye, tf.zeros([b, 3, 1])], axis=-1)

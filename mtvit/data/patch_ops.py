@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mtvit.data import srgb
 from mtvit.data import views
-
-# Luminance Y of linear sRGB, the middle row of the sRGB to XYZ matrix.
-_LUMINANCE = (0.212671, 0.715160, 0.072169)
 
 
 def patchify(images: Any, p: int) -> Any:
@@ -72,14 +70,13 @@ def _gray_of_rgb() -> np.ndarray:
   work; the table takes half a second, once.
   """
   with tf.init_scope():
-    x = tf.range(256, dtype=tf.float32) / 255
-    linear = tf.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
-    red, green, blue = (linear * weight for weight in _LUMINANCE)  # [256]
+    linear = srgb.to_linear(
+        tf.range(256, dtype=tf.float32) / 255, tf.where)    # [256]
+    red, green, blue = (linear * weight for weight in srgb.LUMINANCE)
     red_green = green[:, None] + red                        # [256, 256]
 
     def encode(y):
-      gray = tf.where(
-          y > 0.0031308, 1.055 * y ** (1 / 2.4) - 0.055, 12.92 * y)
+      gray = srgb.from_linear(y, tf.where)
       return tf.cast(tf.round(tf.clip_by_value(gray, 0, 1) * 255), tf.uint8)
 
     return np.stack([encode(red_green + b) for b in blue]).reshape(-1)

@@ -13,10 +13,10 @@ import numpy as np
 
 from mtvit.data import image_ops
 from mtvit.data import resizing
+from mtvit.data import srgb
 
 _SOLARIZED = np.where(
     np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
-_LUMA = (0.299, 0.587, 0.114)           # ITU-R BT.601
 
 
 def make(
@@ -78,7 +78,7 @@ def recolor(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   Returns:
     uint8 [h, w, 3].
   """
-  gray = np.dot(cv2.mean(image)[:3], _LUMA)
+  gray = np.dot(cv2.mean(image)[:3], srgb.LUMA)
   return cv2.transform(image, matrix * np.array([1, 1, 1, gray], np.float32))
 
 
