@@ -42,7 +42,7 @@ class Negative(base.Task):
         {"label": label})
 
   def head(self):
-    return heads.PatchHead((32,), 2, name="head_negative")
+    return heads.PatchHead((32,), 2)
 
   def loss(self, predicted, answers):
     return base.classification(predicted, answers["label"])

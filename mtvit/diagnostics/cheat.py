@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from scipy import stats
 
+from mtvit.models import parameter_names
 from mtvit.models import pretrainer
 from mtvit.training import assembly
 
@@ -90,7 +91,7 @@ def accuracy_of_heads(
     test: other batches, to count right answers on.
   """
   encoder, head = model.encoder(), task.head()
-  name = f"head_{task.name}"
+  name = parameter_names.head(task.name)
 
   @jax.jit
   def encode(batch):

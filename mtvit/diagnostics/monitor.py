@@ -9,6 +9,7 @@ import numpy as np
 
 from mtvit import config as config_lib
 from mtvit.diagnostics import rank
+from mtvit.models import parameter_names
 from mtvit.probes import bootstrap
 from mtvit.probes import features as features_lib
 from mtvit.probes import knn
@@ -143,7 +144,7 @@ def _classifier(
   def classify(params, image):
     features = encoder.apply({"params": params["encoder"]}, image)
     logits = head.apply(
-        {"params": params[f"head_{task.name}"]}, features, {})
+        {"params": params[parameter_names.head(task.name)]}, features, {})
     return {"class": logits.argmax(-1)[:, None]}            # [b, 1]
 
   return jax.jit(classify, out_shardings=NamedSharding(mesh, P()))

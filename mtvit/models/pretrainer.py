@@ -4,6 +4,7 @@ from typing import Any, Iterable, Mapping
 
 import flax.linen as nn
 
+from mtvit.models import parameter_names
 from mtvit.models import vit
 
 SHARED = "shared"
@@ -44,7 +45,7 @@ class Pretrainer(nn.Module):
         name: encoder(views["image"], views["hide_position"], train=train)
         for name, views in inputs["passes"].items()}
     predicted = {
-        task.name: task.head()(
+        task.name: task.head().copy(name=parameter_names.head(task.name))(
             features[pass_of(task.name, features)],
             inputs["queries"].get(task.name, {}))
         for task in self.tasks if task.trains

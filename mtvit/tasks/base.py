@@ -234,7 +234,10 @@ class Task:
   # Model and loss, in JAX.
 
   def head(self) -> nn.Module:
-    """The module that maps (features, queries) to the prediction."""
+    """The module that maps (features, queries) to the prediction.
+
+    Without `name`: its parameters are called head_<task>.
+    """
     raise NotImplementedError
 
   def loss(

@@ -108,7 +108,7 @@ class Clustering(base.Task):
   def head(self) -> nn.Module:
     return PrototypeHead(
         self.token, (self.hidden_dim,) * self.num_hidden, self.out_dim,
-        self.num_prototypes, name="head_clustering")
+        self.num_prototypes)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]

@@ -77,8 +77,7 @@ class Colorize(base.Task):
   def head(self) -> nn.Module:
     count = (self.geometry.patch_size // self._cell) ** 2
     return heads.PatchHead(
-        (self.hidden_dim,), count * self._target.channels,
-        name="head_colorize")
+        (self.hidden_dim,), count * self._target.channels)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]

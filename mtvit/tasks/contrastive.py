@@ -176,7 +176,7 @@ class Contrastive(base.Task):
   def head(self) -> nn.Module:
     hidden = (self.hidden_dim,) * self.num_hidden
     kind = PredictorHead if self.kind == "byol" else heads.TokenHead
-    return kind(self.token, hidden, self.out_dim, name="head_contrastive")
+    return kind(self.token, hidden, self.out_dim)
 
   def loss(
       self, predicted: Any, answers: Mapping[str, Any]

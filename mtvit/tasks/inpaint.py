@@ -227,9 +227,7 @@ class Inpaint(base.Task):
     return tf.where(noisy, noise(), other)
 
   def head(self) -> nn.Module:
-    return heads.PatchHead(
-        (self.hidden_dim,), 3 * self.geometry.patch_size**2,
-        name="head_inpaint")
+    return heads.PatchHead((self.hidden_dim,), 3 * self.geometry.patch_size**2)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]

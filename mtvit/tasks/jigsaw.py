@@ -183,7 +183,7 @@ class Jigsaw(base.Task):
 
   def head(self) -> nn.Module:
     head = heads.PatchHead if self.kind == "patch" else heads.GroupHead
-    return head((self.hidden_dim,), self.num_classes, name="head_jigsaw")
+    return head((self.hidden_dim,), self.num_classes)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]

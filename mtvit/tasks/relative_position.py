@@ -186,8 +186,7 @@ class RelativePosition(base.Task):
     return tf.reshape(x, [-1, k, p, p, 3])
 
   def head(self) -> nn.Module:
-    return heads.GroupHead(
-        (self.hidden_dim,), 8, name="head_relative_position")
+    return heads.GroupHead((self.hidden_dim,), 8)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]

@@ -74,7 +74,7 @@ class Rotation(base.Task):
 
   def head(self) -> nn.Module:
     hidden = (self.hidden_dim,) if self.hidden_dim else ()
-    return heads.TokenHead(self.token, hidden, 4, name="head_rotation")
+    return heads.TokenHead(self.token, hidden, 4)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]

@@ -108,8 +108,7 @@ class Supervised(base.Task):
     return base.Corrupted(patches, answers=answers)
 
   def head(self) -> nn.Module:
-    return heads.ReadoutHead(
-        self.readout, self.num_classes, name="head_supervised")
+    return heads.ReadoutHead(self.readout, self.num_classes)
 
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]
