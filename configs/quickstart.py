@@ -3,7 +3,7 @@
   bash launch/local.sh
 
 `:strategy=NAME` trains others; see common.py. Hardware: 2 CPU cores, 6 minutes
-(Intel Xeon). Expect: the table in README.md.
+(Intel Xeon). Expect: the table in configs/README.md.
 """
 
 import ml_collections

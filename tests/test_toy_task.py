@@ -1,4 +1,4 @@
-"""A task from outside the package, as README's "Add a task" describes it."""
+"""A task from outside the package, as mtvit/tasks/README.md describes it."""
 
 import dataclasses
 

@@ -1,11 +1,11 @@
-"""One line for each fault, and the README's table of them."""
+"""One line for each fault, and the table of them in mtvit/run/README.md."""
 
 import pathlib
 import re
 
 import pytest
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+README = pathlib.Path(__file__).parents[2] / "mtvit/run/README.md"
 MARKS = ("<!-- faults: bash launch/test.sh tests/faults --write_readme -->",
          "<!-- end of faults -->")
 
@@ -13,7 +13,7 @@ MARKS = ("<!-- faults: bash launch/test.sh tests/faults --write_readme -->",
 def pytest_addoption(parser):
   parser.addoption(
       "--write_readme", action="store_true",
-      help="Write the table of faults into README.md.")
+      help="Write the table of faults into mtvit/run/README.md.")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter, config):
         + [f"| {what} | {happened} |" for _, what, happened in rows])
     text = README.read_text()
     pattern = re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1])
-    assert re.search(pattern, text, re.S), "README.md has no place for it"
+    assert re.search(pattern, text, re.S), "no place for it"
     README.write_text(re.sub(
         pattern, lambda _: f"{MARKS[0]}\n{table}\n{MARKS[1]}", text,
         flags=re.S))

@@ -12,7 +12,7 @@ from tests.interchange import helpers
 from tests.parity import environment
 
 HERE = pathlib.Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+README = HERE.parents[1] / "mtvit/interchange/README.md"
 TOLERANCE = 1e-4                 # Of outputs of order one, in float32.
 
 

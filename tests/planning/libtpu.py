@@ -10,7 +10,7 @@ from tests import environments
 _MISSING = importlib.util.find_spec("libtpu") is None
 MARKS = [pytest.mark.libtpu, pytest.mark.skipif(
     _MISSING and os.environ.get(environments.REQUIRED) != "1",
-    reason="libtpu is not installed; see the README")]
+    reason="libtpu is not installed; see mtvit/planning/README.md")]
 
 
 def needed(test):
