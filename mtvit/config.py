@@ -10,6 +10,8 @@ import dataclasses
 from typing import Any, Mapping
 
 from mtvit import errors
+from mtvit.models import encoders
+from mtvit.models import interface
 from mtvit.models import vit
 from mtvit.run import config_values
 from mtvit.run import paths
@@ -226,7 +228,7 @@ class Config:
   forward: str = "shared"
   data: Data = Data()
   augment: Augment = Augment()
-  model: vit.ModelConfig = vit.ModelConfig()
+  model: interface.EncoderConfig = vit.ModelConfig()
   tasks: Mapping[str, Mapping[str, Any]] = dataclasses.field(
       default_factory=dict)
   weighting: Weighting = Weighting()
@@ -274,4 +276,14 @@ def parse(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  return config_values.parse_section(Config, config_values.to_plain(config))
+  values = config_values.to_plain(config)
+  model = values.pop("model", {})
+  parsed = config_values.parse_section(Config, values)
+  if not isinstance(model, dict):
+    raise errors.ConfigError("model must be a section")
+  try:
+    kind = encoders.config_class(model.get("kind", parsed.model.kind))
+  except ValueError as e:
+    raise errors.ConfigError(str(e)) from e
+  return dataclasses.replace(
+      parsed, model=config_values.parse_section(kind, model, "model."))

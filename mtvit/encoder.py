@@ -20,6 +20,7 @@ from mtvit import errors
 from mtvit.checkpoints import loading
 from mtvit.data import images as images_lib
 from mtvit.data import srgb
+from mtvit.models import interface
 from mtvit.models import vit
 from mtvit.run import paths
 from mtvit.training import assembly
@@ -44,8 +45,8 @@ class Encoder:
     step: of the checkpoint; 0 for a file of weights.
   """
   name: str
-  model: vit.ModelConfig
-  module: vit.Encoder
+  model: interface.EncoderConfig
+  module: interface.Encoder
   params: Any
   gray: bool
   step: int
@@ -110,7 +111,7 @@ class Encoder:
 
   def tokens(
       self, images: Images, *, layer: int | None = None, batch_size: int = 256
-  ) -> vit.Features:
+  ) -> interface.Features:
     """All outputs: `tokens` name -> [m, d], and `patches` [m, n, d], numpy.
 
     The arguments are those of `features`.
@@ -199,7 +200,7 @@ class Encoder:
 
 @functools.cache
 def _compiled(
-    module: vit.Encoder, what: str, layer: int | None
+    module: interface.Encoder, what: str, layer: int | None
 ) -> Callable[[Any, Any], Any]:
   """A jitted (params, image [b, s, s, 3]) -> what was asked for."""
 
@@ -211,38 +212,39 @@ def _compiled(
     if what == "attention":
       return out.attention[layer]
     if layer is not None:
-      out = at_layer(params, out, layer, module.token_names)
+      out = at_layer(module, params, out, layer)
     if what == "readouts":
       out = readouts(out)
     else:
-      out = vit.Features(out.tokens, out.patches)
+      out = interface.Features(out.tokens, out.patches)
     return jax.tree.map(lambda x: x.astype(jnp.float32), out)
 
   return jax.jit(run)
 
 
 def at_layer(
-    params: Any, features: vit.Features, layer: int,
-    token_names: Sequence[str]
-) -> vit.Features:
+    module: interface.Encoder, params: Any, features: interface.Features,
+    layer: int
+) -> interface.Features:
   """Another layer's outputs under the final norm.
 
   As DINOv2's get_intermediate_layers has them, so that the last layer's are
   the encoder's.
 
   Args:
+    module: the encoder.
     params: of the encoder.
     features: with `layers`.
     layer: from 0, the input of the first block, to the depth.
-    token_names: of the encoder.
   """
-  x = vit.final_norm(params, features.layers[layer])        # [b, t+n, d]
-  return vit.Features(
+  x = module.final_norm(params, features.layers[layer])     # [b, t+n, d]
+  token_names = module.token_names
+  return interface.Features(
       tokens={name: x[:, i] for i, name in enumerate(token_names)},
       patches=x[:, len(token_names):])
 
 
-def readouts(features: vit.Features) -> dict[str, jax.Array]:
+def readouts(features: interface.Features) -> dict[str, jax.Array]:
   """Readout name -> [b, d]: each token, and "gap", the mean of the patches."""
   return dict(features.tokens) | {"gap": features.readout("gap")}
 

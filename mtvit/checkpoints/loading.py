@@ -17,8 +17,8 @@ from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.checkpoints import checks
 from mtvit.checkpoints import saving
+from mtvit.models import interface
 from mtvit.models import parameter_names
-from mtvit.models import vit
 from mtvit.run import files
 from mtvit.run import paths
 
@@ -223,7 +223,7 @@ def imported(path: epath.Path) -> "interchange.imported.Imported":
   return read
 
 
-def check_encoder(encoder: vit.Encoder, side: int, params: Any) -> None:
+def check_encoder(encoder: interface.Encoder, side: int, params: Any) -> None:
   """Raises ValueError unless parameters are those of an encoder.
 
   Args:

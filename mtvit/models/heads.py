@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtvit.models import vit
+from mtvit.models import interface
 
 Queries = Mapping[str, jax.Array]
 
@@ -62,7 +62,9 @@ class TokenHead(nn.Module):
   out: int
 
   @nn.compact
-  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+  def __call__(
+      self, features: interface.Features, queries: Queries
+  ) -> jax.Array:
     del queries
     return Mlp(self.hidden, self.out, name="mlp")(features.tokens[self.token])
 
@@ -77,7 +79,9 @@ class ReadoutHead(nn.Module):
   out: int
 
   @nn.compact
-  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+  def __call__(
+      self, features: interface.Features, queries: Queries
+  ) -> jax.Array:
     del queries
     x = features.readout(self.readout)                      # [b, d]
     return nn.Dense(
@@ -91,7 +95,9 @@ class PatchHead(nn.Module):
   out: int
 
   @nn.compact
-  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+  def __call__(
+      self, features: interface.Features, queries: Queries
+  ) -> jax.Array:
     return Mlp(self.hidden, self.out, name="mlp")(features.at(queries["ids"]))
 
 
@@ -101,7 +107,9 @@ class GroupHead(nn.Module):
   out: int
 
   @nn.compact
-  def __call__(self, features: vit.Features, queries: Queries) -> jax.Array:
+  def __call__(
+      self, features: interface.Features, queries: Queries
+  ) -> jax.Array:
     b, m, s = queries["ids"].shape
     groups = features.at(queries["ids"].reshape(b, m * s))  # [b, m s, d]
     groups = groups.reshape(b, m, -1)                       # [b, m, s d]

@@ -1,11 +1,11 @@
-"""One ViT and one head for each task."""
+"""One encoder and one head for each task."""
 
 from typing import Any, Iterable, Mapping
 
 import flax.linen as nn
 
+from mtvit.models import interface
 from mtvit.models import parameter_names
-from mtvit.models import vit
 
 SHARED = "shared"
 
@@ -22,20 +22,20 @@ class Pretrainer(nn.Module):
     config: the `model` section.
     tasks: built tasks; those that train have a `head()` and perhaps a token.
   """
-  config: vit.ModelConfig
+  config: interface.EncoderConfig
   tasks: tuple[Any, ...]
 
   @nn.compact
   def __call__(
       self, inputs: Mapping[str, Any], train: bool = False
-  ) -> tuple[dict[str, vit.Features], dict[str, Any]]:
+  ) -> tuple[dict[str, interface.Features], dict[str, Any]]:
     """Runs the encoder once for each pass, and every head on its outputs.
 
     Args:
       inputs: `passes`, pass name -> `image` uint8 [b, h, w, 3] and
         `hide_position` bool [b, n]; and `queries`, task name -> field ->
         [b, ...]. Never the answers. Normally there is one pass, for all tasks.
-      train: see `vit.Encoder`.
+      train: see `interface.Encoder`.
 
     Returns:
       Pass name -> features, and task name -> prediction.
@@ -53,7 +53,7 @@ class Pretrainer(nn.Module):
     return features, predicted
 
   @nn.nowrap
-  def encoder(self) -> vit.Encoder:
+  def encoder(self) -> interface.Encoder:
     """The encoder that the tasks need: their tokens, their position policy."""
     return self.config.encoder(self.token_names, self.position_policy)
 
@@ -65,7 +65,7 @@ class Pretrainer(nn.Module):
 
   @property
   def position_policy(self) -> str:
-    """What the encoder does with hidden positions; see `vit.Encoder`."""
+    """What the encoder does with hidden positions; see `interface.Encoder`."""
     policies = {task.position_policy for task in self.tasks}
     return next((p for p in ("drop_all", "mask_token") if p in policies),
                 "drop")

@@ -10,13 +10,13 @@ import re
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mtvit.models import blocks as blocks_lib
 from mtvit.models import cpu_forms
+from mtvit.models import interface
 
 # Width, depth and heads: nano and pico are for CPU studies; Ti to L from ViT
 # and DeiT (arXiv:2012.12877), H and g from arXiv:2106.04560.
@@ -81,36 +81,8 @@ def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
       [f(x) for x in angles for f in (np.sin, np.cos)], 1).astype(np.float32)
 
 
-@flax.struct.dataclass
-class Features:
-  """What the encoder gives to the heads.
-
-  Attributes:
-    tokens: name -> [b, d], the outputs of [CLS] and of the task tokens.
-    patches: [b, n, d], the outputs of the patches in reading order.
-    layers: [depth + 1, b, t + n, d], if asked for: what goes into the first
-      block, then what comes out of each, before the final norm.
-    attention: float32 [depth, b, heads, t + n, t + n], if asked for: each
-      query's weights over the keys.
-  """
-  tokens: dict[str, jax.Array]
-  patches: jax.Array
-  layers: jax.Array | None = None
-  attention: jax.Array | None = None
-
-  def readout(self, name: str) -> jax.Array:
-    """The token of that name, or "gap", the mean of the patches: [b, d]."""
-    if name == "gap":
-      return self.patches.mean(axis=1)
-    return self.tokens[name]
-
-  def at(self, ids: jax.Array) -> jax.Array:
-    """Outputs of the patches `ids` [b, k] -> [b, k, d]."""
-    return jnp.take_along_axis(self.patches, ids[..., None], axis=1)
-
-
 class Encoder(nn.Module):
-  """ViT from uint8 pixels to `Features`.
+  """ViT from uint8 pixels to `interface.Features`.
 
   Attributes:
     patch_size: side p of a patch, pixels.
@@ -151,7 +123,7 @@ class Encoder(nn.Module):
   def __call__(
       self, image: jax.Array, hide_position: jax.Array | None = None, *,
       layers: bool = False, attention: bool = False, train: bool = False
-  ) -> Features:
+  ) -> interface.Features:
     """Encodes images.
 
     Args:
@@ -187,9 +159,14 @@ class Encoder(nn.Module):
     x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)     # [b, t+n, d]
     x = x.astype(self.dtype)
     t = len(self.token_names)
-    return Features(
+    return interface.Features(
         tokens={name: x[:, i] for i, name in enumerate(self.token_names)},
         patches=x[:, t:], layers=outputs, attention=weights)
+
+  @nn.nowrap
+  def final_norm(self, params: Any, x: jax.Array) -> jax.Array:
+    """See `interface.Encoder`."""
+    return nn.LayerNorm(dtype=jnp.float32).apply({"params": params["norm"]}, x)
 
   def _embed(self, image, hide_position):
     """Pixels [b, h, w, 3] -> patch embeddings with positions [b, n, d]."""
@@ -224,43 +201,22 @@ class Encoder(nn.Module):
     return x + jnp.where(hide_position[..., None], instead, position)
 
 
-def final_norm(params: Any, x: jax.Array) -> jax.Array:
-  """An encoder's last LayerNorm, on any x [..., d], such as another layer's.
-
-  Args:
-    params: of an `Encoder`.
-    x: of any dtype; the result is float32.
-  """
-  return nn.LayerNorm(dtype=jnp.float32).apply({"params": params["norm"]}, x)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-  """The `model` section of a config; its fields are the keys.
+class ModelConfig(interface.EncoderConfig):
+  """The `model` section of a config with `kind="vit"`.
 
   Attributes:
-    variant: NAME/PATCH, such as nano/8 or S/16.
-    image_size: side of a view, pixels.
-    dtype: "float32" or "bfloat16", of activations.
-    remat: one of `blocks.REMAT_POLICIES`.
-    unroll: layers that the scan unrolls; 0 means all of them.
     freeze_patch_embed: see `Encoder`.
     position_init: see `Encoder`; or "none", for no embeddings at all.
     activation: see `Encoder`.
     drop_path: see `Encoder`.
-    extra_tokens: names of special tokens beside [CLS] and those that tasks
-      ask for, such as "ct,rot": the tokens of a run to start from.
   """
-  variant: str = "nano/8"
-  image_size: int = 32
-  dtype: str = "float32"
-  remat: str = "none"
-  unroll: int = 0
+  position_params = ("position",)
+
   freeze_patch_embed: bool = False
   position_init: str = "normal"
   activation: str = "gelu_tanh"
   drop_path: float = 0.0
-  extra_tokens: str = ""
 
   def __post_init__(self):
     check_size(self.image_size, parse_variant(self.variant)[1])
@@ -293,19 +249,22 @@ class ModelConfig:
   def patch_size(self) -> int:
     return parse_variant(self.variant)[1]
 
-  def encoder(
-      self, token_names: tuple[str, ...], position_policy: str = "drop"
-  ) -> Encoder:
-    """The encoder that this section describes."""
+  def build(self, tokens: tuple[str, ...], policy: str) -> Encoder:
+    """See `interface.EncoderConfig`."""
     sizes, patch = parse_variant(self.variant)
     if self.position_init == "none":
-      position_policy = "drop_all"
-    extra = self.extra_tokens.split(",") if self.extra_tokens else []
-    token_names += tuple(x for x in extra if x not in token_names)
+      policy = "drop_all"
     return Encoder(
-        patch_size=patch, token_names=token_names,
+        patch_size=patch, token_names=tokens,
         unroll=self.unroll or sizes["depth"], remat=self.remat,
         freeze_patch_embed=self.freeze_patch_embed,
-        position_init=self.position_init, position_policy=position_policy,
+        position_init=self.position_init, position_policy=policy,
         activation=self.activation, drop_path=self.drop_path,
         dtype=jnp.dtype(self.dtype), name="encoder", **sizes)
+
+  def exports(self) -> tuple[str, ...]:
+    """See `interface.EncoderConfig`; these libraries have this very model."""
+    own = super().exports()
+    if type(self) is not ModelConfig:
+      return own
+    return ("safetensors", "npz", "hf", *own)

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 
 from mtvit import encoder as encoder_lib
-from mtvit.models import vit
+from mtvit.models import interface
 from mtvit.training import sharding
 
 # Images at most, a multiple of the devices. On CPU larger ones are slower: they
@@ -30,7 +30,7 @@ def extractor(
 
 
 def encoder_extractor(
-    module: vit.Encoder, mesh: jax.sharding.Mesh,
+    module: interface.Encoder, mesh: jax.sharding.Mesh,
     layers: Sequence[int] | None = None
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
   """A jitted (params, image [b, h, w, 3]) -> readouts in float32.
@@ -47,8 +47,8 @@ def encoder_extractor(
       found = encoder_lib.readouts(out)
     else:
       found = jax.tree.map(lambda *x: jnp.stack(x), *[
-          encoder_lib.readouts(encoder_lib.at_layer(
-              params, out, layer, module.token_names)) for layer in layers])
+          encoder_lib.readouts(encoder_lib.at_layer(module, params, out, layer))
+          for layer in layers])
     return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
   return jax.jit(extract, out_shardings=NamedSharding(mesh, P()))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtvit.models import heads
-from mtvit.models import vit
+from mtvit.models import interface
 from mtvit.tasks import base
 
 COLUMNS = 6          # Images in a row of the picture.
@@ -60,7 +60,7 @@ class PrototypeHead(nn.Module):
 
   @nn.compact
   def __call__(
-      self, features: vit.Features, queries: heads.Queries
+      self, features: interface.Features, queries: heads.Queries
   ) -> jax.Array:
     del queries
     z = heads.Mlp(self.hidden, self.out, name="mlp")(

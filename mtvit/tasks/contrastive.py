@@ -21,7 +21,7 @@ import numpy as np
 
 from mtvit.models import chunks
 from mtvit.models import heads
-from mtvit.models import vit
+from mtvit.models import interface
 from mtvit.tasks import base
 
 SHOWN = 4        # Similar views in a picture.
@@ -114,7 +114,7 @@ class PredictorHead(nn.Module):
 
   @nn.compact
   def __call__(
-      self, features: vit.Features, queries: heads.Queries
+      self, features: interface.Features, queries: heads.Queries
   ) -> dict[str, jax.Array]:
     del queries
     x = features.tokens[self.token]

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from mtvit.models import heads
-from mtvit.models import vit
+from mtvit.models import interface
 
 
 def features(seed=0):
   rng = np.random.default_rng(seed)
-  return vit.Features(
+  return interface.Features(
       tokens={"ct": rng.standard_normal((2, 16), np.float32)},
       patches=rng.standard_normal((2, 9, 16), np.float32))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtvit.models import blocks
+from mtvit.models import interface
 from mtvit.models import vit
 
 BASE = dict(
@@ -104,7 +105,7 @@ def test_sincos_positions_tell_places_apart():
 
 def test_at_reads_the_patches_asked_for():
   patches = jnp.arange(2 * 5 * 3).reshape(2, 5, 3)
-  features = vit.Features(tokens={}, patches=patches)
+  features = interface.Features(tokens={}, patches=patches)
   got = features.at(jnp.array([[4, 0], [1, 1]]))
   np.testing.assert_array_equal(
       got, np.stack([patches[0, [4, 0]], patches[1, [1, 1]]]))
@@ -215,10 +216,11 @@ def test_layers_and_attention_are_those_of_the_forward_pass():
   for layer in (1, 2, 4):
     fewer = jax.tree.map(lambda x, layer=layer: x[:layer], params["blocks"])
     want = numpy_forward(params | {"blocks": fewer}, image, 3)
-    got = vit.final_norm(params, out.layers[layer])
+    got = encoder.final_norm(params, out.layers[layer])
     np.testing.assert_allclose(got, want, atol=2e-4)
   np.testing.assert_allclose(
-      vit.final_norm(params, out.layers[-1])[:, 2:], plain.patches, atol=1e-5)
+      encoder.final_norm(params, out.layers[-1])[:, 2:], plain.patches,
+      atol=1e-5)
   # The input of block 0 is what the embedding gives: tokens, then patches.
   np.testing.assert_allclose(
       out.layers[0][:, 1], np.broadcast_to(params["token_ct"], (3, 96)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtvit.models import vit
+from mtvit.models import interface
 from mtvit.tasks import base
 from mtvit.tasks import clustering
 from tests.tasks import helpers
@@ -126,7 +126,8 @@ def test_equal_on_any_number_of_devices(devices):
 def test_head_gives_cosines():
   head = make().head()
   token = np.random.default_rng(0).standard_normal((5, 16), np.float32)
-  features = vit.Features({"clu": jnp.asarray(token)}, jnp.zeros((5, 1, 16)))
+  features = interface.Features(
+      {"clu": jnp.asarray(token)}, jnp.zeros((5, 1, 16)))
   params = head.init(jax.random.key(0), features, {})["params"]
   scores = head.apply({"params": params}, features, {})
   assert scores.shape == (5, 6) and np.abs(scores).max() <= 1 + 1e-6

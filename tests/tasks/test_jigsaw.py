@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtvit.models import vit
+from mtvit.models import interface
 from mtvit.tasks import base
 from mtvit.tasks import jigsaw
 from tests.tasks import helpers
@@ -202,7 +202,8 @@ def test_slot_bound_where_slots_tell(position):
     ("patch", (2, 5), (2, 5, 36)), ("permutation", (2, 2, 9), (2, 2, 20))])
 def test_head_has_one_output_for_each_class(kind, ids, out):
   head = make(kind=kind).head()
-  features = vit.Features(tokens={}, patches=np.ones((2, 36, 4), np.float32))
+  features = interface.Features(
+      tokens={}, patches=np.ones((2, 36, 4), np.float32))
   predicted, variables = head.init_with_output(
       jax.random.key(0), features, {"ids": np.zeros(ids, np.int32)})
   assert predicted.shape == out and head.name == "head_jigsaw"
