@@ -23,7 +23,7 @@ from mtvit.data import srgb
 from mtvit.models import interface
 from mtvit.models import vit
 from mtvit.run import paths
-from mtvit.training import assembly
+from mtvit.training import saved_runs
 
 # The keys of a `model` section that a file of weights does not tell.
 _MODEL = dict(
@@ -264,10 +264,10 @@ def load(path: paths.Given, step: int | None = None) -> Encoder:
   path = paths.parse(path)
   if path.suffix in loading.WEIGHTS:
     return _from_file(path)
-  return of_run(path, assembly.load_run(path, step))
+  return of_run(path, saved_runs.load(path, step))
 
 
-def of_run(path: paths.Given, run: assembly.TrainedRun) -> Encoder:
+def of_run(path: paths.Given, run: saved_runs.TrainedRun) -> Encoder:
   """The encoder of what was loaded from a path."""
   return Encoder(
       name=str(path), model=run.config.model, module=run.model.encoder(),

@@ -13,19 +13,16 @@ from typing import Any, Callable, Mapping, Sequence
 
 from absl import flags
 from etils import epath
-from etils import epy
 import jax
 from ml_collections import config_flags
 
 from mtvit import config as config_lib
 from mtvit import errors
-from mtvit import tasks as tasks_lib
 from mtvit.checkpoints import checks
 from mtvit.checkpoints import loading
 from mtvit.checkpoints import saving
 from mtvit.diagnostics import gradients
 from mtvit.diagnostics import monitor
-from mtvit.models import pretrainer
 from mtvit.pictures import run_report
 from mtvit.run import config_values
 from mtvit.run import distributed
@@ -36,15 +33,12 @@ from mtvit.run import results
 from mtvit.run import stop as stop_lib
 from mtvit.run import workdir as workdir_lib
 from mtvit.training import assembly
+from mtvit.training import inputs
 from mtvit.training import loop
-from mtvit.training import optimizer
 from mtvit.training import run_data
+from mtvit.training import run_tasks
+from mtvit.training import saved_runs
 from mtvit.training import sharding
-from mtvit.training import train_state
-from mtvit.training import train_step
-
-with epy.lazy_imports():
-  from mtvit.data import pipeline
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -84,9 +78,9 @@ def pretrain(
   # ---- Configuration: all that can be wrong is found before data is touched
   own, workdir = raw is not None, paths.parse(workdir)
   raw, config = distributed.together(
-      lambda: assembly.parse(raw, workdir, overrides))
+      lambda: saved_runs.parse(raw, workdir, overrides))
   distributed.check_same(raw, "config")
-  tasks = assembly.tasks(config)
+  tasks = run_tasks.create(config)
   mesh = sharding.create_mesh(config.mesh)
   assembly.check_batch(config, mesh)
   with (workdir_lib.claimed(workdir) as still_ours,
@@ -119,24 +113,17 @@ def _run(
       config, train.num_examples, saved.step if saved else 0)
   statistics = (
       saved.meta["statistics"] if run_data.goes_on(saved, raw)
-      else assembly.data_statistics(config, tasks, train, poll=stop.check))
-  tasks = tasks_lib.with_statistics(tasks, statistics)
-  batches = pipeline.Batches(
-      train, assembly.pipeline_spec(config, tasks, sharding.share(mesh)),
-      saved.step if saved else 0, total_steps)
+      else inputs.data_statistics(config, tasks, train, poll=stop.check))
+  parts = assembly.create(
+      config, mesh, train, statistics, total_steps=total_steps,
+      start=saved.step if saved else 0)
+  model, tasks = parts.model, parts.tasks
 
-  # ---- Model: one ViT, and one head for each task
-  model = pretrainer.Pretrainer(config.model, tasks)
-  objective = train_step.Objective(
-      model, config.weighting, config.optimizer.trainable, config.accumulate)
-  tx = optimizer.create(config.optimizer, config.batch_size, total_steps)
-  init = train_state.initializer(
-      model, tx, assembly.input_shapes(batches.element_spec), config.weighting)
+  # ---- State: of the newest checkpoint, or the first
   progress = metrics.Progress(
       total_steps, config.batch_size, [t.name for t in tasks if t.trains])
-  shapes = train_state.shapes(init, mesh)
   if saved:
-    start, meta, state = checkpointer.restore(shapes)
+    start, meta, state = checkpointer.restore(parts.shapes)
     evaluated = meta["evaluated"]
     progress.note("; changed: ".join(
         [f"{workdir}: resuming from step {start} of {total_steps}",
@@ -144,7 +131,7 @@ def _run(
              ", ".join(config_values.changes(meta["config"], raw))])]))
   else:
     start, evaluated = 0, True
-    state = train_state.create(init, config.seed, mesh)
+    state = parts.first_state()
     if config.init_from:
       state = state.started_from(loading.transfer(
           state.params, loading.weights(config.init_from)))
@@ -155,29 +142,25 @@ def _run(
   writer = metrics.Writer(workdir, start, evaluated)
   scorer = monitor.Scorer(config, model, mesh, train, test, stop.poll)
   state = loop.Loop(
-      step_fn=train_step.create(
-          objective, tx, optimizer.schedule(
-              config.optimizer, config.batch_size, total_steps),
-          total_steps, shapes, mesh),
-      evaluate=scorer.during, diagnose=gradients.create(objective, mesh),
+      step_fn=parts.step,
+      evaluate=scorer.during, diagnose=gradients.create(parts.objective, mesh),
       checkpointer=checkpointer, writer=writer, progress=progress,
       meta={"config": raw, "statistics": statistics,
             "data": run_data.describe(train)},
       config=config, mesh=mesh, workdir=workdir, total_steps=total_steps,
       stop=stop,
-  ).run(state, start, evaluated, batches.since(start))
+  ).run(state, start, evaluated, parts.batches.since(start))
   checkpointer.close(total_steps)
 
   # ---- Report: kNN beside the random-init encoder's, pictures, result.json
   report = metrics.last_report(workdir)
-  scores = scorer.final(
-      state.params, train_state.create(init, config.seed, mesh).params)
+  scores = scorer.final(state.params, parts.first_state().params)
   if stop:
     raise errors.Preempted(
         f"{stop.name}: training is done, the evaluation is not")
   writer.write(total_steps, scores)
   pictures = run_report.save_report(
-      workdir, model, state.params, assembly.sample(config, tasks, train), mesh)
+      workdir, model, state.params, inputs.sample(config, tasks, train), mesh)
   writer.close(total_steps, pictures)
   progress.note(results.summary(tasks, report | scores, pictures))
   return results.save_result(

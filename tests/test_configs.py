@@ -11,13 +11,10 @@ import pytest
 from configs import common
 from mtvit import config as config_lib
 from mtvit import tasks as tasks_lib
-from mtvit.data import pipeline
-from mtvit.models import pretrainer
 from mtvit.training import assembly
-from mtvit.training import cost
-from mtvit.training import optimizer
+from mtvit.training import inputs
+from mtvit.training import run_tasks
 from mtvit.training import sharding
-from mtvit.training import train_state
 
 VARIANTS = ("Ti/16", "S/16", "B/16", "L/16", "H/14", "g/14")
 ARGUMENTS = {
@@ -49,7 +46,7 @@ def test_every_config_file_is_here_and_short():
 @pytest.mark.parametrize("name, arg", CASES)
 def test_every_strategy_of_every_config_fits(name, arg):
   config = config_lib.parse(load(name, arg))
-  tasks = assembly.tasks(config)
+  tasks = run_tasks.create(config)
   options = common.parse(arg, strategy="", variant="")
   trained = {task.name for task in tasks if task.trains}
   assert trained == set(common.STRATEGIES[options["strategy"]])
@@ -60,8 +57,8 @@ def test_every_strategy_of_every_config_fits(name, arg):
 def shape(strategy):
   config = config_lib.parse(load(
       "cifar10", f"strategy={strategy},variant=nano/4"))
-  tasks = {task.name: task for task in assembly.tasks(config)}
-  return config, tasks, assembly.passes(config, tuple(tasks.values()))
+  tasks = {task.name: task for task in run_tasks.create(config)}
+  return config, tasks, run_tasks.passes(config, tuple(tasks.values()))
 
 
 def counts(task):
@@ -128,22 +125,10 @@ def test_state_is_sharded_on_purpose(name, arg):
   config = dataclasses.replace(
       config, mesh=config_lib.Mesh(data=-1, fsdp=4, tensor=1))
   mesh = sharding.create_mesh(config.mesh)
-  assembly.check_batch(config, mesh)
-  source = cost.noise(dataclasses.replace(config, batch_size=2))
-  tasks = assembly.tasks(config)
-  tasks = tasks_lib.with_statistics(
-      tasks, assembly.data_statistics(config, tasks, source, num_batches=1))
-  model = pretrainer.Pretrainer(config.model, tasks)
-  spec = pipeline.train_batches(
-      source, assembly.pipeline_spec(config, tasks), 0, 1).element_spec
-  tx = optimizer.create(config.optimizer, config.batch_size, 100)
-  init = train_state.initializer(
-      model, tx, assembly.input_shapes(spec), config.weighting)
-  state = jax.eval_shape(init, jax.random.key(0))
-  shardings = sharding.state_sharding(state, mesh)
-  leaves = zip(jax.tree.leaves(state), jax.tree.leaves(shardings))
+  state = assembly.create(
+      config, mesh, inputs.noise(config), total_steps=100).shapes
   # What is not split over fsdp is small; the queue is kept whole on purpose.
-  whole = [x.shape for x, s in leaves if not any(s.spec)]
+  whole = [x.shape for x in jax.tree.leaves(state) if not any(x.sharding.spec)]
   queue = sum(math.prod(x.shape) for x in jax.tree.leaves(state.task_state))
   assert sum(map(math.prod, whole)) - queue < 0.1 * sum(
       math.prod(x.shape) for x in jax.tree.leaves(state))

@@ -18,7 +18,8 @@ from mtvit.data import patch_ops
 from mtvit.data import pipeline
 from mtvit.probes import features
 from mtvit.run import config_values
-from mtvit.training import assembly
+from mtvit.training import inputs
+from mtvit.training import saved_runs
 from mtvit.training import sharding
 from tests import states
 
@@ -30,8 +31,8 @@ def images():
 
 def test_features_are_those_that_the_evaluations_see(run):
   encoder = mtvit.load(run)
-  trained = assembly.load_run(run)
-  train, _ = assembly.sources(trained.config)
+  trained = saved_runs.load(run)
+  train, _ = inputs.sources(trained.config)
   mesh = sharding.create_mesh(trained.config.mesh)
   batches = list(pipeline.eval_batches(train, 32, 16))
   want, _ = features.extract(

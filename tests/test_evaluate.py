@@ -21,7 +21,7 @@ from mtvit.probes import frozen
 from mtvit.probes import target as target_lib
 from mtvit.run import config_values
 from mtvit.run import reading
-from mtvit.training import assembly
+from mtvit.training import saved_runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -168,7 +168,7 @@ def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
   """A run that goes on removes it; a stranger's names folders to write to."""
   mine = tmp_path / "mine"
   monkeypatch.setenv("MTVIT_CACHE_DIR", str(mine))
-  theirs = pathlib.Path(assembly.load_run(run).config.data.cache_dir)
+  theirs = pathlib.Path(saved_runs.load(run).config.data.cache_dir)
   everything = lambda: sorted(theirs.rglob("*"))
   before = everything()
   target = target_lib.open_target(

@@ -18,7 +18,7 @@ from mtvit.data import corruption
 from mtvit.data import draws
 from mtvit.tasks import base
 from mtvit.tasks import jigsaw
-from mtvit.training import assembly
+from mtvit.training import run_tasks
 from tests.tasks import helpers
 
 CONFIGS = (("quickstart", ""), ("cifar10", "variant=nano/8,"),
@@ -39,7 +39,7 @@ def shipped(name, variant):
   for strategy in common.STRATEGIES:
     config = config_lib.parse(importlib.import_module(
         f"configs.{name}").get_config(f"{variant}strategy={strategy}"))
-    for tasks in assembly.passes(config, assembly.tasks(config)).values():
+    for tasks in run_tasks.passes(config, run_tasks.create(config)).values():
       patch = tuple(t for t in tasks if (
           t.num_blocks + t.num_neighbours + t.num_patches))
       fields = {(t.name, f): str(getattr(t, f)) for t in patch

@@ -10,7 +10,8 @@ from mtvit import tasks as tasks_lib
 from mtvit.benchmarks import show
 from mtvit.benchmarks.peers import protocol
 from mtvit.run import entry
-from mtvit.training import assembly
+from mtvit.training import inputs
+from mtvit.training import run_tasks
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -42,12 +43,12 @@ def training(
     config: config_lib.Config, with_tasks: bool
 ) -> Iterator[dict[str, Any]]:
   """What a run is trained on, with or without patch corruption."""
-  tasks = assembly.tasks(config) if with_tasks else ()
-  train, _ = assembly.sources(config)
+  tasks = run_tasks.create(config) if with_tasks else ()
+  train, _ = inputs.sources(config)
   tasks = tasks_lib.with_statistics(
-      tasks, assembly.data_statistics(config, tasks, train, num_batches=1))
+      tasks, inputs.data_statistics(config, tasks, train, num_batches=1))
   return iter(pipeline.Batches(
-      train, assembly.pipeline_spec(config, tasks), 0, ENDLESS))
+      train, inputs.pipeline_spec(config, tasks), 0, ENDLESS))
 
 
 def ceiling(config: config_lib.Config) -> "Iterator[tf.Tensor]":

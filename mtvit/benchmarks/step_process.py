@@ -7,27 +7,19 @@ augmented and corrupted before the clock starts.
 import time
 from typing import Any, Mapping, NamedTuple
 
-from etils import epy
 import jax
 import jax.numpy as jnp
 
 from mtvit import config as config_lib
 from mtvit import errors
-from mtvit import tasks as tasks_lib
 from mtvit.benchmarks import profile
 from mtvit.benchmarks import show
 from mtvit.benchmarks.peers import protocol
-from mtvit.models import pretrainer
 from mtvit.run import entry
 from mtvit.training import assembly
 from mtvit.training import cost
-from mtvit.training import optimizer
+from mtvit.training import inputs
 from mtvit.training import sharding
-from mtvit.training import train_state
-from mtvit.training import train_step
-
-with epy.lazy_imports():
-  from mtvit.data import pipeline
 
 STEPS = 10**9         # Of the run; no benchmark lasts so long.
 MATMUL = 2048         # Side of the matrices of `matmul`.
@@ -48,23 +40,9 @@ class Run(NamedTuple):
 
 def run(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Run:
   """The same parts as in `pretrain`, on noise."""
-  tasks, source = assembly.tasks(config), cost.noise(config)
-  assembly.check_batch(config, mesh)
-  tasks = tasks_lib.with_statistics(
-      tasks, assembly.data_statistics(config, tasks, source, num_batches=1))
-  batches = pipeline.Batches(
-      source, assembly.pipeline_spec(config, tasks), 0, STEPS)
-  model = pretrainer.Pretrainer(config.model, tasks)
-  objective = train_step.Objective(
-      model, config.weighting, config.optimizer.trainable, config.accumulate)
-  tx = optimizer.create(config.optimizer, config.batch_size, STEPS)
-  init = train_state.initializer(
-      model, tx, assembly.input_shapes(batches.element_spec), config.weighting)
-  step = train_step.create(
-      objective, tx,
-      optimizer.schedule(config.optimizer, config.batch_size, STEPS), STEPS,
-      train_state.shapes(init, mesh), mesh)
-  return Run(step, train_state.create(init, config.seed, mesh), iter(batches))
+  parts = assembly.create(
+      config, mesh, inputs.noise(config, config.batch_size), total_steps=STEPS)
+  return Run(parts.step, parts.first_state(), iter(parts.batches))
 
 
 class Training:

@@ -20,7 +20,8 @@ from scipy import stats
 
 from mtvit.models import parameter_names
 from mtvit.models import pretrainer
-from mtvit.training import assembly
+from mtvit.training import inputs
+from mtvit.training import saved_runs
 
 if TYPE_CHECKING:
   from mtvit.data import datasets
@@ -204,7 +205,7 @@ def _arrays(batch: Mapping[str, Any], task: Any) -> dict[str, Any]:
 
 
 def of_run(
-    run: assembly.TrainedRun | None, train: "datasets.Source",
+    run: saved_runs.TrainedRun | None, train: "datasets.Source",
     test: "datasets.Source", fit_steps: int
 ) -> list[dict[str, Any]]:
   """The cheat index of a run's position tasks, in batches of few images.
@@ -222,7 +223,7 @@ def of_run(
   config = dataclasses.replace(run.config, batch_size=size // 2 * 2)
   if config.batch_size < 2:
     return []
-  batches = lambda source, steps: assembly.global_batches(
+  batches = lambda source, steps: inputs.global_batches(
       config, run.tasks, source, 0, steps)
   return index(
       run.model, run.params, lambda: batches(train, fit_steps),

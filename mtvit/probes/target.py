@@ -15,8 +15,8 @@ from mtvit.checkpoints import fingerprint
 from mtvit.checkpoints import loading
 from mtvit.run import files
 from mtvit.run import paths
-from mtvit.training import assembly
 from mtvit.training import run_data
+from mtvit.training import saved_runs
 
 with epy.lazy_imports():
   from mtvit.data import datasets
@@ -40,7 +40,7 @@ class Target:
     events: where TensorBoard's files go.
   """
   encoder: encoder_lib.Encoder
-  run: assembly.TrainedRun | None
+  run: saved_runs.TrainedRun | None
   single: bool
   data: config_lib.Data
   train: "datasets.Source"
@@ -78,7 +78,7 @@ def open_target(
   if path.suffix in loading.WEIGHTS:
     run, encoder = None, encoder_lib.load(path, step)
   else:
-    run = assembly.load_run(path, step)
+    run = saved_runs.load(path, step)
     encoder = encoder_lib.of_run(path, run)
   given = dict(
       train_split=train_split, test_split=test_split, data_dir=data_dir)
@@ -120,7 +120,7 @@ def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
 
 
 def _own_data(
-    path: epath.Path, run: assembly.TrainedRun | None, asked: str
+    path: epath.Path, run: saved_runs.TrainedRun | None, asked: str
 ) -> config_lib.Data:
   """The data section of the checkpoint; the defaults for a file of weights."""
   if run:

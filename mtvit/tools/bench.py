@@ -37,7 +37,7 @@ from mtvit.run import config_values
 from mtvit.run import entry
 from mtvit.run import files
 from mtvit.run import paths
-from mtvit.training import assembly
+from mtvit.training import run_tasks
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -96,7 +96,7 @@ def variant(
     values["tasks"][name]["mode"] = "off"
   for name, changes in sections.items():
     values[name] |= changes
-  assembly.tasks(config_lib.parse(values))      # Raises what is wrong with it.
+  run_tasks.create(config_lib.parse(values))    # Raises what is wrong with it.
   return values
 
 

@@ -19,8 +19,9 @@ from mtvit.diagnostics import cheat
 from mtvit.run import entry
 from mtvit.run import paths
 from mtvit.run import results
-from mtvit.training import assembly
+from mtvit.training import inputs
 from mtvit.training import run_data
+from mtvit.training import saved_runs
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
 _FIT = flags.DEFINE_integer(
@@ -34,12 +35,12 @@ def main() -> None:
   if not _WORKDIR.value:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
   workdir = paths.parse(_WORKDIR.value)
-  run = assembly.load_run(workdir)
+  run = saved_runs.load(workdir)
   config = dataclasses.replace(
       run.config, data=loading.own_places(run.config.data))
   run_data.check_local(config.data)
-  train, test = assembly.sources(config)
-  batches = lambda source, steps: assembly.global_batches(
+  train, test = inputs.sources(config)
+  batches = lambda source, steps: inputs.global_batches(
       run.config, run.tasks, source, 0, steps)
   rows = cheat.index(
       run.model, run.params, lambda: batches(train, _FIT.value),

@@ -22,7 +22,7 @@ from mtvit.interchange import exporting
 from mtvit.run import distributed
 from mtvit.run import entry
 from mtvit.run import paths
-from mtvit.training import assembly
+from mtvit.training import saved_runs
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint; the newest if not set.")
@@ -45,7 +45,7 @@ def main() -> None:
     encoder = encoder_lib.load(path)
   else:
     loaded = loading.load_checkpoint(path, _STEP.value)
-    encoder = encoder_lib.of_run(path, assembly.rebuild_run(loaded, path))
+    encoder = encoder_lib.of_run(path, saved_runs.rebuild(loaded, path))
     config = loaded.meta["config"]
   if not distributed.is_main():
     return

@@ -17,7 +17,9 @@ from mtvit.run import entry
 from mtvit.run import paths
 from mtvit.tasks import base
 from mtvit.training import assembly
+from mtvit.training import inputs
 from mtvit.training import run_data
+from mtvit.training import run_tasks
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -35,12 +37,12 @@ def main() -> None:
   paths.check_local(**{"--output": output})
   config = config_lib.parse(entry.given_config(_CONFIG))
   run_data.check_local(config.data)
-  tasks = assembly.tasks(config)
-  train, _ = assembly.sources(config)
+  tasks = run_tasks.create(config)
+  train, _ = inputs.sources(config)
   assembly.total_steps(config, train.num_examples)     # Checks the batch size.
   views = min(config.views * _IMAGES.value, config.views * config.batch_size)
-  clean = assembly.sample(config, (), train, _STEP.value)
-  batch = assembly.sample(config, tasks, train, _STEP.value)
+  clean = inputs.sample(config, (), train, _STEP.value)
+  batch = inputs.sample(config, tasks, train, _STEP.value)
   shown = {task.name: panels.task_rows(batch, None, task, views)
            for task in tasks}
   rows = []

@@ -31,8 +31,8 @@ from mtvit.planning import show
 from mtvit.run import entry
 from mtvit.run import files
 from mtvit.run import paths
-from mtvit.training import assembly
 from mtvit.training import cost
+from mtvit.training import run_tasks
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -51,9 +51,9 @@ MOST_VIEWS = 256
 
 def describe(config: config_lib.Config, total: float) -> str:
   """The table of the tasks, and the FLOPs of a step."""
-  tasks = assembly.tasks(config)
-  gh, gw = assembly.geometry(config).grid
-  passes = assembly.passes(config, tasks)
+  tasks = run_tasks.create(config)
+  gh, gw = run_tasks.geometry(config).grid
+  passes = run_tasks.passes(config, tasks)
   lines = [
       f"grid {gh}x{gw}, {gh * gw} patches; "
       f"{len(passes)} forward pass(es) of {config.views * config.batch_size} "

@@ -1,107 +1,145 @@
-"""The parts of a run, made and checked from its configuration."""
+"""The one assembly of a run's parts, from its configuration and its data."""
 
 import dataclasses
+import functools
 import math
-import pathlib
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping
 
-import jax
 from etils import epy
+import jax
+import optax
 
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import tasks as tasks_lib
-from mtvit.checkpoints import loading
-from mtvit.checkpoints import saving
 from mtvit.models import pretrainer
-from mtvit.run import command_line
 from mtvit.tasks import base
+from mtvit.training import inputs
+from mtvit.training import optimizer
+from mtvit.training import run_tasks
 from mtvit.training import sharding
+from mtvit.training import train_state
+from mtvit.training import train_step
 
 with epy.lazy_imports():
   from mtvit.data import datasets
   from mtvit.data import pipeline
-  from mtvit.data import source as source_lib
-
-# `data_statistics` learns from so many batches of so many images.
-STATISTICS_BATCHES, STATISTICS_BATCH = 16, 64
-# `sample` makes at least so many images, so that no host makes a slice's batch.
-SAMPLE = 128
 
 
-def geometry(config: config_lib.Config) -> base.Geometry:
-  """The views of a run."""
-  return base.Geometry(
-      config.model.image_size, config.model.patch_size,
-      config.views * config.batch_size, config.views)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+  """What a run consists of. `dataclasses.replace` puts it on another mesh.
+
+  Attributes:
+    config: of the run.
+    mesh: its devices; for planning, such as don't exist.
+    tasks: built, with what they know of the data.
+    statistics: that, as JSON, by task name.
+    batches: this host's share of each, from the step where it goes on.
+    total_steps: of the run.
+  """
+  config: config_lib.Config
+  mesh: jax.sharding.Mesh
+  tasks: tuple[base.Task, ...]
+  statistics: Mapping[str, Any]
+  batches: "pipeline.Batches"
+  total_steps: int
+
+  @functools.cached_property
+  def model(self) -> pretrainer.Pretrainer:
+    """One ViT, and one head for each task."""
+    return pretrainer.Pretrainer(self.config.model, self.tasks)
+
+  @functools.cached_property
+  def objective(self) -> train_step.Objective:
+    """What the run minimises."""
+    return train_step.Objective(
+        self.model, self.config.weighting, self.config.optimizer.trainable,
+        self.config.accumulate)
+
+  @functools.cached_property
+  def schedule(self) -> optax.Schedule:
+    """Learning rate by step."""
+    return optimizer.schedule(
+        self.config.optimizer, self.config.batch_size, self.total_steps)
+
+  @functools.cached_property
+  def tx(self) -> optax.GradientTransformation:
+    """The optimizer."""
+    return optimizer.create(
+        self.config.optimizer, self.config.batch_size, self.total_steps)
+
+  @functools.cached_property
+  def init(self) -> Callable[[jax.Array], train_state.TrainState]:
+    """A function from a key to the first state."""
+    return train_state.initializer(
+        self.model, self.tx, inputs.model_shapes(self.batches.element_spec),
+        self.config.weighting)
+
+  @functools.cached_property
+  def shapes(self) -> train_state.TrainState:
+    """Shapes, dtypes and shardings of a state."""
+    return train_state.shapes(self.init, self.mesh)
+
+  @functools.cached_property
+  def step(self) -> Callable[[Any, Any], tuple[Any, train_step.Metrics]]:
+    """The jitted train step, (state, batch) -> (state, metrics)."""
+    return train_step.create(
+        self.objective, self.tx, self.schedule, self.total_steps, self.shapes,
+        self.mesh)
+
+  def first_state(self) -> train_state.TrainState:
+    """The state that the run's seed gives, made where its arrays belong."""
+    return train_state.create(self.init, self.config.seed, self.mesh)
+
+  def batch_shapes(self) -> Any:
+    """Shapes, dtypes and shardings of a global batch."""
+    place = sharding.batch_sharding(self.mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        inputs.batch_shapes(
+            self.batches.element_spec,
+            self.config.views * self.config.batch_size))
 
 
-def tasks(config: config_lib.Config) -> tuple[base.Task, ...]:
-  """The tasks that are not off, checked against each other and the readout.
+def create(
+    config: config_lib.Config, mesh: jax.sharding.Mesh,
+    source: "datasets.Source", statistics: Mapping[str, Any] | None = None, *,
+    total_steps: int, start: int = 0
+) -> Parts:
+  """Assembles a run.
+
+  Args:
+    config: of the run.
+    mesh: where it runs.
+    source: the training split.
+    statistics: of `inputs.data_statistics`; None learns from one batch, which
+      does for everything but training.
+    total_steps: of the run.
+    start: the step after which it goes on.
 
   Raises:
-    ConfigError: they need more patches than there are, contradict each other,
-      or have no such readout.
+    ConfigError: the config contradicts itself, or does not fit the mesh.
   """
-  created = tasks_lib.create(config.tasks, geometry(config))
-  for pass_tasks in passes(config, created).values():
-    tasks_lib.check_capacity(pass_tasks, geometry(config).grid)
-    mixing = [t.name for t in pass_tasks if t.mixes]
-    if mixing and len(pass_tasks) > 1:
-      raise errors.ConfigError(
-          f"mixup or cutmix of {mixing[0]} would mix the images of the other "
-          "tasks too", "both 0, or forward=separate")
-  corrupting = [t.name for t in created if not t.trains]
-  if config.forward == "separate" and corrupting:
-    raise errors.ConfigError(
-        f"mode=corrupt of {' and '.join(corrupting)} with forward=separate: a "
-        "task without a loss has no forward pass", "use off, or forward=shared")
-  _check_positions(created)
-  momenta = {t.teacher_momentum for t in created if t.trains} - {None}
-  if len(momenta) > 1:
-    raise errors.ConfigError(
-        f"the tasks want momentum encoders of {sorted(momenta)}",
-        "there is one; use one momentum")
-  pairs = [t.name for t in created if not t.single_views]
-  if config.views == 1 and pairs:
-    raise errors.ConfigError(
-        f"views=1: {' and '.join(pairs)} compare or count two views of an "
-        "image", "views=2")
-  model = pretrainer.Pretrainer(config.model, created)
-  readouts = {*model.encoder().token_names, "gap"}
-  asked = {"knn.readout": config.knn.readout} | {
-      f"tasks.{t.name}.readout": t.readout for t in created if t.readout}
-  for key, readout in asked.items():
-    if readout not in readouts:
-      raise errors.ConfigError(
-          f"{key}={readout}: the tasks that train give no such readout",
-          f"choose one of {', '.join(sorted(readouts))}")
-  return created
+  tasks = check(config, mesh)
+  if statistics is None:
+    statistics = inputs.data_statistics(config, tasks, source, num_batches=1)
+  tasks = tasks_lib.with_statistics(tasks, statistics)
+  batches = pipeline.Batches(
+      source, inputs.pipeline_spec(config, tasks, sharding.share(mesh)),
+      start, total_steps)
+  return Parts(
+      config=config, mesh=mesh, tasks=tasks, statistics=statistics,
+      batches=batches, total_steps=total_steps)
 
 
-def _check_positions(tasks: Sequence[base.Task]) -> None:
-  """Raises ConfigError if one encoder can't follow all position policies."""
-  policies = {t.position_policy: t.name for t in tasks if t.position_policy}
-  both = lambda a, b: (
-      f"{policies[a]}.position={a} and {policies[b]}.position={b}: ")
-  if "drop" in policies and "mask_token" in policies:
-    raise errors.ConfigError(
-        both("drop", "mask_token") + "a hidden embedding is either dropped or "
-        "masked", "use the same for both")
-  others = policies.keys() - {"drop_all"}
-  if "drop_all" in policies and others:
-    raise errors.ConfigError(
-        both("drop_all", min(others)) + "the model has no embeddings at all",
-        "use drop_all for both")
-
-
-def passes(
-    config: config_lib.Config, tasks: Sequence[base.Task]
-) -> dict[str, tuple[base.Task, ...]]:
-  """Which tasks share a forward pass, and so the patches of a view."""
-  if config.forward == "shared":
-    return {pretrainer.SHARED: tuple(tasks)}
-  return {task.name: (task,) for task in tasks if task.trains}
+def check(
+    config: config_lib.Config, mesh: jax.sharding.Mesh
+) -> tuple[base.Task, ...]:
+  """The tasks, not yet built; raises ConfigError as `create` does."""
+  tasks = run_tasks.create(config)
+  check_batch(config, mesh)
+  return tasks
 
 
 def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
@@ -154,164 +192,3 @@ def total_steps(
         f"the run is at step {done}, and the config has {steps} steps",
         "more steps, or another --workdir")
   return steps
-
-
-def pipeline_spec(
-    config: config_lib.Config, tasks: Sequence[base.Task],
-    share: sharding.Share | None = None
-) -> "pipeline.Spec":
-  """What the training pipeline makes: a share of each batch; all if None."""
-  share = share or sharding.Share(0, 1)
-  return pipeline.Spec(
-      batch_size=config.batch_size, views=config.views,
-      image_size=config.model.image_size,
-      patch_size=config.model.patch_size, augment=config.augment,
-      passes=passes(config, tasks) if tasks else {},
-      gray_input=config.input == "gray", seed=config.seed,
-      part=share.index, parts=share.count)
-
-
-def sources(
-    config: config_lib.Config, poll: Callable[[], None] = lambda: None,
-    began: "source_lib.Began | None" = None
-) -> tuple["datasets.Source", "datasets.Source"]:
-  """The training and the test split.
-
-  Args:
-    config: of the run.
-    poll: called regularly; may raise to stop.
-    began: what the run goes on with; None takes what there is.
-
-  Raises:
-    ConfigError: no such data set, folder or split.
-    DataError: not prepared, no images, or other classes in the two splits.
-  """
-  return datasets.open_splits(
-      config.data, config.model.image_size // config.model.patch_size, poll,
-      began)
-
-
-def global_batches(
-    config: config_lib.Config, tasks: Sequence[base.Task],
-    source: "datasets.Source", start: int, stop: int
-) -> Iterator[dict[str, Any]]:
-  """Global batches of a run's steps, in numpy, however many hosts there are."""
-  return iter(pipeline.Batches(
-      source, pipeline_spec(config, tasks), start, stop))
-
-
-def sample(
-    config: config_lib.Config, tasks: Sequence[base.Task],
-    source: "datasets.Source", step: int = 0
-) -> dict[str, Any]:
-  """The first images of a step's training batch, in numpy: all, if not many."""
-  images = next(
-      (n for n in range(SAMPLE, config.batch_size, 2)
-       if config.batch_size % n == 0), config.batch_size)
-  spec = pipeline_spec(
-      config, tasks, sharding.Share(0, config.batch_size // images))
-  return next(iter(pipeline.Batches(source, spec, step, step + 1)))
-
-
-def data_statistics(
-    config: config_lib.Config, tasks: Sequence[base.Task],
-    source: "datasets.Source", num_batches: int = STATISTICS_BATCHES,
-    poll: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
-  """What the tasks need to know of the training views, by task name.
-
-  `poll` is called for each batch; it may raise.
-  """
-  for task in tasks:
-    task.check_classes(source.classes)
-  config = dataclasses.replace(config, batch_size=STATISTICS_BATCH)
-  batches = []
-  for batch in global_batches(config, (), source, 0, num_batches):
-    poll()
-    batches.append(batch)
-  return {task.name: task.statistics_of(batches) for task in tasks}
-
-
-class TrainedRun(NamedTuple):
-  """A checkpoint of a run, and what is needed to use it.
-
-  Attributes:
-    config: of the run.
-    tasks: built, with the run's statistics.
-    model: a `Pretrainer`.
-    params: its parameters, numpy.
-    step: of the checkpoint.
-  """
-  config: config_lib.Config
-  tasks: tuple[base.Task, ...]
-  model: pretrainer.Pretrainer
-  params: Any
-  step: int
-
-
-def load_run(path: pathlib.Path, step: int | None = None) -> TrainedRun:
-  """Rebuilds the model of a run from a checkpoint.
-
-  Args:
-    path: the work directory, or one of its checkpoints.
-    step: of a run: which checkpoint; None for the newest.
-
-  Raises:
-    CheckpointError: there is none, or it is of no run.
-  """
-  return rebuild_run(loading.load_checkpoint(str(path), step), path)
-
-
-def rebuild_run(loaded: saving.Restored, path: pathlib.Path) -> TrainedRun:
-  """The model of a loaded checkpoint; raises as `load_run` does."""
-  try:
-    config = config_lib.parse(loaded.meta["config"])
-    created = tasks_lib.with_statistics(
-        tasks(config), loaded.meta["statistics"])
-    model = pretrainer.Pretrainer(config.model, created)
-    loading.check_encoder(
-        model.encoder(), config.model.image_size, loaded.state["encoder"])
-  except Exception as e:      # Its JSON may be anything.
-    raise errors.CheckpointError(
-        f"checkpoint {path} of step {loaded.step}: its metadata are of no "
-        f"run: {command_line.one_line(e).partition(' fix: ')[0][:200]}",
-        "use the mtvit that wrote it, or another checkpoint") from e
-  return TrainedRun(config, created, model, loaded.state, loaded.step)
-
-
-def input_shapes(element_spec: Mapping[str, Any]) -> dict[str, Any]:
-  """Shapes of what the model sees of two views, from a batch's TensorSpecs."""
-  shapes = batch_shapes(element_spec, 2)
-  return {key: shapes[key] for key in ("passes", "queries")}
-
-
-def batch_shapes(element_spec: Mapping[str, Any], rows: int) -> Any:
-  """Shapes and dtypes of a batch of so many views, from its TensorSpecs."""
-  return jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(
-          (rows, *s.shape[1:]), s.dtype.as_numpy_dtype), dict(element_spec))
-
-
-def parse(
-    raw: Mapping[str, Any] | None, workdir: pathlib.Path,
-    overrides: Sequence[str] = ()
-) -> tuple[Mapping[str, Any], config_lib.Config]:
-  """A run's config, plain and parsed.
-
-  Args:
-    raw: plain; None takes that of the newest checkpoint, which may be a
-      stranger's, and does not say where caches go.
-    workdir: of the run.
-    overrides: --config.KEY=VALUE to change that one with.
-
-  Raises:
-    ConfigError: it is wrong, or there is no checkpoint.
-  """
-  if raw is not None:
-    return raw, config_lib.parse(raw)
-  raw = command_line.overridden(loading.saved_config(workdir), overrides)
-  config = config_lib.parse(raw)
-  given = {key: raw["data"][key] for key in ("cache_dir", "data_dir")
-           if f"data.{key}" in command_line.keys(overrides)}
-  return raw, dataclasses.replace(
-      config, data=loading.own_places(config.data, **given))

@@ -6,21 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core as jax_core
-import numpy as np
-from etils import epy
 
 from mtvit import config as config_lib
-from mtvit import tasks as tasks_lib
-from mtvit.models import pretrainer
 from mtvit.training import assembly
-from mtvit.training import optimizer
+from mtvit.training import inputs
 from mtvit.training import sharding
-from mtvit.training import train_state
-from mtvit.training import train_step
-
-with epy.lazy_imports():
-  from mtvit.data import datasets
-  from mtvit.data import pipeline
 
 
 class Step(NamedTuple):
@@ -36,16 +26,6 @@ class Step(NamedTuple):
   batch: Any
 
 
-def noise(config: config_lib.Config) -> "datasets.Source":
-  """Random images of the model's size, to learn shapes from."""
-  rng, size = np.random.default_rng(0), config.model.image_size
-  count = max(config.batch_size, assembly.STATISTICS_BATCH)
-  return datasets.Source(
-      name="noise", num_examples=count, classes=("0",), fingerprint="",
-      images=rng.integers(0, 256, (count, size, size, 3), np.uint8),
-      labels=np.zeros(count, np.int32))
-
-
 def train_step_of(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Step:
   """The train step of a run.
 
@@ -56,26 +36,9 @@ def train_step_of(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Step:
   Raises:
     ConfigError: the config contradicts itself, or does not fit the mesh.
   """
-  tasks = assembly.tasks(config)
-  assembly.check_batch(config, mesh)
-  source = noise(dataclasses.replace(config, batch_size=2))
-  statistics = assembly.data_statistics(config, tasks, source, num_batches=1)
-  tasks = tasks_lib.with_statistics(tasks, statistics)
-  spec = pipeline.train_batches(
-      source, assembly.pipeline_spec(config, tasks), 0, 1).element_spec
-  objective = train_step.Objective(
-      pretrainer.Pretrainer(config.model, tasks), config.weighting,
-      config.optimizer.trainable, config.accumulate)
-  tx = optimizer.create(config.optimizer, config.batch_size, 1000)
-  state = train_state.shapes(train_state.initializer(
-      objective.model, tx, assembly.input_shapes(spec), config.weighting), mesh)
-  place = sharding.batch_sharding(mesh)
-  batch = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-      assembly.batch_shapes(spec, config.views * config.batch_size))
-  step = train_step.create(
-      objective, tx, lambda step: 0.0, 1000, state, mesh)
-  return Step(step, state, batch)
+  parts = assembly.create(
+      config, mesh, inputs.noise(config), total_steps=1000)
+  return Step(parts.step, parts.shapes, parts.batch_shapes())
 
 
 def flops(config: config_lib.Config) -> float:

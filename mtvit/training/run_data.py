@@ -22,7 +22,7 @@ from mtvit.run import distributed
 from mtvit.run import paths
 from mtvit.run import reading
 from mtvit.run import results
-from mtvit.training import assembly
+from mtvit.training import inputs
 
 with epy.lazy_imports():
   from mtvit.data import datasets
@@ -69,7 +69,7 @@ def open_sources(
   """
   check_local(config.data)
   there = saved.meta["data"] if goes_on(saved, raw) else None
-  train, test = distributed.together(lambda: assembly.sources(
+  train, test = distributed.together(lambda: inputs.sources(
       config, poll, _began(workdir, there) if there else None))
   here = describe(train)
   distributed.check_same(here, "training data", ALIKE)

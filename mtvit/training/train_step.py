@@ -5,7 +5,7 @@ A step whose loss or gradient is not finite changes nothing but its counters.
 
 import dataclasses
 import math
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -27,6 +27,19 @@ Metrics = dict[str, jax.Array]
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
   """What the model may see of a batch: never the answers."""
   return {k: batch[k] for k in ("passes", "queries")}
+
+
+class Aux(NamedTuple):
+  """What a loss comes with.
+
+  Attributes:
+    metrics: name -> scalar.
+    task_state: the next, by task name.
+    weighting: its next state.
+  """
+  metrics: Metrics
+  task_state: dict[str, Any]
+  weighting: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +121,8 @@ class Objective:
   def total(
       self, params: Any, state: train_state.TrainState,
       batch: Mapping[str, Any]
-  ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any], dict[str, Any]]]:
-    """The weighted sum; metrics, the next task and weighting state."""
+  ) -> tuple[jax.Array, Aux]:
+    """The weighted sum of the losses, and what comes with it."""
     losses, (metrics, task_state) = self.losses(params, state, batch)
     total = weighting_lib.total(
         self.weighting, self.tasks, losses, params, state.weighting)
@@ -119,7 +132,7 @@ class Objective:
       metrics |= {f"{name}/weight": x for name, x in factors.items()}
     history = weighting_lib.update_state(
         self.weighting, state.weighting, losses)
-    return total, (metrics, task_state, history)
+    return total, Aux(metrics, task_state, history)
 
   def teacher_momentum(
       self, step: jax.Array, total_steps: int
@@ -160,7 +173,7 @@ def create(
     mesh: of the run.
   """
   def step(state: train_state.TrainState, batch: Mapping[str, Any]):
-    (loss, (metrics, task_state, history)), grads = jax.value_and_grad(
+    (loss, aux), grads = jax.value_and_grad(
         objective.total, has_aux=True)(state.params, state, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -170,7 +183,7 @@ def create(
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     skipped = state.skipped + ~finite
     in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
-    metrics |= {
+    metrics = aux.metrics | {
         "train/loss": loss,
         "train/grad_norm": grad_norm,
         # The optimizer counts the steps that it made.
@@ -188,7 +201,7 @@ def create(
       teacher = optax.incremental_update(params, teacher, 1 - momentum)
     made = dict(
         opt_state=opt_state, params=params, teacher=teacher,
-        task_state=task_state, weighting=history)
+        task_state=aux.task_state, weighting=aux.weighting)
     kept = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), made,
         {name: getattr(state, name) for name in made})

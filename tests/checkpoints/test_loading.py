@@ -15,7 +15,7 @@ from mtvit import errors
 from mtvit.checkpoints import checks
 from mtvit.checkpoints import loading
 from mtvit.run import config_values
-from mtvit.training import assembly
+from mtvit.training import saved_runs
 from tests import commands
 
 
@@ -72,15 +72,15 @@ def test_what_is_damaged_is_an_error_still(run, meanwhile):
 
 def test_the_run_of_another_does_not_say_where_to_write(
     run, tmp_path, monkeypatch, caplog):
-  raw, config = assembly.parse(None, run)
+  raw, config = saved_runs.parse(None, run)
   stored = raw["data"]["cache_dir"]
   assert stored != config.data.cache_dir
   assert loading.saved_config(run) == raw        # It stays what it was.
   monkeypatch.delenv("MTVIT_CACHE_DIR")
-  data = assembly.parse(None, run)[1].data
+  data = saved_runs.parse(None, run)[1].data
   assert data.cache_dir == "~/.cache/mtvit" and stored in caplog.text
   # Their own config is a user's own word.
-  assert assembly.parse(raw, run)[1].data.cache_dir == stored
+  assert saved_runs.parse(raw, run)[1].data.cache_dir == stored
   # Data are read where they say; photo_crops would be made there.
   there = dataclasses.replace(data, name="cifar10", data_dir="/there")
   assert loading.own_places(there).data_dir == "/there"
@@ -92,7 +92,7 @@ def test_the_run_of_another_does_not_say_where_to_write(
 @pytest.mark.parametrize("override", [
     ["--config.data.cache_dir=/mine"], ["-config.data.cache_dir", "/mine"]])
 def test_whoever_continues_says_where_to_write(run, override):
-  raw, config = assembly.parse(None, run, override)
+  raw, config = saved_runs.parse(None, run, override)
   assert config.data.cache_dir == "/mine"
   saved = loading.saved_config(run)
   config_values.check_same(saved, raw, free=config_values.PLACES)

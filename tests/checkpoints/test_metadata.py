@@ -18,6 +18,8 @@ from mtvit.checkpoints import saving
 from mtvit.run import config_values
 from mtvit.training import assembly
 from mtvit.training import run_data
+from mtvit.training import run_tasks
+from mtvit.training import saved_runs
 
 GONE = object()
 NESTED = json.loads("[" * 200 + "]" * 200)
@@ -59,7 +61,7 @@ def places(tree, depth):
 def outcomes(sealed, loaded):
   """What each use of the metadata ends with; other errors pass."""
   uses = [
-      lambda: assembly.rebuild_run(loaded._replace(meta=meta), "run"),
+      lambda: saved_runs.rebuild(loaded._replace(meta=meta), "run"),
       lambda: goes_on(meta)]
   try:
     meta = checks.read_meta(epath.Path(sealed.folder))
@@ -87,7 +89,7 @@ def goes_on(meta):
   config_values.check_same(
       meta["config"], config_values.to_plain(meta["config"]))
   assembly.total_steps(config, 40, 2)
-  tasks_lib.with_statistics(assembly.tasks(config), meta["statistics"])
+  tasks_lib.with_statistics(run_tasks.create(config), meta["statistics"])
 
 
 @pytest.mark.parametrize("share", [

@@ -19,7 +19,7 @@ from mtvit import pretrain
 from mtvit.checkpoints import loading
 from mtvit.checkpoints import older_configs
 from mtvit.interchange import exporting
-from mtvit.training import assembly
+from mtvit.training import saved_runs
 
 OLD = pathlib.Path(__file__).parent / "old_runs"
 
@@ -37,7 +37,7 @@ def test_one_is_loaded(old):
   np.testing.assert_array_equal(     # As it was filled.
       kernel.ravel()[:9], (np.arange(9) % 7 - 3) / 64)
   assert encoder.readouts == ("cls", "ct", "gap", "ct+gap")
-  trained = assembly.load_run(old)
+  trained = saved_runs.load(old)
   assert trained.config.tasks["relative_position"]["pairs"] == "neighbours"
 
 

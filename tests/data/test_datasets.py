@@ -16,7 +16,7 @@ from mtvit.data import photo_crops
 from mtvit.data import pipeline
 from mtvit.data import replacing
 from mtvit.data import tfds_sources
-from mtvit.training import assembly
+from mtvit.training import inputs
 
 
 def open_source(name, split="train", tmp_path=None, memory_mb=100, **changes):
@@ -142,10 +142,10 @@ def test_splits_must_have_the_same_classes(tiny, tmp_path):
   config = config_lib.parse(tiny)
   with pytest.raises(errors.DataError, match=(
       r"only \S+/train has b; only \S+/test has d")):
-    assembly.sources(config)
+    inputs.sources(config)
   (tmp_path / "data" / "train" / "d").mkdir()
   (tmp_path / "data" / "test" / "b").mkdir()
-  train, test = assembly.sources(config)
+  train, test = inputs.sources(config)
   assert train.classes == test.classes == ("a", "b", "c", "d")
   assert test.labels.tolist() == [0, 2, 3]
 

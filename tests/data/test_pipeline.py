@@ -14,7 +14,8 @@ from mtvit import config as config_lib
 from mtvit.data import datasets
 from mtvit.data import pipeline
 from mtvit.run import config_values
-from mtvit.training import assembly
+from mtvit.training import inputs
+from mtvit.training import run_tasks
 
 
 @pytest.fixture(params=["held", "indexed"])
@@ -23,15 +24,15 @@ def source(request, parsed):
   if request.param == "indexed":
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, memory_mb=0))
-  train, _ = assembly.sources(config)
+  train, _ = inputs.sources(config)
   assert train.kind == request.param
   return train
 
 
 def batches(parsed, source, start, stop, index=0, count=1, tasks=None):
   spec = dataclasses.replace(
-      assembly.pipeline_spec(
-          parsed, assembly.tasks(parsed) if tasks is None else tasks),
+      inputs.pipeline_spec(
+          parsed, run_tasks.create(parsed) if tasks is None else tasks),
       part=index, parts=count)
   return list(pipeline.Batches(source, spec, start, stop))
 
@@ -160,7 +161,7 @@ def test_separate_passes_corrupt_the_same_views(tiny, parsed, source):
   shared, = batches(config, source, 0, 1)
   split, = batches(separate, source, 0, 1)
   clean, = batches(config, source, 0, 1, tasks=())
-  assert set(split["passes"]) == {t.name for t in assembly.tasks(config)}
+  assert set(split["passes"]) == {t.name for t in run_tasks.create(config)}
   np.testing.assert_array_equal(
       split["passes"]["contrastive"]["image"], clean["image"])
   turned = split["passes"]["rotation"]["image"]
@@ -205,11 +206,12 @@ def test_a_program_may_end_while_batches_are_read(tiny):
   program = (
       "import json, sys\n"
       "from mtvit import config as config_lib\n"
-      "from mtvit.training import assembly\n"
+      "from mtvit.training import inputs\n"
+      "from mtvit.training import run_tasks\n"
       "from mtvit.data import pipeline\n"
       "config = config_lib.parse(json.loads(sys.argv[1]))\n"
-      "train, _ = assembly.sources(config)\n"
-      "spec = assembly.pipeline_spec(config, assembly.tasks(config))\n"
+      "train, _ = inputs.sources(config)\n"
+      "spec = inputs.pipeline_spec(config, run_tasks.create(config))\n"
       "batches = iter(pipeline.Batches(train, spec, 0, 10**6))\n"
       "next(batches)\n")
   for _ in range(3):      # It depends on what the threads do at the end.

@@ -7,7 +7,7 @@ import pytest
 
 from configs import common
 from mtvit.diagnostics import cheat
-from mtvit.training import assembly
+from mtvit.training import inputs
 from tests.tasks import helpers
 from tests.training import learning
 
@@ -19,7 +19,7 @@ def measured(position, what, steps, pairs=2, fit=60):
       **tasks, **{"tasks.relative_position.position": position,
                   "tasks.relative_position.num_pairs": pairs}), steps)
   task, = objective.tasks
-  batches = lambda seed, count: assembly.global_batches(
+  batches = lambda seed, count: inputs.global_batches(
       config, objective.tasks, learning.ramps(64, seed), 0, count)
   return task, [
       cheat.accuracy_of_heads(objective.model, state.params, task, w,

@@ -14,10 +14,10 @@ from tests.training import test_train_step
 def test_equals_gradients_taken_one_by_one(tiny):
   tiny.model.variant = "nano/8"               # 6 layers: thirds of two.
   parts = test_train_step.changed(tiny)
-  _, objective, batch = parts
+  objective, batch = parts.objective, test_train_step.first_batch(parts)
   mesh = test_train_step.one_device()
   with jax.set_mesh(mesh):
-    _, state = test_train_step.init_state(parts, mesh)
+    state = parts.first_state()
     found = gradients.create(objective, mesh)(
         state, sharding.global_batch(batch, mesh))
     one = jax.jit(jax.grad(

@@ -13,7 +13,7 @@ from mtvit import encoder as encoder_lib
 from mtvit.data import pipeline
 from mtvit.diagnostics import measures
 from mtvit.diagnostics import positions
-from mtvit.training import assembly
+from mtvit.training import inputs
 from mtvit.training import sharding
 
 CHEAT = [dict(
@@ -64,7 +64,7 @@ def outputs(encoder, image):
 
 def test_everything_of_a_random_encoder(parsed, mesh):
   encoder = random_encoder(parsed.model)
-  train, test = assembly.sources(parsed)
+  train, test = inputs.sources(parsed)
   with jax.set_mesh(mesh):      # As `mtvit.evaluate` has it.
     found = measure(encoder, mesh, train, test)
   json.dumps(found, allow_nan=False)
@@ -89,7 +89,7 @@ def test_everything_of_a_random_encoder(parsed, mesh):
 
 def test_layers_equal_numpy_on_all_tokens(parsed, mesh, monkeypatch):
   encoder = random_encoder(parsed.model)
-  _, test = assembly.sources(parsed)
+  _, test = inputs.sources(parsed)
   # The least batch of 8 devices, so that there are several and one is padded.
   monkeypatch.setattr(measures, "LAYERS_BYTES", 1)
   rows = measure(encoder, mesh, test, test)["layers"]
@@ -129,7 +129,7 @@ def test_layers_equal_numpy_on_all_tokens(parsed, mesh, monkeypatch):
 
 def test_accuracy_and_rank_equal_scikit_learn_on_features(parsed, mesh):
   encoder = random_encoder(parsed.model)
-  train, test = assembly.sources(parsed)
+  train, test = inputs.sources(parsed)
   found = measure(encoder, mesh, train, test)
   (x, y), (x_test, y_test) = images_of(train, 30), images_of(test, 20)
   embedding = encoder.params["position"]
@@ -155,7 +155,7 @@ def test_accuracy_and_rank_equal_scikit_learn_on_features(parsed, mesh):
 def test_without_embeddings_or_quadrants(parsed, mesh):
   model = dataclasses.replace(parsed.model, variant="pico/32")
   encoder = random_encoder(model, "drop_all")
-  train, test = assembly.sources(parsed)
+  train, test = inputs.sources(parsed)
   found = measure(encoder, mesh, train, test)
   assert found["positions"] is None and found["dense"] is None
   json.dumps(found, allow_nan=False)
@@ -166,7 +166,7 @@ def test_without_labels(parsed, mesh):
   encoder = random_encoder(parsed.model)
   train, test = (
       dataclasses.replace(s, labels=np.full_like(s.labels, -1))
-      for s in assembly.sources(parsed))
+      for s in inputs.sources(parsed))
   found = measure(encoder, mesh, train, test)
   assert found["dense"] is None and found["positions"]["accuracy"] is None
   measures.table(found)
@@ -190,7 +190,7 @@ def test_the_dense_probe_finds_colours(parsed, mesh, monkeypatch):
         source, images=image.astype(np.uint8), labels=labels,
         num_examples=count)
 
-  train, test = assembly.sources(parsed)
+  train, test = inputs.sources(parsed)
   for shuffle in (False, True):
     found = measure(
         encoder, mesh, painted(train, 400, shuffle),
@@ -204,7 +204,7 @@ def test_the_dense_probe_finds_colours(parsed, mesh, monkeypatch):
 
 
 def test_a_gray_run_sees_gray(parsed, mesh):
-  train, test = assembly.sources(parsed)
+  train, test = inputs.sources(parsed)
   gray = random_encoder(parsed.model, gray=True)
   rows = measure(gray, mesh, train, test)["layers"]
   tokens, _ = outputs(gray, images_of(test, 13, gray=True)[0])

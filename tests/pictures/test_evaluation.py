@@ -14,7 +14,8 @@ from mtvit.pictures import evaluation as evaluation_pictures
 from mtvit.pictures import plots
 from mtvit.probes import target as target_lib
 from mtvit.run import reading
-from mtvit.training import assembly
+from mtvit.training import inputs
+from mtvit.training import saved_runs
 
 
 @pytest.mark.slow
@@ -74,7 +75,7 @@ def test_neighbours_are_the_images_that_they_stand_for(
                    labels=labels, found_labels=found_labels))
   monkeypatch.setattr(plots, "save_layers", lambda *unused: None)
   encoder = encoder_lib.load(run)
-  _, test = assembly.sources(assembly.load_run(run).config)
+  _, test = inputs.sources(saved_runs.load(run).config)
   # Every second image, so that rows are not ids.
   split = evaluation_pictures.frozen.Split(
       {name: encoder.features(_centred(test, encoder), name)[::2]
@@ -98,7 +99,7 @@ def _centred(source, encoder):
 
 def test_images_by_id(run):
   encoder = encoder_lib.load(run)
-  _, test = assembly.sources(assembly.load_run(run).config)
+  _, test = inputs.sources(saved_runs.load(run).config)
   every = _centred(test, encoder)
   ids = np.array([[5, 0], [5, 17]])
   np.testing.assert_array_equal(

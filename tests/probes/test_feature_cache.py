@@ -13,13 +13,13 @@ from mtvit import errors
 from mtvit.data import cache_files
 from mtvit.data import pipeline
 from mtvit.probes import feature_cache
-from mtvit.training import assembly
+from mtvit.training import inputs
 from mtvit.training import sharding
 
 
 @pytest.fixture
 def train(parsed):
-  return assembly.sources(parsed)[0]
+  return inputs.sources(parsed)[0]
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ from mtvit import config as config_lib
 from mtvit.data import pipeline
 from mtvit.models import pretrainer
 from mtvit.probes import features
-from mtvit.training import assembly
+from mtvit.training import inputs
+from mtvit.training import run_tasks
 from mtvit.training import sharding
 
 
 def test_features_are_those_of_the_clean_images(parsed):
-  tasks = assembly.tasks(parsed)
+  tasks = run_tasks.create(parsed)
   model = pretrainer.Pretrainer(parsed.model, tasks)
-  train, _ = assembly.sources(parsed)
+  train, _ = inputs.sources(parsed)
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   encoder = parsed.model.encoder(model.token_names)
   images = np.concatenate(
@@ -33,7 +34,7 @@ def test_features_are_those_of_the_clean_images(parsed):
 
 def test_every_layer_is_read_under_the_final_norm(parsed):
   module = parsed.model.encoder(("cls", "ct"))
-  train, _ = assembly.sources(parsed)
+  train, _ = inputs.sources(parsed)
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   images = next(pipeline.eval_batches(train, 32, 40))["image"]
   params = module.init(jax.random.key(0), images[:2])["params"]
@@ -56,7 +57,7 @@ def test_every_layer_is_read_under_the_final_norm(parsed):
 
 
 def test_it_can_be_told_to_stop(parsed):
-  tasks = assembly.tasks(parsed)
+  tasks = run_tasks.create(parsed)
   model = pretrainer.Pretrainer(parsed.model, tasks)
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
 

@@ -13,8 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtvit import config as config_lib
-from mtvit.data import pipeline
-from mtvit.training import assembly
 from mtvit.training import sharding
 from tests.training import test_train_step
 
@@ -32,20 +30,16 @@ def mesh_of(places):
 def main():
   process, port, config, places = sys.argv[1:]
   jax.distributed.initialize(f"localhost:{port}", 2, int(process))
-  parts = test_train_step.make_parts(config_lib.parse(json.loads(config)))
-  config, objective, _ = parts
   mesh = mesh_of(json.loads(places))
-  assembly.check_batch(config, mesh)
-  train, _ = assembly.sources(config)
-  spec = assembly.pipeline_spec(
-      config, objective.model.tasks, sharding.share(mesh))
-  batch = next(iter(pipeline.Batches(train, spec, 0, 1)))
+  parts = test_train_step.make_parts(
+      config_lib.parse(json.loads(config)), mesh)
+  batch = test_train_step.first_batch(parts)
   with jax.set_mesh(mesh):
-    _, state = test_train_step.init_state(parts, mesh)
+    state = parts.first_state()
 
     def norms(params, state, batch):
       (loss, _), grads = jax.value_and_grad(
-          objective.total, has_aux=True)(params, state, batch)
+          parts.objective.total, has_aux=True)(params, state, batch)
       return loss, [jnp.linalg.norm(g) for g in jax.tree.leaves(grads)]
 
     loss, found = jax.jit(norms)(

@@ -4,21 +4,16 @@ Red grows downwards, green to the right, and blue tells the images apart; so
 place, direction, colour and identity can all be read from a patch.
 """
 
-import itertools
-
 import jax
 import numpy as np
 
 from configs import quickstart
 from mtvit import config as config_lib
-from mtvit import tasks as tasks_lib
 from mtvit.data import datasets
-from mtvit.models import pretrainer
 from mtvit.training import assembly
-from mtvit.training import optimizer
+from mtvit.training import inputs
+from mtvit.training import run_tasks
 from mtvit.training import sharding
-from mtvit.training import train_state
-from mtvit.training import train_step
 from tests.training import test_train_step
 
 
@@ -61,23 +56,12 @@ def train(raw, steps):
   """Trains on ramps; returns (config, objective, state, last metrics)."""
   parsed = config_lib.parse(raw)
   source = ramps(256, seed=0)
-  tasks = assembly.tasks(parsed)
-  tasks = tasks_lib.with_statistics(
-      tasks, assembly.data_statistics(parsed, tasks, source, num_batches=2))
-  objective = train_step.Objective(
-      pretrainer.Pretrainer(parsed.model, tasks), parsed.weighting)
-  batches = assembly.global_batches(parsed, tasks, source, 0, steps)
-  batch = next(batches)
-  tx = optimizer.create(parsed.optimizer, parsed.batch_size, steps)
   mesh = test_train_step.one_device()
-  shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype),
-      train_step.model_inputs(batch))
+  statistics = inputs.data_statistics(
+      parsed, run_tasks.create(parsed), source, num_batches=2)
+  parts = assembly.create(parsed, mesh, source, statistics, total_steps=steps)
   with jax.set_mesh(mesh):
-    state = train_state.create(train_state.initializer(
-        objective.model, tx, shapes, parsed.weighting), 0, mesh)
-    step = train_step.create(
-        objective, tx, lambda step: 0.0, steps, state, mesh)
-    for each in itertools.chain([batch], batches):
-      state, metrics = step(state, sharding.global_batch(each, mesh))
-  return parsed, objective, state, jax.device_get(metrics)
+    state = parts.first_state()
+    for batch in parts.batches:
+      state, metrics = parts.step(state, sharding.global_batch(batch, mesh))
+  return parsed, parts.objective, state, jax.device_get(metrics)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from configs import common
 from mtvit.diagnostics import cheat
-from mtvit.training import assembly
+from mtvit.training import inputs
 from tests.training import learning
 
 STEPS = 150
@@ -25,7 +25,7 @@ def evaluate(trained, what, batches=8):
   metrics = jax.jit(lambda batch: objective.losses(
       state.params, state, batch)[1][0])
   found = []
-  for batch in assembly.global_batches(
+  for batch in inputs.global_batches(
       config, tasks, learning.ramps(64, seed=1), 0, batches):
     batch["passes"] = {
         name: cheat.blank(views, what, np.zeros((len(views["image"]), 1), int))

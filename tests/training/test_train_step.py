@@ -1,5 +1,6 @@
 """The step: equal on any mesh, one forward pass, at the cost of one task."""
 
+import dataclasses
 import re
 
 import jax
@@ -8,31 +9,26 @@ import numpy as np
 import pytest
 
 from mtvit import config as config_lib
-from mtvit import tasks as tasks_lib
-from mtvit.models import pretrainer
 from mtvit.training import assembly
 from mtvit.training import cost
-from mtvit.training import optimizer
+from mtvit.training import inputs
 from mtvit.training import sharding
-from mtvit.training import train_state
 from mtvit.training import train_step
 
 
 @pytest.fixture
 def parts(parsed):
-  """(config, objective, batch) of the tiny run, with all its tasks."""
+  """Of the tiny run, with all its tasks."""
   return make_parts(parsed)
 
 
-def make_parts(config):
-  tasks = assembly.tasks(config)
-  train, _ = assembly.sources(config)
-  statistics = assembly.data_statistics(config, tasks, train, num_batches=1)
-  tasks = tasks_lib.with_statistics(tasks, statistics)
-  return config, train_step.Objective(
-      pretrainer.Pretrainer(config.model, tasks), config.weighting,
-      config.optimizer.trainable, config.accumulate
-  ), assembly.sample(config, tasks, train)
+def make_parts(config, mesh=None):
+  train, _ = inputs.sources(config)
+  return assembly.create(config, mesh or one_device(), train, total_steps=100)
+
+
+def first_batch(parts):
+  return next(iter(parts.batches))
 
 
 def changed(tiny, **changes):
@@ -41,15 +37,8 @@ def changed(tiny, **changes):
   return make_parts(config_lib.parse(tiny))
 
 
-def init_state(parts, mesh):
-  config, objective, batch = parts
-  tx = optimizer.create(config.optimizer, config.batch_size, 100)
-  shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype),
-      train_step.model_inputs(batch))
-  init = train_state.initializer(
-      objective.model, tx, shapes, config.weighting)
-  return tx, train_state.create(init, 0, mesh)
+def on(parts, mesh):
+  return dataclasses.replace(parts, mesh=mesh)
 
 
 def one_device():
@@ -61,17 +50,16 @@ def one_device():
 
 def loss_and_grads(parts, axes):
   """On a mesh over the first devices."""
-  _, objective, batch = parts
   devices = np.array(jax.devices()[:int(np.prod(axes))]).reshape(axes)
   mesh = jax.sharding.Mesh(
       devices, ("data", "fsdp", "tensor"),
       axis_types=(jax.sharding.AxisType.Auto,) * 3)
   with jax.set_mesh(mesh):
-    _, state = init_state(parts, mesh)
-    function = jax.jit(jax.value_and_grad(objective.total, has_aux=True))
-    (loss, (metrics, _, _)), grads = function(
-        state.params, state, sharding.global_batch(batch, mesh))
-    return jax.device_get((loss, metrics, grads))
+    state = on(parts, mesh).first_state()
+    function = jax.jit(jax.value_and_grad(parts.objective.total, has_aux=True))
+    (loss, aux), grads = function(
+        state.params, state, sharding.global_batch(first_batch(parts), mesh))
+    return jax.device_get((loss, aux.metrics, grads))
 
 
 def assert_equal(found, wanted):
@@ -102,7 +90,7 @@ def test_loss_and_gradients_are_equal_on_every_mesh(
       make_parts(config_lib.parse(everything)), (1, 1, 1))
   everything.model.remat, everything.accumulate = remat, accumulate
   parts = make_parts(config_lib.parse(everything))
-  assert len(parts[1].tasks) == 7
+  assert len(parts.objective.tasks) == 7
   for axes in meshes:
     assert_equal(loss_and_grads(parts, axes), wanted)
 
@@ -154,19 +142,12 @@ def test_bfloat16_keeps_float32_parameters_and_nearly_the_gradient(tiny):
   assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.995
 
 
-def make_step(parts, mesh, total_steps=100):
-  config, objective, _ = parts
-  tx, state = init_state(parts, mesh)
-  return state, train_step.create(
-      objective, tx, optimizer.schedule(config.optimizer, 256, total_steps),
-      total_steps, state, mesh)
-
-
 def test_step_updates_donates_and_reports(parts):
-  config, objective, batch = parts
+  batch = first_batch(parts)
   mesh = sharding.create_mesh(config_lib.Mesh(data=2, fsdp=4, tensor=1))
   with jax.set_mesh(mesh):
-    state, step = make_step(parts, mesh)
+    parts = on(parts, mesh)
+    state, step = parts.first_state(), parts.step
     on_device = sharding.global_batch(batch, mesh)
     losses = []
     for i in range(12):
@@ -179,7 +160,7 @@ def test_step_updates_donates_and_reports(parts):
   assert losses[-1] < losses[0] - 0.3, losses
   total = sum(
       t.weight * float(metrics[f"{t.name}/loss"]) / t.trivial_loss
-      for t in objective.tasks)
+      for t in parts.objective.tasks)
   assert losses[-1] == pytest.approx(total, rel=1e-5)
   assert not state.params["encoder"]["blocks"]["fc1"][
       "kernel"].sharding.is_fully_replicated
@@ -195,11 +176,12 @@ def test_the_momentum_encoder_follows_the_parameters(tiny):
       "tasks.contrastive.queue_size": 32})
   mesh = sharding.create_mesh(config_lib.Mesh(data=2, fsdp=4, tensor=1))
   with jax.set_mesh(mesh):
-    state, step = make_step(parts, mesh)
+    parts = on(parts, mesh)
+    state, step = parts.first_state(), parts.step
     kernel = lambda tree: np.asarray(tree["encoder"]["embed"]["kernel"])
     teacher = kernel(state.teacher)
     np.testing.assert_array_equal(teacher, kernel(state.params))
-    on_device = sharding.global_batch(parts[2], mesh)
+    on_device = sharding.global_batch(first_batch(parts), mesh)
     for i in range(3):
       state, metrics = step(state, on_device)
       momentum = 1 - 0.2 * (np.cos(np.pi * i / 100) + 1) / 2
@@ -216,18 +198,18 @@ def test_the_momentum_encoder_follows_the_parameters(tiny):
 def test_no_gradient_flows_into_the_momentum_encoder(tiny):
   parts = changed(tiny, **{"tasks.contrastive.kind": "byol"})
   with jax.set_mesh(one_device()):
-    _, state = init_state(parts, one_device())
-    loss = lambda teacher: parts[1].total(
-        state.params, state.replace(teacher=teacher), parts[2])[0]
+    state, batch = parts.first_state(), first_batch(parts)
+    loss = lambda teacher: parts.objective.total(
+        state.params, state.replace(teacher=teacher), batch)[0]
     for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state.teacher)):
       assert not np.any(leaf)
 
 
 def test_the_model_never_gets_the_answers(parts):
-  _, _, batch = parts
-  inputs = train_step.model_inputs(batch)
-  assert set(inputs) == {"passes", "queries"}
-  assert set(batch) - set(inputs) == {
+  batch = first_batch(parts)
+  seen = train_step.model_inputs(batch)
+  assert set(seen) == {"passes", "queries"}
+  assert set(batch) - set(seen) == {
       "answers", "index", "label", "replaced"}
   for views in batch["passes"].values():
     assert set(views) == {"image", "hide_position"}
@@ -236,8 +218,8 @@ def test_the_model_never_gets_the_answers(parts):
 @pytest.mark.parametrize("forward", ["shared", "separate"])
 def test_every_parameter_gets_a_gradient(forward, tiny):
   parts = changed(tiny, forward=forward)
-  _, objective, batch = parts
-  _, state = init_state(parts, one_device())
+  objective, batch = parts.objective, first_batch(parts)
+  state = parts.first_state()
   grads = jax.jit(jax.grad(
       lambda p: objective.total(p, state, batch)[0]))(state.params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
@@ -261,10 +243,10 @@ def count_scans(jaxpr, length):
 @pytest.mark.parametrize("forward, passes", [("shared", 1), ("separate", 3)])
 def test_number_of_forward_passes(forward, passes, tiny):
   parts = changed(tiny, forward=forward)
-  _, objective, batch = parts
+  objective, batch = parts.objective, first_batch(parts)
   assert len(batch["passes"]) == passes
   with jax.set_mesh(one_device()):
-    state = jax.eval_shape(lambda: init_state(parts, one_device())[1])
+    state = parts.shapes
   depth = 4                                    # ViT pico
   loss = lambda p, s: objective.total(p, s, batch)[0]
   jaxpr = jax.make_jaxpr(loss)(state.params, state).jaxpr
