@@ -30,8 +30,8 @@ ROOMS = {
     "benchmarks": "config data errors models planning run tasks training",
     "report": "errors pictures run",
     "__init__": "encoder",
-    "pretrain": "checkpoints config data diagnostics errors models pictures "
-                "run tasks training",
+    "pretrain":
+        "checkpoints config diagnostics errors pictures run training",
     "evaluate": "config diagnostics errors pictures probes run training",
     "finetune": "checkpoints encoder errors pretrain run",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
