@@ -6,6 +6,7 @@ once, by matrices (`image_ops`). Others are decoded and augmented one by one
 two levels of each other, half a level in the mean.
 """
 
+import functools
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -141,7 +142,7 @@ def one(image: Any, full: Any, its: Rows, size: int) -> Any:
   """
   boxes = image_ops.crop_boxes(its.sides, its.place, full[0], full[1])
   x = tf.numpy_function(
-      lambda *args: views_lib.make(*args, size),
+      functools.partial(views_lib.make, size=size),
       [image, full, boxes, *its[2:]], tf.uint8, stateful=False)
   return tf.ensure_shape(x, [its.place.shape[0], size, size, 3])
 

@@ -6,7 +6,7 @@ can't be written costs time, not the run. Both are notes.
 
 import os
 import pathlib
-from typing import BinaryIO, Callable, Mapping
+from typing import Any, BinaryIO, Callable, Mapping
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def load(
     return None
 
 
-def write(file: pathlib.Path, fill: Callable[[BinaryIO], None]) -> bool:
+def write(file: pathlib.Path, fill: Callable[[BinaryIO], Any]) -> bool:
   """Writes a file; its folder is made.
 
   Args:

@@ -42,9 +42,9 @@ def write(f: BinaryIO, about: str, arrays: Mapping[str, np.ndarray]) -> None:
   for name, x in arrays.items():
     if x.dtype.str not in TYPES:
       raise ValueError(f"{name} is {x.dtype}")
-  header = json.dumps({"about": about, "arrays": [
+  told = json.dumps({"about": about, "arrays": [
       [name, x.dtype.str, list(x.shape)] for name, x in arrays.items()]})
-  header = _padded(header.encode("ascii"), b" ")
+  header = _padded(told.encode("ascii"), b" ")
   size = _FIXED + len(header) + sum(
       _rounded(x.nbytes) for x in arrays.values())
   sizes = _number(size) + _number(len(header))
@@ -113,7 +113,7 @@ def _array(
   for start in range(0, len(raw), _CHUNK):
     part = raw[start:start + _CHUNK]
     part[:] = np.frombuffer(_exactly(f, len(part)), np.uint8)
-  digest.update(raw)
+  digest.update(raw.data)
   digest.update(_exactly(f, _rounded(x.nbytes) - x.nbytes))
   return x
 
@@ -124,8 +124,9 @@ def _shapes(
   """Name -> type and shape of a header that holds what is wanted."""
   if not isinstance(header, dict) or header.get("about") != about:
     raise reading.Unusable("is about something else")
-  shapes, rows = {}, header.get("arrays")
-  for row in rows if isinstance(rows, list) else []:
+  shapes, found = {}, header.get("arrays")
+  rows = found if isinstance(found, list) else []
+  for row in rows:
     if not (isinstance(row, list) and len(row) == 3
             and isinstance(row[0], str) and row[0] in wanted):
       raise reading.Unusable("holds other arrays")

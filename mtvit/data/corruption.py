@@ -156,8 +156,8 @@ def corrupt(
   """
   _, h, w, _ = images.shape
   grid = (h // patch_size, w // patch_size)
-  queries = {task.name: {} for task in tasks}
-  answers = {task.name: {} for task in tasks}
+  queries: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
+  answers: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
   for task in tasks:
     result = task.corrupt_image(images, draw.fold(f"{task.name}/image"))
     images = result.pixels

@@ -185,25 +185,25 @@ def _as_it_began(
     files: _Files, max_pixels: int, began: source_lib.Began
 ) -> FolderSource:
   """The source of the files that a run began with; says what is different."""
-  shown, good = console.printable(root), files.good
+  shown, good, names = console.printable(root), files.good, began.names or ()
   nothing = manifest_lib.Entry(0, 0, 0, 0, "tensorflow", "")
   source = _source(root, manifest, classes, [
       good[name] if name in good else
       (name, nothing, classes.index(name.partition(os.sep)[0]))
-      for name in began.names], max_pixels)
+      for name in names], max_pixels)
   replacing.report(source, {
       i: files.refused.get(name, "the file is gone")
-      for i, name in enumerate(began.names) if name not in good})
-  if began.stamps is not None:
+      for i, name in enumerate(names) if name not in good})
+  if began.stamps is not None and source.stamps is not None:
     changed = [
-        began.names[i] for i in np.flatnonzero(
-            (source.stamps != began.stamps).any(1))
+        names[i] for i in np.flatnonzero(
+            (source.stamps != began.stamps).any(1)).tolist()
         if i not in source.bad]
     if changed:
       console.note(
           f"{shown}: {len(changed):,} files are not of the size or time "
           f"with which the run began: {_few(changed)}")
-  new = len(good.keys() - set(began.names))
+  new = len(good.keys() - set(names))
   if new:
     console.note(f"{shown}: {new:,} new files are not used by this run")
   return source

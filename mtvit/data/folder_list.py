@@ -43,7 +43,7 @@ def of(root: str, poll: Callable[[], None]) -> Listing:
     DataError: a folder can't be listed.
   """
   prefix = os.path.join(root, "")
-  left_out = collections.Counter()
+  left_out: collections.Counter[str] = collections.Counter()
   try:
     shown = _ours(root, left_out)
     names = [e.name for e in shown if _is_folder(e)]
@@ -60,8 +60,8 @@ def of(root: str, poll: Callable[[], None]) -> Listing:
 
 def _ours(folder: str, left_out: collections.Counter) -> list[os.DirEntry]:
   """What is in a folder, sorted; counts what is left out."""
-  with os.scandir(folder) as entries:
-    entries = sorted(entries, key=lambda e: e.name)
+  with os.scandir(folder) as unsorted:
+    entries = sorted(unsorted, key=lambda e: e.name)
   mine = []
   for entry in entries:
     if entry.name.startswith(".") or entry.name.lower() in _NOT_OURS:

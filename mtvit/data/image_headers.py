@@ -82,7 +82,8 @@ class Chunks(NamedTuple):
 
 def png_chunks(file: int, size: int) -> Chunks:
   """Lists the chunks of a PNG file of so many bytes, given its descriptor."""
-  before, after = set(), set()
+  before: set[bytes] = set()
+  after: set[bytes] = set()
   found, at, end = before, 8, 0
   for _ in range(_MOST_CHUNKS):
     head = os.pread(file, 8, at)

@@ -9,12 +9,13 @@ every plugin, and has a pixel limit of its own that is global to the process.
 
 import io
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, Callable
 
 from PIL import AvifImagePlugin
 from PIL import BmpImagePlugin
 from PIL import GifImagePlugin
 from PIL import Image
+from PIL import ImageFile
 from PIL import JpegImagePlugin
 from PIL import PngImagePlugin
 from PIL import WebPImagePlugin
@@ -26,7 +27,7 @@ from mtvit.data import color_profile
 # judged or decoded differently than before.
 VERSION = 3
 
-READERS = {
+READERS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,     # MPO too: its first picture
     "PNG": PngImagePlugin.PngImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
@@ -129,7 +130,7 @@ def decode_file(file: BinaryIO, max_pixels: int) -> np.ndarray:
     check_pixels(*webp_size(head), max_pixels)
   file.seek(0)
   with READERS[name](file) as image:
-    check_pixels(*image.size, max_pixels)
+    check_pixels(image.width, image.height, max_pixels)
     image.load()
     return upright_rgb(image)
 

@@ -16,7 +16,7 @@ import os
 import pathlib
 import stat
 import sys
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, cast
 import warnings
 
 import numpy as np
@@ -112,8 +112,9 @@ def read(
            native if few or everything else None)
   finally:
     _save(file, root, files, known)
+  checked = cast(Sequence[dict[str, Entry]], files)       # By now, all are.
   return Manifest(
-      listed.classes, tuple(files), listed.loose, listed.left_out, file)
+      listed.classes, tuple(checked), listed.loose, listed.left_out, file)
 
 
 def _matched(
@@ -121,9 +122,10 @@ def _matched(
     known: Mapping[str, Entry], met: Mapping[str, Entry]
 ) -> tuple[list[dict[str, Entry | None]], dict[str, os.stat_result]]:
   """(of each class what is known of its files, stats of regular files)."""
-  files, stats = [], {}
+  files: list[dict[str, Entry | None]] = []
+  stats: dict[str, os.stat_result] = {}
   for entries in found:
-    of_class = {}
+    of_class: dict[str, Entry | None] = {}
     for name, dir_entry in entries:
       status, entry = _stat(dir_entry)
       if status:
@@ -257,7 +259,10 @@ def _load(file: pathlib.Path) -> dict[str, Entry]:
     return {}
 
 
-def _entry(size, time_ns, width, height, decoder, reason, decoded) -> Entry:
+def _entry(
+    size: Any, time_ns: Any, width: Any, height: Any, decoder: Any, reason: Any,
+    decoded: Any
+) -> Entry:
   """An entry as it was kept."""
   numbers = (size, time_ns, width, height)
   if not all(type(x) is int for x in numbers) or type(reason) is not str or (
@@ -268,7 +273,7 @@ def _entry(size, time_ns, width, height, decoder, reason, decoded) -> Entry:
 
 
 def _save(
-    file: pathlib.Path, root: str, files: Sequence[Mapping[str, Entry]],
+    file: pathlib.Path, root: str, files: Sequence[Mapping[str, Entry | None]],
     known: Mapping[str, Entry]
 ) -> None:
   """Keeps the entries that were checked, if they are news."""

@@ -37,8 +37,10 @@ def load(name: str) -> np.ndarray:
   """A photograph, uint8 [h, w, 3], at most 640 pixels wide."""
   package, _, file = PHOTOGRAPHS[name][0].partition("/")
   spec = importlib.util.find_spec(package)      # Does not import the package.
-  with Image.open(pathlib.Path(spec.origin).parent / file) as image:
-    image = image.convert("RGB")
+  if spec is None or spec.origin is None:
+    raise ModuleNotFoundError(package)
+  with Image.open(pathlib.Path(spec.origin).parent / file) as opened:
+    image = opened.convert("RGB")
     if image.width > 640:
       image = image.resize((640, round(image.height * 640 / image.width)))
     return np.asarray(image)

@@ -6,7 +6,7 @@ global stream is the same on any number of hosts.
 """
 
 import dataclasses
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -259,14 +259,14 @@ def _eval_dataset(
     batch_size: int, gray_input: bool
 ) -> tf.data.Dataset:
   """(images, labels) in batches, of examples in the order of `ids`."""
-  ids = tf.data.Dataset.from_tensor_slices(replacing.replace(source, ids)[0])
+  ds = tf.data.Dataset.from_tensor_slices(replacing.replace(source, ids)[0])
   gray = patch_ops.luminance if gray_input else lambda image: image
   centre = lambda image: gray(image_ops.centre(image, image_size))
   if source.images is not None:
     images, labels = tf.constant(source.images), tf.constant(source.labels)
-    load = lambda i: (centre(images[i]), labels[i])
+    load: Callable[..., Any] = lambda i: (centre(images[i]), labels[i])
   else:
     load = lambda data, label, i: (centre(source.decode(data, i)), label)
-    ids = source.lookup(ids)
-  ds = ids.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
+    ds = source.lookup(ds)
+  ds = ds.map(_plain(load), num_parallel_calls=tf.data.AUTOTUNE)
   return ds.batch(batch_size).prefetch(2)

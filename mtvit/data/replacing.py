@@ -21,7 +21,7 @@ from mtvit.run import console
 
 MOST = 0.01       # Share of the examples that may go bad.
 _SHOWN = 3        # So many are named in an error.
-_OPEN = weakref.WeakSet()     # Generators of `elements`.
+_OPEN: weakref.WeakSet = weakref.WeakSet()     # Generators of `elements`.
 
 
 class Bad:
@@ -41,7 +41,7 @@ class Bad:
     if not self.reasons:
       return {}
     first = next(i for i in itertools.count() if i not in self.reasons)
-    found = {}
+    found: dict[int, int] = {}
     for i in sorted(self.reasons, reverse=True):
       found[i] = first if i + 1 == num_examples else found.get(i + 1, i + 1)
     return found

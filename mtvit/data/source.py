@@ -144,7 +144,7 @@ def native(encoded: Any, shrink: Shrink | None = None) -> Any:
     return tf.io.decode_jpeg(
         encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
-  def decode_smaller():
+  def decode_smaller(shrink):
     shape = tf.io.extract_jpeg_shape(encoded)               # [3]
     most = shrink(shape[0], shape[1])
     place = tf.reduce_sum(tf.cast(most >= _RATIOS[1:], tf.int32))
@@ -152,7 +152,8 @@ def native(encoded: Any, shrink: Shrink | None = None) -> Any:
         lambda ratio=ratio: decode_jpeg(ratio) for ratio in _RATIOS])
 
   image = tf.cond(
-      tf.io.is_jpeg(encoded), decode_smaller if shrink else decode_jpeg,
+      tf.io.is_jpeg(encoded),
+      lambda: decode_smaller(shrink) if shrink else decode_jpeg(),
       lambda: tf.io.decode_image(
           encoded, channels=3, expand_animations=False))
   return tf.ensure_shape(image, [None, None, 3])

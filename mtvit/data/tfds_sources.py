@@ -112,16 +112,16 @@ class StreamedSource(source_lib.Source):
 
 def open_tfds(name: str, split: str, data_dir: str) -> source_lib.Source:
   """Opens a split of photo_crops or of a TFDS set; see `datasets`."""
-  data_dir = data_dir or None
+  folder = data_dir or None
   if name == "photo_crops":
     builder = photo_crops.PhotoCrops(
-        data_dir=data_dir, file_format="array_record")
+        data_dir=folder, file_format="array_record")
     tfds.display_progress_bar(False)
     # It makes its images; what TFDS prints of a download would mislead.
     with contextlib.redirect_stdout(io.StringIO()):
       builder.download_and_prepare()
   else:
-    builder = _find_builder(name, data_dir)
+    builder = _find_builder(name, folder)
   info = builder.info
   if split not in info.splits:
     raise errors.ConfigError(

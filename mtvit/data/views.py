@@ -84,8 +84,8 @@ def recolor(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def rotate(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
   """Turns each of uint8 [b, s, s, 3] by `turns` [b] quarters, as np.rot90."""
-  codes = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180,
-           cv2.ROTATE_90_CLOCKWISE)
+  codes = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180,
+           3: cv2.ROTATE_90_CLOCKWISE}
   turned = images.copy()
   for image, out, quarters in zip(images, turned, turns.tolist()):
     if quarters:

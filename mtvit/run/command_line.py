@@ -33,7 +33,9 @@ def in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   Raises:
     ConfigError: --config is neither a file nor missing.
   """
-  files, overrides, others = [], [], []
+  files: list[str] = []
+  overrides: list[str] = []
+  others: list[str] = []
   left = list(arguments)
   while left:
     kind = (files if _FILE.match(left[0]) else
@@ -74,7 +76,7 @@ def overridden(
     config_flags.DEFINE_config_dict(
         "config", config, flag_values=own, sys_argv=argv)
     own(argv)
-    return config_values.to_plain(own["config"].value)
+    return config_values.to_plain(own.config)
 
 
 def _with_tuples(value: Any) -> Any:

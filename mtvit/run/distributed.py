@@ -95,7 +95,7 @@ def together(work: Callable[[], T]) -> T:
   """
   if jax.process_count() == 1:
     return work()
-  result, failed = None, None
+  failed: errors.UserError | None = None
   try:
     result = work()
   except errors.UserError as e:
@@ -103,8 +103,8 @@ def together(work: Callable[[], T]) -> T:
   for i, other in enumerate(
       gather([type(failed).__name__, str(failed)] if failed else None)):
     if other:
-      error = failed if i == jax.process_index() else (
-          errors.by_name(other[0])(f"process {i}: {other[1]}"))
+      here = failed if i == jax.process_index() else None
+      error = here or errors.by_name(other[0])(f"process {i}: {other[1]}")
       error.alone = False
       raise error
   return result

@@ -70,7 +70,7 @@ def run(main: Callable[[], None]) -> None:
     except errors.UserError as e:
       _fail(e)
   except SystemExit as e:
-    _end_threads({None: 0}.get(e.code, e.code))
+    _end_threads(0 if e.code is None else e.code)
     raise
 
 

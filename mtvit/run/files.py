@@ -44,12 +44,11 @@ def write(file: paths.Given, content: Content) -> None:
   Raises:
     OSError: it can't be written; names `file`. Nothing is left behind.
   """
-  if isinstance(content, str):
-    content = content.encode()
-  if isinstance(content, bytes):
-    fill = lambda f, content=content: f.write(content)
-  else:
+  if callable(content):
     fill = content
+  else:
+    data = content.encode() if isinstance(content, str) else content
+    fill = lambda f: f.write(data)
   with naming(file):
     if paths.is_remote(file):        # An object is always whole.
       buffer = io.BytesIO()

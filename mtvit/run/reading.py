@@ -61,15 +61,15 @@ def opened(file: os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
     FileNotFoundError: there is no such file.
     Unusable: it can't be read.
   """
-  file = epath.Path(file)
+  path = epath.Path(file)
   try:
-    with paths.os_errors(file):
-      if paths.is_remote(file):
-        size = file.stat().length
-        with file.open("rb") as f:
+    with paths.os_errors(path):
+      if paths.is_remote(path):
+        size = path.stat().length
+        with path.open("rb") as f:
           yield io.BufferedReader(_Object(f)), size
       else:
-        with open(file, "rb", opener=regular) as f:
+        with open(path, "rb", opener=regular) as f:
           yield f, os.fstat(f.fileno()).st_size
   except (FileNotFoundError, NotADirectoryError) as e:
     raise FileNotFoundError(*e.args) from e
@@ -148,9 +148,9 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
 
   Numbers that are not finite become None, as they do when it is read.
   """
-  value = json.loads(
+  finite = json.loads(
       json.dumps(dict(value)), parse_constant=lambda name: None)
-  return {_FIRST: _FORMAT} | value | {_LAST: _digest(value)}
+  return {_FIRST: _FORMAT} | finite | {_LAST: _digest(finite)}
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -109,7 +109,7 @@ class Stop:
   def _beat(self) -> None:
     if self._watchdog_seconds:
       faulthandler.dump_traceback_later(
-          self._watchdog_seconds, exit=True, file=sys.__stderr__)
+          self._watchdog_seconds, exit=True, file=sys.__stderr__ or 2)
 
   def _listen(self) -> None:
     """The thread: one byte for each signal, whatever the main thread does."""

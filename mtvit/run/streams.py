@@ -9,7 +9,10 @@ import io
 import os
 import select
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+  from _typeshed import ReadableBuffer
 
 
 def protect() -> None:
@@ -61,7 +64,7 @@ def _protected(number: int, name: str, old: TextIO | None) -> TextIO:
   return io.TextIOWrapper(
       raw if unbuffered else io.BufferedWriter(raw), encoding=old.encoding,
       # A name that the terminal's encoding lacks is shown all the same.
-      errors="backslashreplace", line_buffering=old.line_buffering,
+      errors="backslashreplace", line_buffering=bool(old.line_buffering),
       write_through=unbuffered)
 
 
@@ -73,7 +76,7 @@ class _Raw(io.FileIO):
     self._number, self._name = number, name
     self._lost = False
 
-  def write(self, data: bytes) -> int:
+  def write(self, data: "ReadableBuffer", /) -> int:
     """Writes all of it, or none of the rest; returns its size."""
     left = memoryview(data).cast("B")
     size = len(left)

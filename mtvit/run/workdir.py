@@ -190,7 +190,7 @@ def compiled(workdir: epath.Path, own: bool) -> Iterator[None]:
     workdir: of the run.
     own: whether its user gave the config.
   """
-  if not own or jax.config.jax_compilation_cache_dir:
+  if not own or jax.config.values["jax_compilation_cache_dir"]:
     yield
     return
   shortest = jax.config.values[_MIN_COMPILE_NAME]
