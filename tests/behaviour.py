@@ -47,6 +47,7 @@ def behaviour(root):
         stdout=subprocess.PIPE, text=True, env=environment | {
             "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1",
             "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_ENABLE_ONEDNN_OPTS": "0",
             "MTVIT_CACHE_DIR": f"{folder}/cache"}) as worker:
       for strategy in map(str.strip, worker.stdout):
         workdir = pathlib.Path(folder, strategy)

@@ -31,7 +31,7 @@ def run(page: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
          "--hide-scrollbars", "--no-first-run",
          "--disable-background-networking",
          f"--user-data-dir={profile}", *arguments, page.absolute().as_uri()],
-        capture_output=True, text=True, timeout=120)
+        capture_output=True, text=True, timeout=300)
 
 
 def console(done: subprocess.CompletedProcess) -> list[str]:

@@ -42,6 +42,8 @@ def _run(module, arguments, cwd, files, environment):
   for number, file in enumerate(files, 1):
     os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
   os.chdir(cwd)
+  if "XLA_FLAGS" in environment:
+    os.environ.pop("NPROC", None)      # It was for eight devices.
   os.environ.update(environment)
   sys.path.insert(0, cwd)
   sys.argv = [module, *arguments]

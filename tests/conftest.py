@@ -23,7 +23,11 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     os.path.join(tempfile.gettempdir(), f"mtvit_test_compiled_{os.getuid()}"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# JAX writes an entry in place. One that another process is still writing fails
+# its check sum and is compiled anew, with a warning that is no test's concern.
+os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation"
 
+from etils import epath  # noqa: E402
 from PIL import Image  # noqa: E402
 import pytest  # noqa: E402
 
@@ -32,7 +36,15 @@ from mtvit import config as config_lib  # noqa: E402
 from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402
 from mtvit.run import config_values  # noqa: E402
+from mtvit.run import workdir as workdir_lib  # noqa: E402
 from tests import environments  # noqa: E402
+
+
+def pytest_configure(config):
+  """Removes compiled programs that a killed process has left unfinished."""
+  if not hasattr(config, "workerinput"):
+    workdir_lib.remove_damaged(
+        epath.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
 
 
 @pytest.fixture(scope="session")

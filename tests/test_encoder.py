@@ -164,6 +164,6 @@ def test_loading_needs_no_tensorflow(run):
       "print(features.shape, 'tensorflow' in sys.modules)\n")
   done = subprocess.run(
       [sys.executable, "-c", program], capture_output=True, text=True,
-      timeout=120, check=True)
+      timeout=300, check=True)
   assert done.stdout.strip() == "(2, 96) False", done.stderr
   assert jax.devices()[0].platform == "cpu"

@@ -255,7 +255,7 @@ def test_the_command_line_without_tensorflow(arguments, code, text):
       "runpy.run_module('mtvit.evaluate', run_name='__main__')\n")
   done = subprocess.run(
       [sys.executable, "-c", program], cwd=ROOT, capture_output=True,
-      text=True, timeout=120)
+      text=True, timeout=300)
   assert done.returncode == code, done.stderr
   assert done.stdout.splitlines()[-1] == "False"
   assert text in done.stdout + done.stderr

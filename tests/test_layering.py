@@ -126,7 +126,7 @@ def test_help_and_errors_do_not_import_tensorflow(arguments, code):
       "runpy.run_module('mtvit.pretrain', run_name='__main__')\n")
   done = subprocess.run(
       [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True,
-      text=True, timeout=120)
+      text=True, timeout=300)
   assert done.returncode == code, done.stderr
   assert done.stdout.splitlines()[-1] == "False", done.stderr
   assert len(done.stderr.splitlines()) <= 5

@@ -40,7 +40,8 @@ def stop_after(monkeypatch):
     def wrapped(self, at, *args):
       if at == step:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.05)         # A thread notes it.
+        while not self.stop._received:      # A thread notes it.
+          time.sleep(0.001)
       return report(self, at, *args)
 
     monkeypatch.setattr(loop.Loop, "_report", wrapped)
@@ -294,7 +295,7 @@ def test_command_line_sigterm_and_resume(tiny, tmp_path):
     if line.startswith("step 3/"):
       process.terminate()
       break
-  _, err = process.communicate(timeout=120)
+  _, err = process.communicate(timeout=300)
   assert process.returncode == 75, err
   assert "stopped: SIGTERM: saved step" in err
   assert f"to continue: {sys.executable} -m mtvit.pretrain --config=" in err
@@ -310,7 +311,7 @@ def test_command_line_sigterm_and_resume(tiny, tmp_path):
     if line.startswith("step "):
       process.send_signal(signal.SIGINT)
       break
-  process.communicate(timeout=120)
+  process.communicate(timeout=300)
   assert process.returncode == 75
   assert any(f"resuming from step {step} of 500" in line for line in seen)
   assert seen[-1].startswith(f"step {step + 1}/500")

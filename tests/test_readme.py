@@ -163,5 +163,5 @@ def test_the_snippet_of_the_python_api(run, tmp_path):
       + snippet + "print(features.shape)\n")
   done = subprocess.run(
       [sys.executable, str(script)], cwd=tmp_path, capture_output=True,
-      text=True, timeout=120, env={"PYTHONPATH": str(ROOT)})
+      text=True, timeout=300, env={"PYTHONPATH": str(ROOT)})
   assert done.stdout == "(2, 96)\n", done.stderr

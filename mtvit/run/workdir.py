@@ -198,7 +198,7 @@ def compiled(workdir: epath.Path, own: bool) -> Iterator[None]:
     jax.config.update(_MIN_COMPILE_NAME, _MIN_COMPILE)
   folder = paths.absolute(workdir) / "compiled"
   if distributed.is_main() and not paths.is_remote(folder):
-    _remove_damaged(folder)
+    remove_damaged(folder)
   jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
   compilation_cache.reset_cache()    # One that another run of this process had.
   try:
@@ -209,7 +209,7 @@ def compiled(workdir: epath.Path, own: bool) -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
-def _remove_damaged(folder: epath.Path) -> None:
+def remove_damaged(folder: epath.Path) -> None:
   """Removes the entries of JAX's cache that can't be unpacked."""
   with contextlib.suppress(OSError), os.scandir(folder) as entries:
     for entry in entries:

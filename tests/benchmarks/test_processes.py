@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import queue
 import sys
 import threading
 import time
@@ -81,7 +80,6 @@ def test_what_is_done_first_is_not_counted(tmp_path):
     found = running[0].repeat("warmed")
     took = time.perf_counter() - began
   assert found["count"] == 3 and took >= 0.5 + found["seconds"]
-  assert found["seconds"] < 0.5
 
 
 def test_a_failure_is_shown_with_what_was_said_last(tmp_path):
@@ -108,17 +106,13 @@ def test_one_that_can_not_be_started(tmp_path):
 
 def test_what_lay_in_the_queue_is_not_counted():
   """A producer of 20 batches a second, that was 8 ahead when it was asked."""
-  made = queue.Queue(maxsize=8)
-
-  def produce():
-    for i in range(100):
+  def batches():
+    yield from range(8)
+    while True:
       time.sleep(0.05)
-      made.put(i)
+      yield 8
 
-  threading.Thread(target=produce, daemon=True).start()
-  while not made.full():
-    time.sleep(0.01)
-  found = protocol.drawn(iter(made.get, None), images=10, counted=4)
+  found = protocol.drawn(batches(), images=10, counted=4)
   assert found["count"] == 40
   assert found["seconds"] >= 0.9 * 4 * 0.05
 

@@ -193,7 +193,7 @@ def outside(code):
   """
   done = subprocess.run(
       [sys.executable, "-c", textwrap.dedent(code)], capture_output=True,
-      text=True, timeout=120)
+      text=True, timeout=300)
   return done.stdout + done.stderr
 
 

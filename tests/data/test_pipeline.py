@@ -218,5 +218,5 @@ def test_a_program_may_end_while_batches_are_read(tiny):
     done = subprocess.run(
         [sys.executable, "-c", program,
          json.dumps(config_values.to_plain(tiny))],
-        capture_output=True, text=True, timeout=100)
+        capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "Traceback" not in done.stderr

@@ -35,8 +35,10 @@ class Run:
   def __init__(
       self, config, workdir, *flags, devices=1, module="tests.faults.worker",
       arguments=None, **environment):
+    # The program gives simulated devices their threads itself.
+    inherited = {k: v for k, v in os.environ.items() if k != "NPROC"}
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
+        **inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "FAULTS_PICTURES": "0",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -106,12 +106,12 @@ def test_ctrl_c(small, tmp_path, fault):
   run.wait_for(f"resuming from step {saved} of 2000")
   time.sleep(0.5)                      # It compiles; that takes seconds.
   run.send(signal.SIGINT)
-  time.sleep(0.3)
+  run.wait_for("SIGINT: will save and stop")
   sent = time.monotonic()
   run.send(signal.SIGINT)
   run.expect(130)
   took = time.monotonic() - sent
-  assert took < 1 and not any(x.startswith("step ") for x in run.lines)
+  assert took < 5 and not any(x.startswith("step ") for x in run.lines)
   assert states.steps(tmp_path / "run")[-1] == saved
   fault("Ctrl-C; then twice, while compiling",
         f"exit 75, saved, and the command to continue; exit 130 after "

@@ -242,7 +242,7 @@ def test_leftovers_of_a_killed_save(tmp_path, fault):
   shutil.copytree(tmp_path / "checkpoints" / "1", left)
   opened = saving.Checkpointer(tmp_path, keep=1)
   assert opened.newest().step == 1
-  deadline = time.monotonic() + 20      # A thread removes it.
+  deadline = time.monotonic() + 90      # A thread removes it.
   while left.exists():
     assert time.monotonic() < deadline
     time.sleep(0.05)

@@ -268,7 +268,7 @@ def test_an_export_that_was_killed_at_its_first_file_is_made(tmp_path):
   done = subprocess.run([
       sys.executable, "-c", "import os, sys; from mtvit.run import files; "
       "files.write(sys.argv[1], lambda f: os.kill(os.getpid(), 9))",
-      str(tmp_path / "export.json.unfinished")], cwd=ROOT, timeout=60)
+      str(tmp_path / "export.json.unfinished")], cwd=ROOT, timeout=300)
   left, = tmp_path.iterdir()
   assert done.returncode == -9 and left.suffix == ".tmp"
   exporting.export(helpers.encoder(), tmp_path, ["numpy"])

@@ -40,7 +40,7 @@ def script(tmp_path, text, fails=False):
   environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   done = subprocess.run(
       [sys.executable, "-P", str(file)], cwd=tmp_path, capture_output=True,
-      text=True, timeout=120, env=environ)
+      text=True, timeout=300, env=environ)
   assert (done.returncode != 0) == fails, done.stderr
   return done.stderr if fails else done.stdout
 

@@ -32,7 +32,7 @@ def outside(code, *arguments):
   """Runs code in a process of its own; gives its exit code."""
   return subprocess.run(
       [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-      cwd=ROOT, timeout=60).returncode
+      cwd=ROOT, timeout=300).returncode
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_a_home_that_nobody_knows(tmp_path):
              "os.environ['HOME'] = '/'; print(paths.expand('~/a'))")
   done = subprocess.run(
       [sys.executable, "-c", program], cwd=ROOT, capture_output=True,
-      text=True, timeout=60)
+      text=True, timeout=300)
   what, fix, root = done.stdout.splitlines()
   assert what == "~/.cache/mtvit: nobody knows where ~ is"
   assert "HOME" in fix and "--config.data.cache_dir" in fix and root == "/a"

@@ -19,9 +19,22 @@ def mesh():
   return sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
 
 
-def send(number):
+def send(number, stop=None):
+  """Sends this process a signal, which a thread of `stop` is to note."""
   os.kill(os.getpid(), number)
-  time.sleep(0.1)                  # A thread notes it.
+  if stop is None:
+    time.sleep(0.1)
+    return
+  deadline = time.monotonic() + 30
+  while not stop._received and time.monotonic() < deadline:
+    time.sleep(0.001)
+
+
+def finish_printing():
+  """Waits for the threads that note signals; an ended `Stop` ends its own."""
+  for thread in threading.enumerate():
+    if "_listen" in thread.name:
+      thread.join(30)
 
 
 @pytest.mark.parametrize("number", stop_lib.SIGNALS)
@@ -32,7 +45,7 @@ def test_a_signal_becomes_a_flag(number, mesh, capfd):
   with stop_lib.Stop(mesh) as stop:
     assert not stop.poll() and not stop
     stop.check()
-    send(number)
+    send(number, stop)
     assert not stop, "the flag must not change between polls"
     assert stop.poll() and stop and stop.name == number.name
     with pytest.raises(errors.Preempted, match=f"{number.name}: before the"):
@@ -40,13 +53,14 @@ def test_a_signal_becomes_a_flag(number, mesh, capfd):
   assert [signal.getsignal(n) for n in stop_lib.SIGNALS] == before
   signal.signal(number, outside)
   assert signal.set_wakeup_fd(-1) == -1
+  finish_printing()
   assert f"{number.name}: will save and stop" in capfd.readouterr().err
 
 
 def test_a_library_that_takes_the_descriptor_loses_no_signal(mesh):
   with stop_lib.Stop(mesh) as stop:
     signal.set_wakeup_fd(-1)
-    send(signal.SIGTERM)
+    send(signal.SIGTERM, stop)
     assert stop.poll() and stop.name == "SIGTERM"
 
 
@@ -64,7 +78,7 @@ def test_what_nohup_ignores_stays_ignored(mesh):
     send(signal.SIGHUP)
     assert not stop.poll()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    send(signal.SIGUSR1)
+    send(signal.SIGUSR1, stop)
     assert stop.poll() and stop.name == "SIGUSR1"
   assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 

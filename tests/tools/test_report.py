@@ -241,7 +241,7 @@ def command(*arguments):
       "runpy.run_module('mtvit.tools.report', run_name='__main__')\n")
   return subprocess.run(
       [sys.executable, "-c", program], cwd=ROOT, capture_output=True,
-      text=True, timeout=120)
+      text=True, timeout=300)
 
 
 def test_command(tmp_path):

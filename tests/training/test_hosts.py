@@ -21,7 +21,8 @@ def on_two_hosts(config, places):
     s.bind(("localhost", 0))
     port = s.getsockname()[1]
   environment = os.environ | {
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+      "NPROC": "16"}
   given = [json.dumps(config_values.to_plain(config)), json.dumps(places)]
   processes = [
       subprocess.Popen(
