@@ -14,14 +14,14 @@ Hardware: 2 CPU cores. Expect: see the tables in README.md.
 import ml_collections
 
 from configs import common
-from mtvit.models import vit
+from mtvit.models import variants
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """32 px images; the argument is strategy=NAME,variant=NAME/PATCH."""
   options = common.parse(arg, strategy="report", variant="nano/8")
   variant = options["variant"]
-  patches = (32 // vit.parse_variant(variant)[1]) ** 2
+  patches = (32 // variants.parse_variant(variant)[1]) ** 2
   # Of 64 patches `report` corrupts a quarter; of 16 more, as it takes two pairs
   # for position=swap.
   few, pairs = max(2, patches * 3 // 32), max(2, patches // 16)

@@ -20,7 +20,7 @@ Counts of patches follow from both, so give them here and not as overrides.
 
 import ml_collections
 
-from mtvit.models import vit
+from mtvit.models import variants
 
 REPORT = ("contrastive", "relative_position", "colorize")
 PATCH_TASKS = ("relative_position", "jigsaw", "inpaint", "colorize")
@@ -63,7 +63,8 @@ def set_strategy(config: ml_collections.ConfigDict, strategy: str) -> None:
   tasks, trained = config.tasks, STRATEGIES[strategy]
   for name in tasks:
     tasks[name].mode = "train" if name in trained else "off"
-  side = config.model.image_size // vit.parse_variant(config.model.variant)[1]
+  _, patch = variants.parse_variant(config.model.variant)
+  side = config.model.image_size // patch
   if strategy in ("separate", "matched"):
     config.forward = "separate"
   if strategy == "separate":

@@ -6,7 +6,7 @@ from typing import Any, Mapping, NamedTuple
 from mtvit import config as config_lib
 from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
-from mtvit.models import vit
+from mtvit.models import variants
 
 PEER = "timm, contrastive"
 
@@ -43,7 +43,7 @@ def specs(work: Work) -> list[processes.Spec]:
 def peer_settings(values: Mapping[str, Any]) -> dict[str, Any]:
   """The sizes of timm's model: ours with the contrastive task alone."""
   config = config_lib.parse(values)
-  sizes, _ = vit.parse_variant(config.model.variant)
+  sizes, _ = variants.parse_variant(config.model.variant)
   task = values["tasks"]["contrastive"]
   return dict(
       **sizes, image_size=config.model.image_size,

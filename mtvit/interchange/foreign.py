@@ -14,7 +14,7 @@ from mtvit.interchange import imported
 from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import normalisation
 from mtvit.interchange import tensors
-from mtvit.models import vit
+from mtvit.models import variants
 
 # Parts that our encoder lacks, by their names in the file.
 _UNSUPPORTED = (
@@ -59,9 +59,9 @@ def read(
   _check_heads(path, variant, told["heads"], prefix)
   token_names = _token_names(path, naming, found, told["tokens"], notes)
   slots, side = _grid(path, naming, found, len(token_names))
-  patch = vit.parse_variant(variant)[1]
+  patch = variants.parse_variant(variant)[1]
   try:
-    vit.check_size(side * patch, patch)
+    variants.check_size(side * patch, patch)
   except ValueError as e:
     raise errors.CheckpointError(
         f"{path}: {e}", "a model of smaller images") from e
@@ -87,7 +87,7 @@ def _check_heads(
     told: what is said of it; None if nothing is.
     prefix: of the names in the file.
   """
-  heads = vit.parse_variant(variant)[0]["heads"]
+  heads = variants.parse_variant(variant)[0]["heads"]
   if told is None and "_encoder." in prefix and variant.startswith("S/"):
     # As its own vits.py has it; nothing in the file tells.
     raise errors.CheckpointError(
@@ -156,14 +156,14 @@ def _variant(
       width=math.prod(shape("norm/bias")),
       depth=sum(bool(block.fullmatch(name)) for name in found),
       mlp_dim=math.prod(shape("blocks/fc1/bias")))
-  name = next((name for name, known in vit.VARIANTS.items()
+  name = next((name for name, known in variants.VARIANTS.items()
                if sizes.items() <= known.items()), None)
   if name is None:
     raise errors.CheckpointError(
         f"{path}: no ViT here has width {sizes['width']}, depth "
         f"{sizes['depth']} and {sizes['mlp_dim']} hidden units",
-        f"one of {', '.join(vit.VARIANTS)}, or a new one in VARIANTS of "
-        "mtvit/models/vit.py")
+        f"one of {', '.join(variants.VARIANTS)}, or a new one in VARIANTS of "
+        "mtvit/models/variants.py")
   return f"{name}/{_patch(path, naming, shape('embed/kernel'))}"
 
 
@@ -196,10 +196,10 @@ def _token_names(
     return ("cls",)
   count = (*found[naming.registers].shape, 0, 0)[1]
   if told is None:
-    if count >= vit.MAX_TOKENS:
+    if count >= variants.MAX_TOKENS:
       raise errors.CheckpointError(
-          f"{path} has {count} registers; at most {vit.MAX_TOKENS - 1} are "
-          "possible", "another model")
+          f"{path} has {count} registers; at most "
+          f"{variants.MAX_TOKENS - 1} are possible", "another model")
     names = ("cls", *(f"reg{i}" for i in range(count)))
     notes.append(
         f"the registers have no names; they are {', '.join(names[1:])}")

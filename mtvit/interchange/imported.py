@@ -7,7 +7,7 @@ from typing import Any, Mapping
 
 from mtvit import errors
 from mtvit.interchange import tensors
-from mtvit.models import vit
+from mtvit.models import variants
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,10 @@ def check_names(path: pathlib.Path, names: Any) -> None:
       or not all(
           isinstance(x, str) and re.fullmatch(r"[a-z]\w{0,39}", x, re.ASCII)
           for x in names)
-      or len(set(names)) != len(names) or len(names) > vit.MAX_TOKENS):
+      or len(set(names)) != len(names) or len(names) > variants.MAX_TOKENS):
     raise errors.CheckpointError(
         f"{path}: its tokens are said to be {repr(names)[:80]}",
-        f'at most {vit.MAX_TOKENS} names such as ["cls", "ct"]')
+        f'at most {variants.MAX_TOKENS} names such as ["cls", "ct"]')
 
 
 def compare(

@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping
 
 import numpy as np
 
-from mtvit.models import vit
+from mtvit.models import variants
 
 # Our layout -> theirs, of one layer. "linear" is torch's [out, in], of which
 # the output may be several of our axes (q, k, v, heads); of "linear_heads" the
@@ -184,7 +184,7 @@ def shapes(
     variant: str, num_patches: int, token_names: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
   """Path -> shape of our parameters, without what hides positions."""
-  sizes, p = vit.parse_variant(variant)
+  sizes, p = variants.parse_variant(variant)
   d, h, depth, mlp = (
       sizes[k] for k in ("width", "heads", "depth", "mlp_dim"))
   e = d // h

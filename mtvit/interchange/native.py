@@ -17,7 +17,7 @@ from mtvit.interchange import imported
 from mtvit.interchange import naming
 from mtvit.interchange import tensors
 from mtvit.models import blocks
-from mtvit.models import vit
+from mtvit.models import variants
 from mtvit.run import reading
 
 FORMAT_VERSION = 1
@@ -52,7 +52,7 @@ def read(
   token_names = tuple(described["tokens"])
   model = {key: described["model"][key]
            for key in ("variant", "image_size", "activation")}
-  _, patch = vit.parse_variant(model["variant"])
+  _, patch = variants.parse_variant(model["variant"])
   want = naming.shapes(
       model["variant"], (model["image_size"] // patch)**2, token_names)
   if "position" not in arrays:     # A model without, position=drop_all.
@@ -78,7 +78,8 @@ def _described(path: pathlib.Path, text: tensors.Tensor) -> dict[str, Any]:
             and model["activation"] in blocks.ACTIVATIONS
             and described["tokens"]):
       raise ValueError("its description is wrong")
-    vit.check_size(model["image_size"], vit.parse_variant(model["variant"])[1])
+    variants.check_size(
+        model["image_size"], variants.parse_variant(model["variant"])[1])
   except (ValueError, KeyError, TypeError, AttributeError) as e:
     raise errors.CheckpointError(
         f"{path} can't be read: {e!r}"[:300],

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, Callable
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from mtvit.models import chunks
 from mtvit.models import cpu_forms
+from mtvit.models import positions
 
 REMAT_POLICIES = ("none", "dots", "full")
 # GELU by its tanh approximation (big_vision, AugReg), or exact (timm, DeiT).
@@ -42,15 +43,25 @@ class Attention(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[b, t, d] -> the same, and the weights, float32 [b, h, t, t]."""
+  def __call__(
+      self, x: jax.Array, angles: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """[b, t, d] -> the same, and the weights, float32 [b, h, t, t].
+
+    Args:
+      x: [b, t, d].
+      angles: by which queries and keys are turned, [1 or b, t, e / 2], or None.
+    """
     b, t, d = x.shape
     split = self.heads, d // self.heads
     kernel, bias = Affine((d,), (3, *split), self.dtype, name="qkv")()
     on_cpu = cpu_forms.target()
-    qkv = cpu_forms.heads_first if on_cpu else self._qkv
+    qkv = cpu_forms.heads_first if on_cpu else _qkv(angles is not None)
     query, key = ("bhqe", "bhke") if on_cpu else ("bqhe", "bkhe")
     q, k, v = qkv(x, kernel, bias)      # [b, t, h, e] each, on a CPU h before t
+    if angles is not None:
+      angles = jnp.expand_dims(angles, 1 if on_cpu else 2)
+      q, k = (positions.rotate(x, angles) for x in (q, k))
     logits = jnp.einsum(f"{query},{key}->bhqk", q * split[1]**-0.5, k)
     weights = jax.nn.softmax(logits.astype(jnp.float32))    # [b, h, t, t]
     out = jnp.einsum(f"bhqk,{key}->{query}", weights.astype(self.dtype), v)
@@ -61,12 +72,13 @@ class Attention(nn.Module):
     out = product(out.reshape(b, t, d), kernel.reshape(d, d)) + bias
     return out, weights                                     # out: [b, t, d]
 
-  def _qkv(self, x, kernel, bias):
-    """Queries, keys and values, [b, t, h, e] each."""
-    if jax.sharding.get_abstract_mesh().shape.get("tensor", 1) > 1:
-      # Each device has its heads; the gradient of `project` would gather them.
-      return _products(x, kernel, bias)
-    return project(x, kernel, bias)
+
+def _qkv(rotary: bool) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+  """What gives queries, keys and values, [b, t, h, e] each."""
+  # Over `tensor` each device has its heads, which the gradient of `project`
+  # would gather. And the bias of keys that are turned has a gradient.
+  split = jax.sharding.get_abstract_mesh().shape.get("tensor", 1) > 1
+  return _products if split or rotary else project
 
 
 def _products(x, kernel, bias):
@@ -147,6 +159,9 @@ class Block(nn.Module):
     dtype: of activations.
     layers: give the output too, for each layer.
     attention: give the attention weights too.
+    layer_scale: where the learned scales of each branch's channels start; 0 for
+      none (LayerScale, Touvron et al. 2021, arXiv:2103.17239).
+    norm_epsilon: of the norms.
   """
   heads: int
   mlp_dim: int
@@ -154,34 +169,49 @@ class Block(nn.Module):
   dtype: Any
   layers: bool
   attention: bool
+  layer_scale: float = 0.0
+  norm_epsilon: float = 1e-6
 
   @nn.compact
   def __call__(
-      self, x: jax.Array, drop: jax.Array | None
+      self, x: jax.Array, drop: jax.Array | None,
+      angles: jax.Array | None = None
   ) -> tuple[jax.Array, tuple[jax.Array | None, jax.Array | None]]:
     """One layer.
 
     Args:
       x: [b, t, d].
       drop: for which share of the examples each branch is dropped, or None.
+      angles: see `Attention`.
 
     Returns:
       [b, t, d]; and that again and the attention weights, if asked for.
     """
     x = chunks.by_rows(x)
-    y = nn.LayerNorm(dtype=jnp.float32, name="norm1")(x).astype(self.dtype)
-    y, weights = Attention(self.heads, self.dtype, name="attn")(y)
-    x = chunks.by_rows(x + self._kept(y, drop))
-    y = nn.LayerNorm(dtype=jnp.float32, name="norm2")(x).astype(self.dtype)
+    norm = lambda name: nn.LayerNorm(
+        self.norm_epsilon, dtype=jnp.float32, name=name)
+    y = norm("norm1")(x).astype(self.dtype)
+    y, weights = Attention(self.heads, self.dtype, name="attn")(y, angles)
+    x = chunks.by_rows(x + self._kept(self._scaled(y, 1), drop))
+    y = norm("norm2")(x).astype(self.dtype)
     dense = lambda dim, name: nn.Dense(
         dim, dtype=self.dtype, name=name, dot_general=cpu_forms.dot_general(),
         kernel_init=nn.initializers.xavier_uniform())
     activation = cpu_forms.recomputed(ACTIVATIONS[self.activation])
     y = activation(dense(self.mlp_dim, "fc1")(y))
     y = dense(x.shape[-1], "fc2")(y)                        # [b, t, d]
-    x = chunks.by_rows(x + self._kept(y, drop))
+    x = chunks.by_rows(x + self._kept(self._scaled(y, 2), drop))
     return x, (
         x if self.layers else None, weights if self.attention else None)
+
+  def _scaled(self, y, branch):
+    """A branch [b, t, d], each of its channels scaled."""
+    if not self.layer_scale:
+      return y
+    scale = self.param(
+        f"layer_scale{branch}", nn.initializers.constant(self.layer_scale),
+        y.shape[-1:])
+    return y * scale.astype(y.dtype)
 
   def _kept(self, y, drop):
     """Drops the branch of some examples, and makes up for it in the others."""

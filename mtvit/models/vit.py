@@ -1,8 +1,8 @@
 """The Vision Transformer encoder, in Flax Linen.
 
-Input sequence: [CLS], one token for each image-level task, then the patches
-with learnable position embeddings (report, section 2). The blocks are pre-norm
-as in Dosovitskiy et al. 2021 (arXiv:2010.11929).
+Input sequence: [CLS], one token for each image-level task, registers, then the
+patches with learnable position embeddings (report, section 2) or rotary ones.
+The blocks are pre-norm as in Dosovitskiy et al. 2021 (arXiv:2010.11929).
 """
 
 import dataclasses
@@ -12,73 +12,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mtvit.models import blocks as blocks_lib
 from mtvit.models import cpu_forms
 from mtvit.models import interface
+from mtvit.models import positions
+from mtvit.models import variants
 
-# Width, depth and heads: nano and pico are for CPU studies; Ti to L from ViT
-# and DeiT (arXiv:2012.12877), H and g from arXiv:2106.04560.
-VARIANTS = {
-    "pico": dict(width=96, depth=4, heads=3, mlp_dim=384),
-    "nano": dict(width=128, depth=6, heads=4, mlp_dim=512),
-    "Ti": dict(width=192, depth=12, heads=3, mlp_dim=768),
-    "S": dict(width=384, depth=12, heads=6, mlp_dim=1536),
-    "B": dict(width=768, depth=12, heads=12, mlp_dim=3072),
-    "L": dict(width=1024, depth=24, heads=16, mlp_dim=4096),
-    "H": dict(width=1280, depth=32, heads=16, mlp_dim=5120),
-    "g": dict(width=1408, depth=40, heads=16, mlp_dim=6144),
-}
 POSITION_INITS = ("normal", "sincos", "none")
-# What a config or a file of weights says is believed up to here: attention over
-# more patches fits into no memory.
-MAX_IMAGE_SIZE, MAX_PATCH_SIZE = 4096, 256        # Pixels.
-MAX_PATCHES, MAX_TOKENS = 2**14, 64
-
-
-def parse_variant(variant: str) -> tuple[dict[str, int], int]:
-  """Splits "S/16" into the sizes of ViT-S and the patch side in pixels.
-
-  Raises:
-    ValueError: the name is not NAME/PATCH with a NAME of `VARIANTS`.
-  """
-  name, _, patch = variant.partition("/")
-  if name not in VARIANTS or not re.fullmatch(r"[1-9]\d{0,8}", patch, re.ASCII):
-    raise ValueError(
-        f"model.variant is {variant[:80]!r}; it must be NAME/PATCH, such as "
-        f"S/16, with NAME one of {', '.join(VARIANTS)}")
-  return VARIANTS[name], int(patch)
-
-
-def check_size(image_size: int, patch: int) -> None:
-  """Raises ValueError unless images of this side, pixels, have such patches."""
-  if image_size < patch or image_size % patch:
-    raise ValueError(
-        f"model.image_size={image_size} is not a multiple of the patch side "
-        f"{patch} of model.variant")
-  count = (image_size // patch)**2
-  for what, value, limit in (
-      ("model.image_size", image_size, MAX_IMAGE_SIZE),
-      ("the patch side of model.variant", patch, MAX_PATCH_SIZE),
-      ("the number of patches", count, MAX_PATCHES)):
-    if value > limit:
-      raise ValueError(f"{what} is {value}; at most {limit} are possible")
-
-
-def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
-  """Sines and cosines of row and column, [rows * columns, width].
-
-  A quarter of the channels each for sin(row), cos(row), sin(column) and
-  cos(column), at frequencies from 1 down to 1/10000 (MoCo v3, section 4).
-  """
-  if width % 4:
-    raise ValueError(f"sincos positions need a width of 4k, not {width}")
-  frequency = 10_000.0 ** -(np.arange(width // 4) / (width / 4))
-  row, column = np.divmod(np.arange(rows * columns), columns)
-  angles = [at[:, None] * frequency for at in (row, column)]  # [n, d/4] each
-  return np.concatenate(
-      [f(x) for x in angles for f in (np.sin, np.cos)], 1).astype(np.float32)
 
 
 class Encoder(nn.Module):
@@ -102,6 +43,11 @@ class Encoder(nn.Module):
     drop_path: in training the branches of the last block are dropped for this
       share of the examples, linearly fewer before it (stochastic depth, Huang
       et al. 2016, arXiv:1603.09382).
+    layer_scale: see `blocks.Block`.
+    class_position: [CLS] gets a position embedding too, which starts at 0.
+    rotary_base: of `positions.rotary_angles`, for the patches whose position
+      is not hidden; 0 for none.
+    norm_epsilon: of all LayerNorms.
     dtype: of activations; parameters, norms and softmax are float32.
   """
   patch_size: int
@@ -117,6 +63,10 @@ class Encoder(nn.Module):
   position_policy: str = "drop"
   activation: str = "gelu_tanh"
   drop_path: float = 0.0
+  layer_scale: float = 0.0
+  class_position: bool = False
+  rotary_base: float = 0.0
+  norm_epsilon: float = 1e-6
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -139,6 +89,8 @@ class Encoder(nn.Module):
         self.param(f"token_{name}", nn.initializers.normal(0.02), (d,))
         for name in self.token_names
     ]
+    if self.class_position:
+      tokens[0] += self.param("position_cls", nn.initializers.zeros, (d,))
     tokens = jnp.broadcast_to(
         jnp.stack(tokens).astype(self.dtype), (b, len(tokens), d))
     x = jnp.concatenate([tokens, x], axis=1)                # [b, t+n, d]
@@ -148,15 +100,17 @@ class Encoder(nn.Module):
     blocks = nn.scan(
         blocks_lib.remat(self.remat), variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=nn.broadcast if drop is None else 0, length=self.depth,
-        unroll=self.unroll)
+        in_axes=(nn.broadcast if drop is None else 0, nn.broadcast),
+        length=self.depth, unroll=self.unroll)
     first = x
     x, (outputs, weights) = blocks(
         self.heads, self.mlp_dim, self.activation, self.dtype, layers,
-        attention, name="blocks")(x, drop)
+        attention, self.layer_scale, self.norm_epsilon, name="blocks")(
+            x, drop, self._angles(image, hide_position))
     if layers:
       outputs = jnp.concatenate([first[None], outputs])     # [l+1, b, t+n, d]
-    x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)     # [b, t+n, d]
+    x = nn.LayerNorm(
+        self.norm_epsilon, dtype=jnp.float32, name="norm")(x)  # [b, t+n, d]
     x = x.astype(self.dtype)
     t = len(self.token_names)
     return interface.Features(
@@ -166,7 +120,8 @@ class Encoder(nn.Module):
   @nn.nowrap
   def final_norm(self, params: Any, x: jax.Array) -> jax.Array:
     """See `interface.Encoder`."""
-    return nn.LayerNorm(dtype=jnp.float32).apply({"params": params["norm"]}, x)
+    norm = nn.LayerNorm(self.norm_epsilon, dtype=jnp.float32)
+    return norm.apply({"params": params["norm"]}, x)
 
   def _embed(self, image, hide_position):
     """Pixels [b, h, w, 3] -> patch embeddings with positions [b, n, d]."""
@@ -186,7 +141,7 @@ class Encoder(nn.Module):
       return x
     if self.position_init == "sincos":
       init = lambda rng, shape: jnp.asarray(
-          sincos_positions(gh, gw, self.width))
+          positions.sincos_positions(gh, gw, self.width))
     else:
       init = nn.initializers.normal(0.02)
     position = self.param(
@@ -200,6 +155,17 @@ class Encoder(nn.Module):
       return x + position
     return x + jnp.where(hide_position[..., None], instead, position)
 
+  def _angles(self, image, hide_position):
+    """Rotary angles [1 or b, t+n, e/2], 0 where there is no position; None."""
+    if not self.rotary_base:
+      return None
+    grid = (side // self.patch_size for side in image.shape[1:3])
+    angles = jnp.asarray(positions.rotary_angles(
+        *grid, self.width // self.heads, self.rotary_base))[None]  # [1, n, e/2]
+    if hide_position is not None:
+      angles = jnp.where(hide_position[..., None], 0, angles)
+    return jnp.pad(angles, ((0, 0), (len(self.token_names), 0), (0, 0)))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(interface.EncoderConfig):
@@ -210,6 +176,12 @@ class ModelConfig(interface.EncoderConfig):
     position_init: see `Encoder`; or "none", for no embeddings at all.
     activation: see `Encoder`.
     drop_path: see `Encoder`.
+    layer_scale: see `Encoder`; 1e-5 in DINOv2.
+    registers: further tokens that nothing reads, reg0, reg1, ... (Darcet et al.
+      2023, arXiv:2309.16588).
+    class_position: see `Encoder`.
+    rotary_base: see `Encoder`; 100 in DINOv3, beside position_init=none.
+    norm_epsilon: see `Encoder`; 1e-5 in DINOv3.
   """
   position_params = ("position",)
 
@@ -217,41 +189,54 @@ class ModelConfig(interface.EncoderConfig):
   position_init: str = "normal"
   activation: str = "gelu_tanh"
   drop_path: float = 0.0
+  layer_scale: float = 0.0
+  registers: int = 0
+  class_position: bool = False
+  rotary_base: float = 0.0
+  norm_epsilon: float = 1e-6
 
   def __post_init__(self):
-    check_size(self.image_size, parse_variant(self.variant)[1])
-    if self.remat not in blocks_lib.REMAT_POLICIES:
-      raise ValueError(
-          f"model.remat is {self.remat!r}; choose one of "
-          f"{', '.join(blocks_lib.REMAT_POLICIES)}")
-    if self.position_init not in POSITION_INITS:
-      raise ValueError(
-          f"model.position_init is {self.position_init!r}; choose one of "
-          f"{', '.join(POSITION_INITS)}")
-    if self.dtype not in ("float32", "bfloat16"):
-      raise ValueError(
-          f"model.dtype is {self.dtype!r}; choose float32 or bfloat16")
-    if self.activation not in blocks_lib.ACTIVATIONS:
-      raise ValueError(
-          f"model.activation is {self.activation!r}; choose one of "
-          f"{', '.join(blocks_lib.ACTIVATIONS)}")
-    if not 0 <= self.drop_path < 1:
-      raise ValueError(
-          f"model.drop_path={self.drop_path} must be at least 0 and below 1")
+    variants.check_size(self.image_size, self.patch_size)
+    for key, choices in (
+        ("remat", blocks_lib.REMAT_POLICIES), ("position_init", POSITION_INITS),
+        ("dtype", ("float32", "bfloat16")),
+        ("activation", blocks_lib.ACTIVATIONS)):
+      if getattr(self, key) not in choices:
+        raise ValueError(
+            f"model.{key} is {getattr(self, key)!r}; choose one of "
+            f"{', '.join(choices)}")
     if not re.fullmatch(r"([a-z]\w*(,[a-z]\w*)*)?", self.extra_tokens):
       raise ValueError(
           f"model.extra_tokens is {self.extra_tokens!r}; it must be names "
           "with commas between, such as ct,rot")
-    if self.extra_tokens.count(",") >= MAX_TOKENS:
-      raise ValueError(f"model.extra_tokens are more than {MAX_TOKENS}")
+    if self.extra_tokens.count(",") + self.registers >= variants.MAX_TOKENS:
+      raise ValueError(
+          "model.extra_tokens and model.registers are more than "
+          f"{variants.MAX_TOKENS}")
+    for key, sound, want in (
+        ("drop_path", 0 <= self.drop_path < 1, "at least 0 and below 1"),
+        ("layer_scale", 0 <= self.layer_scale <= 1, "from 0, for none, to 1"),
+        ("registers", self.registers >= 0, "at least 0"),
+        ("rotary_base", self.rotary_base == 0 or 1 < self.rotary_base < 1e9,
+         "0, for none, or above 1, such as 100"),
+        ("norm_epsilon", 0 < self.norm_epsilon <= 0.1, "above 0, to 0.1"),
+        ("class_position",
+         not self.class_position or self.position_init != "none",
+         "false with position_init=none, which has no embeddings")):
+      if not sound:
+        raise ValueError(
+            f"model.{key} is {getattr(self, key)}; it must be {want}")
 
   @property
   def patch_size(self) -> int:
-    return parse_variant(self.variant)[1]
+    return variants.parse_variant(self.variant)[1]
 
   def build(self, tokens: tuple[str, ...], policy: str) -> Encoder:
     """See `interface.EncoderConfig`."""
-    sizes, patch = parse_variant(self.variant)
+    sizes, patch = variants.parse_variant(self.variant)
+    tokens += tuple(f"reg{i}" for i in range(self.registers)
+                    if f"reg{i}" not in tokens)
+    rotary_base = 0.0 if policy == "drop_all" else self.rotary_base
     if self.position_init == "none":
       policy = "drop_all"
     return Encoder(
@@ -260,6 +245,8 @@ class ModelConfig(interface.EncoderConfig):
         freeze_patch_embed=self.freeze_patch_embed,
         position_init=self.position_init, position_policy=policy,
         activation=self.activation, drop_path=self.drop_path,
+        layer_scale=self.layer_scale, class_position=self.class_position,
+        rotary_base=rotary_base, norm_epsilon=self.norm_epsilon,
         dtype=jnp.dtype(self.dtype), name="encoder", **sizes)
 
   def exports(self) -> tuple[str, ...]:
@@ -267,4 +254,6 @@ class ModelConfig(interface.EncoderConfig):
     own = super().exports()
     if type(self) is not ModelConfig:
       return own
+    if self.layer_scale or self.registers or self.rotary_base:
+      return ("safetensors", *own)
     return ("safetensors", "npz", "hf", *own)

@@ -6,7 +6,7 @@ import scipy.stats
 import sklearn.linear_model
 
 from mtvit.diagnostics import positions
-from mtvit.models import vit
+from mtvit.models import positions as positions_lib
 
 
 def one_hot(rows, columns):
@@ -37,8 +37,8 @@ def test_equals_refitting_without_each_patch(n, d):
 
 
 @pytest.mark.parametrize("embedding, grid", [
-    (vit.sincos_positions(4, 4, 128), (4, 4)),
-    (vit.sincos_positions(8, 6, 64), (8, 6)),
+    (positions_lib.sincos_positions(4, 4, 128), (4, 4)),
+    (positions_lib.sincos_positions(8, 6, 64), (8, 6)),
     (one_hot(4, 4), (4, 4)), (one_hot(7, 5), (7, 5))])
 def test_embeddings_of_row_and_column(embedding, grid):
   found = positions.describe(embedding, grid)

@@ -13,7 +13,7 @@ import mtvit
 from mtvit import errors
 from mtvit import interchange
 from mtvit.interchange import exporting
-from mtvit.models import vit
+from mtvit.models import variants
 from tests import environments
 from tests.interchange import helpers
 
@@ -207,9 +207,9 @@ def test_what_timm_and_transformers_are_told(tmp_path):
   assert abs(processor["rescale_factor"] * 255 - 1) < 1e-12
 
 
-@pytest.mark.parametrize("name", vit.VARIANTS)
+@pytest.mark.parametrize("name", variants.VARIANTS)
 def test_timm_makes_the_hidden_units_of_every_variant(name):
-  sizes = vit.VARIANTS[name]
+  sizes = variants.VARIANTS[name]
   # As timm computes them.
   assert int(sizes["width"] * (
       sizes["mlp_dim"] / sizes["width"])) == sizes["mlp_dim"]

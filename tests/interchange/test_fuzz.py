@@ -17,7 +17,7 @@ import pytest
 from mtvit import errors
 from mtvit import interchange
 from mtvit.interchange import exporting
-from mtvit.models import vit
+from mtvit.models import variants
 from tests.interchange import helpers
 
 FILES = ("model.safetensors", "hf/model.safetensors", "augreg.npz", "mtvit.npz")
@@ -36,7 +36,7 @@ def dot(tmp_path_factory):
   """The export of an encoder that is read in no time; and a folder."""
   folder = tmp_path_factory.mktemp("dot")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(vit.VARIANTS, "dot", dict(
+    patch.setitem(variants.VARIANTS, "dot", dict(
         width=12, depth=2, heads=3, mlp_dim=24))
     exporting.export(
         helpers.encoder("dot/2", 4, ("cls",), "gelu"), folder / "whole")

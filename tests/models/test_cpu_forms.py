@@ -91,18 +91,20 @@ def test_other_programs_keep_their_form():
     assert cpu_forms.recomputed(jnp.tanh) is jnp.tanh
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("other", ["heads on several devices", "not a CPU"])
-def test_a_block_is_the_same_in_all_forms(other, monkeypatch):
+def test_a_block_is_the_same_in_all_forms(other, turned, monkeypatch):
   block = blocks.Block(
       heads=4, mlp_dim=24, activation="gelu_tanh", dtype=jnp.float32,
-      layers=False, attention=True)
+      layers=False, attention=True, layer_scale=0.1 * turned)
   x, out = normal(8, 5, 16), normal(8, 5, 16, seed=1)
+  angles = normal(1, 5, 2, seed=3) if turned else None
   params = jax.tree.map(
       lambda p: p + 0.1 * normal(*p.shape, seed=2),
-      block.init(jax.random.key(0), x, None)["params"])
+      block.init(jax.random.key(0), x, None, angles)["params"])
 
   def loss(params, x):
-    y, (_, weights) = block.apply({"params": params}, x, None)
+    y, (_, weights) = block.apply({"params": params}, x, None, angles)
     return jnp.sum(y * out), weights
 
   gradient = lambda: jax.jit(jax.value_and_grad(

@@ -10,97 +10,30 @@ import pytest
 
 from mtvit.models import blocks
 from mtvit.models import interface
+from mtvit.models import positions
 from mtvit.models import vit
-
-BASE = dict(
-    variant="pico/8", image_size=24, dtype="float32", remat="none", unroll=1,
-    freeze_patch_embed=False, position_init="normal",
-    activation="gelu_tanh", drop_path=0.0, extra_tokens="")
-TOKENS = ("cls", "ct")
-
-
-def make(**changes):
-  config = vit.ModelConfig(**(BASE | changes))
-  encoder = config.encoder(TOKENS)
-  image = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
-  params = encoder.init(jax.random.key(0), image)["params"]
-  # Larger position embeddings and biases, so that a mistake in them shows.
-  rng = np.random.default_rng(1)
-  params = jax.tree.map(
-      lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), params)
-  return encoder, params, image
-
-
-def numpy_forward(params, image, heads, hidden=None):
-
-  def norm(x, p):
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p[
-        "bias"]
-
-  gelu = lambda x: 0.5 * x * (
-      1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-  p = jax.tree.map(np.float64, params)
-  x = []
-  for i in range(3):
-    for j in range(3):
-      patch = image[:, 8 * i:8 * i + 8, 8 * j:8 * j + 8].reshape(len(image), -1)
-      x.append((patch / 127.5 - 1) @ p["embed"]["kernel"] + p["embed"]["bias"])
-  x = np.stack(x, 1)
-  position = np.repeat(p["position"][None], len(image), 0)
-  if hidden is not None:
-    position[hidden] = 0
-  x = x + position
-  tokens = np.stack([p[f"token_{name}"] for name in TOKENS])
-  x = np.concatenate([np.repeat(tokens[None], len(image), 0), x], 1)
-  blocks = p["blocks"]
-  for layer in range(blocks["fc1"]["bias"].shape[0]):
-    block = jax.tree.map(lambda v, layer=layer: v[layer], blocks)
-    y = norm(x, block["norm1"])
-    q, k, v = (
-        np.einsum("btd,dhe->bhte", y, block["attn"]["qkv"]["kernel"][:, i])
-        + block["attn"]["qkv"]["bias"][i][None, :, None] for i in range(3))
-    logits = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    out = np.einsum(
-        "bhte,hed->btd", weights @ v, block["attn"]["out"]["kernel"])
-    x = x + out + block["attn"]["out"]["bias"]
-    y = norm(x, block["norm2"])
-    y = gelu(y @ block["fc1"]["kernel"] + block["fc1"]["bias"])
-    x = x + y @ block["fc2"]["kernel"] + block["fc2"]["bias"]
-  return norm(x, p["norm"])
+from tests.models import forward
 
 
 @pytest.mark.parametrize("unroll, remat", [
     (1, "none"), (0, "none"), (1, "full"), (2, "dots")])
 def test_equals_numpy(unroll, remat):
-  encoder, params, image = make(unroll=unroll, remat=remat)
+  encoder, params, image = forward.make(unroll=unroll, remat=remat)
   hidden = np.random.default_rng(2).random((3, 9)) < 0.3
   assert hidden.any()
   for hide in (None, hidden):
     features = encoder.apply({"params": params}, image, hide)
-    want = numpy_forward(params, image, 3, hide)
-    for i, name in enumerate(TOKENS):
+    want = forward.numpy_forward(params, image, 3, hide)
+    for i, name in enumerate(forward.TOKENS):
       np.testing.assert_allclose(features.tokens[name], want[:, i], atol=2e-4)
     np.testing.assert_allclose(features.patches, want[:, 2:], atol=2e-4)
 
 
-def test_sincos_positions_tell_places_apart():
-  positions = vit.sincos_positions(3, 5, 96)
-  assert positions.shape == (15, 96)
-  # Places of one row share the row's half, places of one column the other.
-  grid = positions.reshape(3, 5, 96)
-  np.testing.assert_array_equal(grid[:, :1, :48], grid[:, 4:, :48])
-  np.testing.assert_array_equal(grid[:1, :, 48:], grid[2:, :, 48:])
-  np.testing.assert_allclose(grid[2, 3, [0, 24, 48, 72]], [
-      math.sin(2), math.cos(2), math.sin(3), math.cos(3)], rtol=1e-6)
-  distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-  assert distance[~np.eye(15, dtype=bool)].min() > 1
-  encoder, _, image = make(position_init="sincos")
+def test_sincos_positions_are_where_embeddings_start():
+  encoder, _, image = forward.make(position_init="sincos")
   params = encoder.init(jax.random.key(0), image)["params"]
   np.testing.assert_array_equal(
-      params["position"], vit.sincos_positions(3, 3, 96))
+      params["position"], positions.sincos_positions(3, 3, 96))
 
 
 def test_at_reads_the_patches_asked_for():
@@ -115,7 +48,7 @@ def test_at_reads_the_patches_asked_for():
                                            ("none", 0)])
 def test_gradients_do_not_depend_on_remat_or_unroll(remat, unroll):
   def gradient(**changes):
-    encoder, params, image = make(**changes)
+    encoder, params, image = forward.make(**changes)
     return jax.grad(lambda p: jnp.sum(jnp.sin(
         encoder.apply({"params": p}, image).patches)))(params)
 
@@ -125,7 +58,7 @@ def test_gradients_do_not_depend_on_remat_or_unroll(remat, unroll):
 
 
 def test_freezing_stops_the_patch_embedding_only():
-  encoder, params, image = make(freeze_patch_embed=True)
+  encoder, params, image = forward.make(freeze_patch_embed=True)
   grads = jax.grad(lambda p: jnp.sum(jnp.sin(
       encoder.apply({"params": p}, image).patches)))(params)
   assert not np.any(grads["embed"]["kernel"])
@@ -133,11 +66,11 @@ def test_freezing_stops_the_patch_embedding_only():
 
 
 def test_bfloat16_computes_in_it_with_float32_parameters():
-  encoder, params, image = make(dtype="bfloat16")
+  encoder, params, image = forward.make(dtype="bfloat16")
   features = encoder.apply({"params": params}, image)
   assert features.patches.dtype == jnp.bfloat16
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-  want = numpy_forward(params, image, 3)
+  want = forward.numpy_forward(params, image, 3)
   np.testing.assert_allclose(features.patches, want[:, 2:], atol=0.2)
 
 
@@ -145,7 +78,8 @@ def test_bfloat16_computes_in_it_with_float32_parameters():
     ("Ti/16", 5.5), ("S/16", 21.7), ("B/16", 85.8), ("L/16", 303.3),
     ("H/14", 630.8), ("g/14", 1011.2)])
 def test_sizes_are_the_published_ones(variant, millions):
-  config = vit.ModelConfig(**(BASE | dict(variant=variant, image_size=224)))
+  config = vit.ModelConfig(**(
+      forward.BASE | dict(variant=variant, image_size=224)))
   shapes = jax.eval_shape(
       config.encoder(("cls",)).init, jax.random.key(0),
       jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8))
@@ -162,19 +96,27 @@ def test_sizes_are_the_published_ones(variant, millions):
     (dict(image_size=1024, variant="pico/512"), "512; at most 256"),
     (dict(variant="pico/" + "9" * 5000), "NAME/PATCH"),
     (dict(extra_tokens=",".join(f"t{i}" for i in range(65))), "more than 64"),
+    (dict(extra_tokens="a,b", registers=63), "more than 64"),
+    (dict(registers=-1), "registers is -1"),
+    (dict(layer_scale=-1.0), "layer_scale"),
+    (dict(layer_scale=math.nan), "layer_scale"),
+    (dict(rotary_base=1.0), "rotary_base"),
+    (dict(norm_epsilon=0.0), "norm_epsilon"),
+    (dict(class_position=True, position_init="none"), "class_position"),
+    (dict(drop_path=1.0), "drop_path"),
     (dict(remat="some"), "remat"),
     (dict(dtype="float16"), "dtype"),
     (dict(position_init="zeros"), "position_init"),
 ])
 def test_bad_model_sections_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
-    dataclasses.replace(vit.ModelConfig(**BASE), **changes)
+    dataclasses.replace(vit.ModelConfig(**forward.BASE), **changes)
 
 
 def test_mask_token_is_one_embedding_for_all_hidden_patches():
-  encoder, _, image = make()
-  config = vit.ModelConfig(**BASE)
-  encoder = config.encoder(TOKENS, "mask_token")
+  encoder, _, image = forward.make()
+  config = vit.ModelConfig(**forward.BASE)
+  encoder = config.encoder(forward.TOKENS, "mask_token")
   hidden = np.zeros((3, 9), bool)
   hidden[0, [2, 5]] = True
   params = encoder.init(jax.random.key(0), image, hidden)["params"]
@@ -189,8 +131,8 @@ def test_mask_token_is_one_embedding_for_all_hidden_patches():
 
 
 def test_drop_all_has_no_embeddings_and_no_order():
-  encoder = vit.ModelConfig(**BASE).encoder(TOKENS, "drop_all")
-  _, _, image = make()
+  encoder = vit.ModelConfig(**forward.BASE).encoder(forward.TOKENS, "drop_all")
+  _, _, image = forward.make()
   params = encoder.init(jax.random.key(0), image)["params"]
   assert "position" not in params
   got = encoder.apply({"params": params}, image)
@@ -205,7 +147,7 @@ def test_drop_all_has_no_embeddings_and_no_order():
 
 
 def test_layers_and_attention_are_those_of_the_forward_pass():
-  encoder, params, image = make()
+  encoder, params, image = forward.make()
   out = encoder.apply({"params": params}, image, layers=True, attention=True)
   plain = encoder.apply({"params": params}, image)
   assert plain.layers is None and plain.attention is None
@@ -215,19 +157,18 @@ def test_layers_and_attention_are_those_of_the_forward_pass():
   # A model of fewer blocks ends where a layer of this one does.
   for layer in (1, 2, 4):
     fewer = jax.tree.map(lambda x, layer=layer: x[:layer], params["blocks"])
-    want = numpy_forward(params | {"blocks": fewer}, image, 3)
+    want = forward.numpy_forward(params | {"blocks": fewer}, image, 3)
     got = encoder.final_norm(params, out.layers[layer])
     np.testing.assert_allclose(got, want, atol=2e-4)
-  np.testing.assert_allclose(
-      encoder.final_norm(params, out.layers[-1])[:, 2:], plain.patches,
-      atol=1e-5)
+  last = encoder.final_norm(params, out.layers[-1])
+  np.testing.assert_allclose(last[:, 2:], plain.patches, atol=1e-5)
   # The input of block 0 is what the embedding gives: tokens, then patches.
   np.testing.assert_allclose(
       out.layers[0][:, 1], np.broadcast_to(params["token_ct"], (3, 96)))
 
 
 def test_dropped_paths():
-  encoder, params, _ = make(drop_path=0.5)
+  encoder, params, _ = forward.make(drop_path=0.5)
   image = np.random.default_rng(0).integers(
       0, 256, (600, 24, 24, 3), np.uint8)
   run = lambda seed, **kwargs: encoder.apply(
@@ -249,18 +190,18 @@ def test_dropped_paths():
 
 
 def test_exact_gelu_is_another():
-  encoder, params, image = make()
-  exact, *_ = make(activation="gelu")
+  encoder, params, image = forward.make()
+  exact, *_ = forward.make(activation="gelu")
   a = encoder.apply({"params": params}, image).patches
   b = exact.apply({"params": params}, image).patches
   assert 1e-5 < np.abs(a - b).max() < 1e-1
 
 
 def test_extra_tokens_come_after_those_of_the_tasks():
-  config = vit.ModelConfig(**(BASE | dict(extra_tokens="rot,ct")))
-  assert config.encoder(TOKENS).token_names == ("cls", "ct", "rot")
-  none = vit.ModelConfig(**(BASE | dict(position_init="none")))
-  assert none.encoder(TOKENS).position_policy == "drop_all"
+  config = vit.ModelConfig(**(forward.BASE | dict(extra_tokens="rot,ct")))
+  assert config.encoder(forward.TOKENS).token_names == ("cls", "ct", "rot")
+  none = vit.ModelConfig(**(forward.BASE | dict(position_init="none")))
+  assert none.encoder(forward.TOKENS).position_policy == "drop_all"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
