@@ -5,10 +5,12 @@
 
 It is a run as those of `mtvit.pretrain`, whose only task is the classification:
 the same loop, checkpoints, exit codes and files. What the config leaves open
-("" or 0) is taken from what it starts from: sizes of the model, activation,
-special tokens, and whether its images are gray.
+("", 0 or the default) is taken from what it starts from: sizes of the model,
+activation, special tokens, LayerScale, rotary positions, the epsilon of its
+norms, and whether its images are gray.
 """
 
+import dataclasses
 from typing import Any, Mapping
 
 from absl import flags
@@ -18,10 +20,15 @@ from mtvit import encoder
 from mtvit import errors
 from mtvit import pretrain
 from mtvit.checkpoints import loading
+from mtvit.models import encoders
 from mtvit.run import config_values
 from mtvit.run import entry
 
 flags.adopt_module_key_flags(pretrain)
+
+# Keys of a `model` section that a run sets for itself, or leaves open ("", 0).
+_OWN = ("variant", "activation", "image_size", "extra_tokens", "position_init",
+        "dtype", "remat", "unroll", "freeze_patch_embed", "drop_path")
 
 
 def main() -> None:
@@ -57,7 +64,9 @@ def complete(
   if raw["init_from"]:
     source = encoder.load(raw["init_from"])
     found, gray = _sizes(source), source.gray
-    if source.module.position_policy == "drop_all":
+    model |= _not_set(model, dataclasses.asdict(source.model))
+    if (source.module.position_policy == "drop_all"
+        or getattr(source.model, "position_init", "") == "none"):
       model["position_init"] = "none"
   elif model["variant"]:
     found = dict(activation="gelu_tanh", image_size=32)
@@ -79,6 +88,21 @@ def _sizes(source: encoder.Encoder) -> dict[str, Any]:
           "extra_tokens": ",".join(source.token_names[1:])}
 
 
+def _not_set(
+    model: Mapping[str, Any], other: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The other's values of what is at its default in a `model` section.
+
+  They are of the architecture: LayerScale, rotary positions, and what an
+  encoder of another kind has. How a run computes, and "" and 0, are left alone.
+  """
+  kind = encoders.config_class(other.get("kind", "vit"))
+  return {
+      field.name: other[field.name] for field in dataclasses.fields(kind)
+      if field.name in other and field.name not in _OWN
+      and model.get(field.name, field.default) == field.default}
+
+
 def _completed_as(
     begun: Mapping[str, Any], raw: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -87,6 +111,7 @@ def _completed_as(
   model = dict(raw["model"])
   for key in ("variant", "activation", "image_size", "extra_tokens"):
     model[key] = now[f"model.{key}"] or then.get(f"model.{key}")
+  model |= _not_set(model, begun["model"])
   if then.get("model.position_init") == "none":
     model["position_init"] = "none"
   return dict(raw) | {

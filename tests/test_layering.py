@@ -33,7 +33,7 @@ ROOMS = {
     "pretrain":
         "checkpoints config diagnostics errors pictures run training",
     "evaluate": "config diagnostics errors pictures probes run training",
-    "finetune": "checkpoints encoder errors pretrain run",
+    "finetune": "checkpoints encoder errors models pretrain run",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
              "interchange models pictures planning report run tasks training",
 }

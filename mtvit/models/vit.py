@@ -35,10 +35,10 @@ class Encoder(nn.Module):
       into the position embeddings (MoCo v3, arXiv:2104.02057).
     position_init: how the learnable position embeddings start: "normal" with
       deviation 0.02 (ViT), or "sincos", which tells places apart from the
-      first step.
+      first step; or "none", for no embeddings.
     position_policy: what patches of `hide_position` get: "drop" nothing,
       "mask_token" one learned embedding for all of them. With "drop_all" no
-      patch ever gets an embedding, and the model has none.
+      patch ever has a position, and the model has no embeddings.
     activation: one of `blocks.ACTIVATIONS`.
     drop_path: in training the branches of the last block are dropped for this
       share of the examples, linearly fewer before it (stochastic depth, Huang
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
         kernel_init=nn.initializers.xavier_uniform())(x)    # [b, n, d]
     if self.freeze_patch_embed:
       x = jax.lax.stop_gradient(x)
-    if self.position_policy == "drop_all":
+    if self.position_policy == "drop_all" or self.position_init == "none":
       return x
     if self.position_init == "sincos":
       init = lambda rng, shape: jnp.asarray(
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
 
   def _angles(self, image, hide_position):
     """Rotary angles [1 or b, t+n, e/2], 0 where there is no position; None."""
-    if not self.rotary_base:
+    if not self.rotary_base or self.position_policy == "drop_all":
       return None
     grid = (side // self.patch_size for side in image.shape[1:3])
     angles = jnp.asarray(positions.rotary_angles(
@@ -173,7 +173,7 @@ class ModelConfig(interface.EncoderConfig):
 
   Attributes:
     freeze_patch_embed: see `Encoder`.
-    position_init: see `Encoder`; or "none", for no embeddings at all.
+    position_init: see `Encoder`.
     activation: see `Encoder`.
     drop_path: see `Encoder`.
     layer_scale: see `Encoder`; 1e-5 in DINOv2.
@@ -225,7 +225,7 @@ class ModelConfig(interface.EncoderConfig):
          "false with position_init=none, which has no embeddings")):
       if not sound:
         raise ValueError(
-            f"model.{key} is {getattr(self, key)}; it must be {want}")
+            f"model.{key}={getattr(self, key)} must be {want}")
 
   @property
   def patch_size(self) -> int:
@@ -236,9 +236,6 @@ class ModelConfig(interface.EncoderConfig):
     sizes, patch = variants.parse_variant(self.variant)
     tokens += tuple(f"reg{i}" for i in range(self.registers)
                     if f"reg{i}" not in tokens)
-    rotary_base = 0.0 if policy == "drop_all" else self.rotary_base
-    if self.position_init == "none":
-      policy = "drop_all"
     return Encoder(
         patch_size=patch, token_names=tokens,
         unroll=self.unroll or sizes["depth"], remat=self.remat,
@@ -246,7 +243,7 @@ class ModelConfig(interface.EncoderConfig):
         position_init=self.position_init, position_policy=policy,
         activation=self.activation, drop_path=self.drop_path,
         layer_scale=self.layer_scale, class_position=self.class_position,
-        rotary_base=rotary_base, norm_epsilon=self.norm_epsilon,
+        rotary_base=self.rotary_base, norm_epsilon=self.norm_epsilon,
         dtype=jnp.dtype(self.dtype), name="encoder", **sizes)
 
   def exports(self) -> tuple[str, ...]:

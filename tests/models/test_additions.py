@@ -61,6 +61,10 @@ def test_of_keys_that_are_turned_the_bias_has_a_gradient(monkeypatch):
 
 
 def test_a_task_without_positions_has_no_rotary_ones_either():
-  config = vit.ModelConfig(**(forward.BASE | dict(rotary_base=100.0)))
-  assert config.encoder(forward.TOKENS, "drop_all").rotary_base == 0
-  assert config.encoder(forward.TOKENS, "mask_token").rotary_base == 100
+  _, params, image = forward.make(rotary_base=100.0, position_init="none")
+  run = lambda base, policy: vit.ModelConfig(**(forward.BASE | dict(
+      rotary_base=base, position_init="none"))).encoder(
+          forward.TOKENS, policy).apply({"params": params}, image).patches
+  plain = run(0.0, "drop")
+  np.testing.assert_array_equal(run(100.0, "drop_all"), plain)
+  assert np.abs(run(100.0, "drop") - plain).max() > 0.1
