@@ -80,11 +80,11 @@ def _stages(
   cost = {name: show.cpu(x) for name, x in found.items()}
   less: Callable[[str, str], list[float]] = lambda a, b: [
       x - y for x, y in zip(cost[a], cost[b], strict=True)]
-  rows = [[CEILING, cost[CEILING]],
-          ["augmentation, and whatever else is not below",
-           less(AUGMENT, CEILING)]]
-  rows += [[f"patch corruption: {name.removeprefix('mtvit, ')}",
-            less(name, AUGMENT)] for name in work.configs]
+  rows = [(CEILING, cost[CEILING]),
+          ("augmentation, and whatever else is not below",
+           less(AUGMENT, CEILING))]
+  rows += [(f"patch corruption: {name.removeprefix('mtvit, ')}",
+            less(name, AUGMENT)) for name in work.configs]
   return show.table(
       ["stage", "CPU ms an image"],
       [[name, show.milliseconds(values)] for name, values in rows])

@@ -1,6 +1,5 @@
 """Contestants: processes that take turns, so that only one works at a time."""
 
-import collections
 import contextlib
 import json
 import os
@@ -155,12 +154,12 @@ def interleaved(running: Sequence[Contestant], repeats: int) -> Measured:
   So the machine's moods hit all alike, and the repetitions of a round can be
   compared as pairs.
   """
-  found = {x.spec.name: collections.defaultdict(list) for x in running}
+  found: Measured = {x.spec.name: {} for x in running}
   for i in range(repeats):
     _say(f"round {i + 1} of {repeats}")
     for one in running[::1 if i % 2 == 0 else -1]:
       for what in one.spec.does:
-        found[one.spec.name][what].append(one.repeat(what))
+        found[one.spec.name].setdefault(what, []).append(one.repeat(what))
   return found
 
 

@@ -57,7 +57,7 @@ def of_steps(
     first: done before; see `protocol.timed`.
   """
   names = kinds(text)
-  total = collections.Counter()
+  total: collections.Counter[str] = collections.Counter()
   first()
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):

@@ -113,7 +113,8 @@ def accuracy_of_heads(
     features = encode(batch)
     right += [float(correct(h, features, batch)) for h in heads]
     count += batch["answers"][task.name]["label"].size
-  return Result(what, *(right / count).tolist(), count)
+  trained, refit = (right / count).tolist()
+  return Result(what, trained, refit, count)
 
 
 def interval(chance: float, count: int) -> tuple[float, float]:

@@ -63,7 +63,8 @@ def by_layer(
     return (token_statistics(tokens, mean, offset)
             | attention_statistics(attention, grid))
 
-  sums, gram = {}, 0.0
+  sums: dict[str, np.ndarray] = {}
+  gram: Any = 0.0
   rounded = [np.float32(x) for x in (mean, offset)]
   for inputs, valid in batches():
     found = jax.device_get(of_batch(inputs, *rounded))
@@ -94,7 +95,8 @@ def _position_means(
           "lbnd,b->lnd", encode(inputs)[0].astype(jnp.float32),
           valid.astype(jnp.float32), precision="highest"),
       out_shardings=everywhere)
-  total, count = 0.0, 0
+  total: Any = 0.0
+  count = 0
   for inputs, valid in batches():
     total = total + np.asarray(add(inputs, valid), np.float64)
     count += int(valid.sum())

@@ -41,7 +41,8 @@ def draw_panel(axes: Any, panel: Any, patch_size: int) -> None:
   middle = lambda i: corner(i) + patch_size / 2
   for i, color in panel.boxes:
     axes.add_patch(mpl_patches.Rectangle(
-        corner(i), patch_size, patch_size, fill=False, color=color, lw=1))
+        corner(i).tolist(), patch_size, patch_size, fill=False, color=color,
+        lw=1))
   for i, (dy, dx), color in panel.arrows:
     axes.annotate(
         "", xy=middle(i) + 0.8 * patch_size * np.array([dx, dy]),

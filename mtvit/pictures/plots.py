@@ -202,7 +202,7 @@ def save_attention(
 
 
 def save_neighbours(
-    queries: np.ndarray, found: np.ndarray, query_labels: Sequence[int],
+    queries: np.ndarray, found: np.ndarray, query_labels: np.ndarray,
     found_labels: np.ndarray, classes: Sequence[str], file: pathlib.Path,
     cosines: np.ndarray | None = None
 ) -> None:

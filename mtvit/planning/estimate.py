@@ -189,7 +189,7 @@ def estimate(
   mesh = sharding.create_mesh(config.mesh, devices)
   start = time.monotonic()
   step = cost.train_step_of(config, mesh)
-  found = dict(
+  found: dict[str, Any] = dict(
       topology=topology.name, chips=len(devices), mesh=dict(mesh.shape),
       settings=settings(config),
       views=config.views * config.batch_size / len(devices),
@@ -201,14 +201,15 @@ def estimate(
       raise compiler.DoesNotFit(0.0)
     compiled = compiler.compiled(step, mesh)
   except compiler.DoesNotFit as e:
-    needed = e.temporaries is not None and memory.arguments + e.temporaries
+    needed = (None if e.temporaries is None
+              else memory.arguments + e.temporaries)
     return Estimate(
         **found, memory=dataclasses.replace(memory, total=needed or None),
         compile_seconds=time.monotonic() - start)
   return Estimate(
       **found, compile_seconds=time.monotonic() - start,
       memory=_memory(step, topology.chip, compiled.memory_analysis()),
-      **_speed(totals.of(compiled.as_text(), len(devices)), topology,
+      **_speed(totals.of(compiled.as_text() or "", len(devices)), topology,
                config.batch_size, found["model_flops"]))
 
 
@@ -231,7 +232,7 @@ def _speed(
       cycles=total.cycles, unknown_loops=total.unknown_loops, time=passed,
       images_per_second=images / passed.step,
       mfu=flops / (passed.step * topology.chip.peak),
-      limit=max(bounds, key=bounds.get))
+      limit=max(bounds, key=lambda name: bounds[name]))
 
 
 def settings(config: config_lib.Config) -> dict[str, Any]:

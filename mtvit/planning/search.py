@@ -70,7 +70,9 @@ def search(
   Raises:
     ConfigError: of `run`, if it raises it for every mesh.
   """
-  remats, error, any_made = REMATS, None, False
+  remats: tuple[str, ...] = REMATS
+  error: errors.ConfigError | None = None
+  any_made = False
   for mesh in meshes(num_chips):
     for remat in remats:
       try:
@@ -85,7 +87,7 @@ def search(
         break
       if found.memory.state > found.memory.capacity:
         break                              # Remat doesn't make it smaller.
-  if not any_made:
+  if error and not any_made:
     raise error
 
 
@@ -114,4 +116,4 @@ def _batches(
 def best(found: Sequence[Estimate]) -> Estimate | None:
   """The one with the most images a second among those that fit."""
   return max((x for x in found if x.memory.fits), default=None,
-             key=lambda x: x.images_per_second)
+             key=lambda x: x.images_per_second or 0.0)

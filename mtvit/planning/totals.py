@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 import re
+from typing import Any
 
 from mtvit.planning import hlo
 from mtvit.planning import products
@@ -137,7 +138,9 @@ class _Walk:
     share = {"all-reduce": 2 * (count - 1) / count, "all-gather": count - 1,
              "collective-permute": 1.0}.get(kind, (count - 1) / count)
     waits = not (spread or x.opcode.endswith("-start"))
-    (total.blocking if waits else total.overlapped)[kind] += share * size
+    # Typeshed knows only counters of whole numbers.
+    sent: Any = total.blocking if waits else total.overlapped
+    sent[kind] += share * size
 
   def _hbm_bytes(self, x: hlo.Instruction, body: hlo.Computation) -> float:
     """Read and written by a kernel or a copy."""
@@ -175,9 +178,10 @@ class _Walk:
       users = [y for y in inside.values() if place.name in y.operands]
       parts = [_read_part(y, place.name) for y in users]
       for array in operand.arrays[:1]:
-        whole = not parts or None in parts
+        known = [part for part in parts if part is not None]
+        whole = not parts or len(known) < len(parts)
         total += array.in_hbm * (
-            array.bytes if whole else min(array.bytes, sum(parts)))
+            array.bytes if whole else min(array.bytes, sum(known)))
     return total
 
 
@@ -198,16 +202,16 @@ def _trip_count(
   place = _place(counter)
   if place is None or _root(body).opcode != "tuple":
     return None
-  step = body[_root(body).operands[place]]
-  if step.opcode != "add":
+  counted = body[_root(body).operands[place]]
+  if counted.opcode != "add":
     return None
-  steps = [_constant(body[name], body) for name in step.operands]
-  end = _constant(limit, condition)
-  if end is None and _place(limit) is not None:
-    end = _constant(caller[start.operands[_place(limit)]], caller)
+  steps = [_constant(body[name], body) for name in counted.operands]
+  end, end_place = _constant(limit, condition), _place(limit)
+  if end is None and end_place is not None:
+    end = _constant(caller[start.operands[end_place]], caller)
   begin = _constant(caller[start.operands[place]], caller)
   step = next((n for n in steps if n), None)
-  if None in (begin, end, step):
+  if begin is None or end is None or step is None:
     return None
   return max(0, math.ceil((end - begin) / step))
 
@@ -221,7 +225,7 @@ def _place(x: hlo.Instruction) -> int | None:
   """Which of its argument's parts this is; None for something else."""
   if x.opcode != "get-tuple-element":
     return None
-  return int(re.search(r"index=(\d+)", x.attributes)[1])
+  return int(re.findall(r"index=(\d+)", x.attributes)[0])
 
 
 def _constant(x: hlo.Instruction, body: hlo.Computation) -> int | None:

@@ -7,7 +7,7 @@ the model, the images, how many, and which layers.
 import contextlib
 import dataclasses
 import re
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence, TypeGuard
 
 from etils import epath
 from etils import epy
@@ -126,7 +126,7 @@ def _watched(
       progress.update(done)
 
 
-def _all_have(split: frozen.Split | None) -> bool:
+def _all_have(split: frozen.Split | None) -> TypeGuard[frozen.Split]:
   """Whether every process has it; they extract together or not at all."""
   if jax.process_count() == 1:
     return split is not None

@@ -97,21 +97,21 @@ def fit(
     tolerance: it ends once a step lowers the loss by less than this share.
   """
   mean, scale = standard(x)                                 # [d], [d]
-  x = jnp.asarray((x - mean) / scale, jnp.float32)          # [n, d]
+  scaled = jnp.asarray((x - mean) / scale, jnp.float32)     # [n, d]
   with blas.one_thread():
-    values, axes = np.linalg.eigh(np.asarray(_covariance(x), np.float64))
+    values, axes = np.linalg.eigh(np.asarray(_covariance(scaled), np.float64))
   # Where all classes are as likely the curvature is variance / classes + l2.
   curvature = np.maximum(values, 0) / num_classes + l2      # [d]
   basis = axes / np.sqrt(curvature)                         # [d, d]
-  rotated = _product(x, jnp.asarray(basis, jnp.float32))    # [n, d]
+  rotated = _product(scaled, jnp.asarray(basis, jnp.float32))    # [n, d]
   penalty = jnp.asarray(l2 / curvature, jnp.float32)[:, None]
-  labels = jnp.asarray(labels, jnp.int32)
+  right = jnp.asarray(labels, jnp.int32)                    # [n]
   first = np.zeros((x.shape[1] + 1, num_classes))           # [d+1, classes]
   if start is not None:
     first[:-1] = np.sqrt(curvature)[:, None] * (axes.T @ start.weights)
     first[-1] = start.bias
 
-  found = _minimise(first, tolerance, rotated, labels, penalty)
+  found = _minimise(first, tolerance, rotated, right, penalty)
   return Probe(mean, scale, (basis @ found[:-1]).astype(np.float32),
                found[-1].astype(np.float32))
 
@@ -131,7 +131,9 @@ def select(
     grid: penalties, falling; of equally good ones the first is taken. After
       two in a row that are no better the weaker ones are not tried.
   """
-  best, probe, worse = None, None, 0
+  best: Selected | None = None
+  probe: Probe | None = None
+  worse = 0
   for l2 in grid:
     # A tighter tolerance moves accuracies by less than 0.1 %.
     probe = fit(x, labels, num_classes, l2, probe, 1e-6)
@@ -142,6 +144,8 @@ def select(
       worse += 1
     if worse == 2:
       break
+  if best is None:
+    raise ValueError("no penalty to choose from")
   return best
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 from etils import epath
 from etils import epy
@@ -80,7 +81,7 @@ def open_target(
   else:
     run = saved_runs.load(path, step)
     encoder = encoder_lib.of_run(path, run)
-  given = dict(
+  given: dict[str, Any] = dict(
       train_split=train_split, test_split=test_split, data_dir=data_dir)
   if data:
     given = dict(name=data, train_split=train_split or "train",

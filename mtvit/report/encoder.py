@@ -49,10 +49,11 @@ def summary(book: runs_lib.Book) -> page.Section:
             for run in book.runs for text in run.left_out]
   for data, pairs in book.by_data().items():
     classes = len(pairs[0][1].values["data"]["classes"])
-    rows, styles = [], []
+    rows: list[list[Any]] = []
+    styles: list[str | None] = []
     for run, evaluation in pairs:
       rows.append([name_of(run, evaluation, pairs), *(
-          formats.accuracy(row, row and f"reads {row['readout']}")
+          formats.accuracy(row, f"reads {row['readout']}" if row else "")
           for row in (chosen_row(evaluation.values, probe)
                       for probe in HEADLINES))])
       styles.append(None)

@@ -112,12 +112,12 @@ def picture(
 def _data_uri(file: os.PathLike[str]) -> tuple[str, int]:
   """A PNG as a small data URI, and its width in pixels."""
   data = reading.content(file, _MOST_BYTES)
-  with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-    if image.width * image.height > _MOST_PIXELS:
+  with Image.open(io.BytesIO(data), formats=["PNG"]) as opened:
+    if opened.width * opened.height > _MOST_PIXELS:
       raise ValueError("too many pixels")
-    image.verify()                   # Every checksum; loading skips them.
-  with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-    image = image.convert("RGB")
+    opened.verify()                  # Every checksum; loading skips them.
+  with Image.open(io.BytesIO(data), formats=["PNG"]) as opened:
+    image = opened.convert("RGB")
   if image.width > _WIDTH:
     image = image.resize(
         (_WIDTH, max(1, round(image.height * _WIDTH / image.width))),
@@ -127,5 +127,5 @@ def _data_uri(file: os.PathLike[str]) -> tuple[str, int]:
   if buffer.tell() > _LOSSLESS:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=85)
-  data = base64.b64encode(buffer.getvalue()).decode("ascii")
-  return f"data:image/webp;base64,{data}", image.width
+  text = base64.b64encode(buffer.getvalue()).decode("ascii")
+  return f"data:image/webp;base64,{text}", image.width

@@ -1,7 +1,7 @@
 """JSON files that a report reads, checked before anything relies on them."""
 
 import math
-from typing import Any, Mapping
+from typing import Any
 
 from etils import epath
 
@@ -75,7 +75,7 @@ def _checked(value: Any, wanted: Any) -> Any:
 def _wrong(value: Any, wanted: Any, where: str) -> str:
   """Where a value differs from what is wanted; "" if it does not."""
   if isinstance(wanted, dict):
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
       return f"{where or 'it'} must be an object"
     for key, inner in wanted.items():
       name = key.rstrip("?")

@@ -195,7 +195,7 @@ def main(kind: str) -> None:
       pathlib.Path(paths.expand(_PEER_PYTHON.value))
       if _PEER.value else None)
   machine = show.machine()
-  versions = {}
+  versions: dict[str, str] = {}
   for told in found["ready"].values():
     versions |= told["versions"]
   listed = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -87,7 +87,8 @@ def main() -> None:
     config = estimate.with_views(config, _VIEWS.value, num_chips)
   total = cost.flops(config)
   print(describe(config, total) + "\n", flush=True)
-  file = _JSON.value and pathlib.Path(paths.expand(_JSON.value))
+  file = (
+      pathlib.Path(paths.expand(_JSON.value)) if _JSON.value else None)
   if file:
     _check_writable(file)
   if _SEARCH.value:

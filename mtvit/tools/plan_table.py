@@ -15,7 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from absl import flags
 from absl import logging
@@ -95,9 +95,9 @@ def rows() -> list[Row]:
   made = []
   for variant, sizes in _SIZES.items():
     views, unroll, remat, fsdp, *deep = sizes
-    size = dict(table="models", variant=variant, unroll=unroll)
-    v5e = dict(views=views, remat=remat, fsdp=fsdp)
-    v5p = dict(zip(("views", "remat", "fsdp"), deep))
+    size: dict[str, Any] = dict(table="models", variant=variant, unroll=unroll)
+    v5e: dict[str, Any] = dict(views=views, remat=remat, fsdp=fsdp)
+    v5p: dict[str, Any] = dict(zip(("views", "remat", "fsdp"), deep))
     made += [
         Row(topology="v5e:2x4", **v5e, **size),
         Row(topology="v5e:16x16", **v5e, **size),
@@ -116,7 +116,8 @@ def rows() -> list[Row]:
   return made
 
 
-Cells = dict[str, Callable[[estimate_lib.Estimate, estimate_lib.Estimate], str]]
+Cells = dict[str, Callable[
+    [estimate_lib.Estimate, estimate_lib.Estimate | None], str]]
 # Column -> its text, of a plan and the table's first one that fits.
 _FIT: Cells = {
     "HBM, GiB": lambda x, first: (

@@ -4,6 +4,7 @@ Runs in an environment with torch and lightly; speaks `protocol`.
 """
 
 import pathlib
+from typing import Any, Callable
 
 import operators  # noqa: F401  First: torchvision needs what it does.
 import lightly
@@ -19,19 +20,23 @@ import torchvision
 class Views(torch.utils.data.Dataset):
   """An endless set of the views of image files."""
 
-  def __init__(self, folder: str, transform):
+  def __init__(
+      self, folder: str, transform: Callable[[Image.Image], list[torch.Tensor]]
+  ):
     self.files = sorted(pathlib.Path(folder).rglob("*.*"))
     self.transform = transform
 
   def __len__(self) -> int:
     return 10**9
 
-  def __getitem__(self, i: int):
+  def __getitem__(self, i: int) -> list[torch.Tensor]:
     with Image.open(self.files[i % len(self.files)]) as image:
       return self.transform(image.convert("RGB"))
 
 
-def view(settings: dict, i: int):
+def view(
+    settings: dict, i: int
+) -> simclr_transform.SimCLRViewTransform:
   """The transform of view i: SimCLR's, and solarisation if that is wanted."""
   made = simclr_transform.SimCLRViewTransform(
       input_size=settings["input_size"], cj_prob=settings["cj_prob"],
@@ -46,7 +51,9 @@ def view(settings: dict, i: int):
   return made
 
 
-def start(settings: dict):
+def start(
+    settings: dict
+) -> tuple[dict[str, Any], dict[str, protocol.Repetition]]:
   """Builds and warms up the loader; see `protocol.serve`."""
   loader = torch.utils.data.DataLoader(
       Views(settings["folder"], multi_view_transform.MultiViewTransform(

@@ -116,7 +116,8 @@ def _working() -> bool:
 
 
 def _children() -> list[int]:
-  return [child.pid for child in multiprocessing.active_children()]
+  return [child.pid for child in multiprocessing.active_children()
+          if child.pid is not None]
 
 
 def _fields(file: pathlib.Path) -> list[str]:

@@ -4,6 +4,8 @@ Runs in an environment with torch and timm; speaks `protocol`. Encoder, head,
 batch and optimizer have the sizes of ours with the contrastive task alone.
 """
 
+from typing import Any
+
 import operators  # noqa: F401  First: torchvision needs what it does.
 import protocol
 from timm.models import vision_transformer
@@ -68,7 +70,7 @@ class Training:
     return count
 
 
-def head(settings: dict):
+def head(settings: dict) -> torch.nn.Sequential:
   """Hidden layers with LayerNorm and GELU between, and a linear one."""
   layers, width = [], settings["width"]
   for _ in range(settings["num_hidden"]):
@@ -90,7 +92,9 @@ def matmul() -> protocol.Repetition:
   return lambda: protocol.timed(work, first=lambda: work(1))
 
 
-def start(settings: dict):
+def start(
+    settings: dict
+) -> tuple[dict[str, Any], dict[str, protocol.Repetition]]:
   """Builds and warms up a train step; see `protocol.serve`."""
   training = Training(settings)
   training.steps(2)
