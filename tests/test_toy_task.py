@@ -12,6 +12,8 @@ from mtvit.data import patch_ops
 from mtvit.models import heads
 from mtvit.run import config_values
 from mtvit.tasks import base
+from mtvit.tasks import losses
+from mtvit.tasks import picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,10 +47,10 @@ class Negative(base.Task):
     return heads.PatchHead((32,), 2)
 
   def loss(self, predicted, answers):
-    return base.classification(predicted, answers["label"])
+    return losses.classification(predicted, answers["label"])
 
   def panels(self, image, queries, answers, predicted):
-    return [base.Panel("inverted", image, tuple(
+    return [picture.Panel("inverted", image, tuple(
         (int(i), "red") for i in queries["ids"][answers["label"] == 1]))]
 
 

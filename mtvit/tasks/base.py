@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Iterable, Mapping, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mtvit import errors
+from mtvit.tasks import picture
 
 MODES = ("train", "corrupt", "off")
 POSITION_POLICIES = ("keep", "drop", "drop_all", "mask_token", "swap")
@@ -55,41 +54,6 @@ class Corrupted(NamedTuple):
   queries: dict[str, Any] = {}
   answers: dict[str, Any] = {}
   hide_ids: Any = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Panel:
-  """A picture of one view with marks on its patches.
-
-  Attributes:
-    title: what it shows.
-    image: uint8 [h, w, 3].
-    boxes: (patch id, colour) of the patches to frame.
-    arrows: (patch id, (rows, columns), colour), from its centre by so much.
-    labels: (patch id, colour, text).
-  """
-  title: str
-  image: np.ndarray
-  boxes: tuple[tuple[int, str], ...] = ()
-  arrows: tuple[tuple[int, tuple[int, int], str], ...] = ()
-  labels: tuple[tuple[int, str, str], ...] = ()
-
-
-def numbers(value: Any, *shape: int | None) -> np.ndarray:
-  """Statistics as float32 of a shape, in which None is any size.
-
-  Raises:
-    ValueError: they have another shape, or are not finite.
-    TypeError: they are no numbers.
-  """
-  with np.errstate(over="ignore"):
-    array = np.asarray(value, np.float32)
-  if len(array.shape) != len(shape) or any(
-      want not in (None, size) for want, size in zip(shape, array.shape)):
-    raise ValueError(f"shape {array.shape} instead of {shape}")
-  if not np.isfinite(array).all():
-    raise ValueError("not finite")
-  return array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -285,7 +249,7 @@ class Task:
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[Panel]:
+  ) -> list[picture.Panel]:
     """Shows one corrupted view, the truth, and the prediction if given.
 
     Args:
@@ -300,7 +264,7 @@ class Task:
   def rows(
       self, images: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: Any, limit: int
-  ) -> list[list[Panel]]:
+  ) -> list[list[picture.Panel]]:
     """The task's picture of a batch: at most `limit` rows, one for each view.
 
     The arguments are those of `panels`, with a batch axis.
@@ -309,34 +273,3 @@ class Task:
     rows = [self.panels(images[i], *(row(tree, i) for tree in (
         queries, answers, predicted))) for i in range(len(images))[:limit]]
     return [panels for panels in rows if panels]
-
-
-def classification(
-    logits: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, Metrics]:
-  """Cross-entropy against uniform guessing: [..., classes], int [...]."""
-  logits = logits.astype(jnp.float32)
-  loss = optax.losses.softmax_cross_entropy_with_integer_labels(
-      logits, labels).mean()
-  return loss, {
-      "accuracy": jnp.mean(logits.argmax(-1) == labels),
-      "skill": 1 - loss / np.log(logits.shape[-1]),
-  }
-
-
-def paste(image: np.ndarray, ids: np.ndarray, patches: np.ndarray
-          ) -> np.ndarray:
-  """Returns a copy of a view with some patches replaced.
-
-  Args:
-    image: uint8 [h, w, 3].
-    ids: int [k] patch ids in reading order.
-    patches: uint8 [k, p, p, 3].
-  """
-  image = image.copy()
-  p = patches.shape[1]
-  columns = image.shape[1] // p
-  for i, patch in zip(ids, patches):
-    y, x = (i // columns) * p, (i % columns) * p
-    image[y:y + p, x:x + p] = patch
-  return image

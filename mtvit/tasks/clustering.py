@@ -17,6 +17,7 @@ import numpy as np
 from mtvit.models import heads
 from mtvit.models import interface
 from mtvit.tasks import base
+from mtvit.tasks import picture
 
 COLUMNS = 6          # Images in a row of the picture.
 
@@ -131,14 +132,14 @@ class Clustering(base.Task):
   def rows(
       self, images: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: Any, limit: int
-  ) -> list[list[base.Panel]]:
+  ) -> list[list[picture.Panel]]:
     """Prototypes by how many views are nearest to them, and their nearest."""
     if predicted is None:
       return []
     scores = np.asarray(predicted)                          # [b, k]
     sizes = np.bincount(scores.argmax(1), minlength=scores.shape[1])
     return [[
-        base.Panel(f"prototype {prototype} · {scores[view, prototype]:.2f}",
+        picture.Panel(f"prototype {prototype} · {scores[view, prototype]:.2f}",
                    images[view])
         for view in np.argsort(-scores[:, prototype], kind="stable")[:COLUMNS]]
         for prototype in np.argsort(-sizes, kind="stable")[:limit]]

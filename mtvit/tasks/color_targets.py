@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtvit.tasks import base
 from mtvit.tasks import color
+from mtvit.tasks import stored
 
 GRID = 10.0         # side of a bin, in units of a and b
 NEIGHBOURS = 5      # bins that share a colour
@@ -56,7 +56,7 @@ class Regression:
   @classmethod
   def create(cls, statistics: Mapping[str, Any]) -> "Regression":
     """From what `statistics_of` found."""
-    return cls(*(base.numbers(statistics[key], 2)
+    return cls(*(stored.numbers(statistics[key], 2)
                  for key in ("mean", "deviation")))
 
   @property
@@ -141,15 +141,15 @@ class Bins(Regression):
 
   @classmethod
   def create(cls, statistics: Mapping[str, Any]) -> "Bins":
-    centres = base.numbers(statistics["centres"], None, 2)
+    centres = stored.numbers(statistics["centres"], None, 2)
     count = len(centres)
-    base.numbers(statistics["prior"], count)
+    stored.numbers(statistics["prior"], count)
     weights = rebalanced(np.asarray(statistics["prior"]))   # [Q]
     return cls(
-        *(base.numbers(statistics[key], 2) for key in ("mean", "deviation")),
+        *(stored.numbers(statistics[key], 2) for key in ("mean", "deviation")),
         centres, weights.astype(np.float32),
-        base.numbers(statistics["constant"], count),
-        constant_loss=float(base.numbers(statistics["constant_loss"])))
+        stored.numbers(statistics["constant"], count),
+        constant_loss=float(stored.numbers(statistics["constant_loss"])))
 
   @property
   def channels(self) -> int:

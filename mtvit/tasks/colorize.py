@@ -22,6 +22,7 @@ from mtvit.models import heads
 from mtvit.tasks import base
 from mtvit.tasks import color
 from mtvit.tasks import color_targets
+from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -123,18 +124,18 @@ class Colorize(base.Task):
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[base.Panel]:
+  ) -> list[picture.Panel]:
     ids = queries["ids"]
     boxes = tuple((int(i), "yellow") for i in ids)
-    truth = base.paste(image, ids, answers["pixels"])
-    panels = [base.Panel("gray patches", image, boxes)]
+    truth = picture.paste(image, ids, answers["pixels"])
+    panels = [picture.Panel("gray patches", image, boxes)]
     if predicted is not None:
       pixels = self._colorise(answers["pixels"], predicted)
-      image = base.paste(image, ids, pixels)
-      panels.append(base.Panel("predicted colour", image, boxes))
+      image = picture.paste(image, ids, pixels)
+      panels.append(picture.Panel("predicted colour", image, boxes))
     if answers["gray_view"]:
-      return panels + [base.Panel("gray view: no loss", truth, boxes)]
-    return panels + [base.Panel("true colour", truth, boxes)]
+      return panels + [picture.Panel("gray view: no loss", truth, boxes)]
+    return panels + [picture.Panel("true colour", truth, boxes)]
 
   @property
   def _cell(self) -> int:

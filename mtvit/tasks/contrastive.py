@@ -23,6 +23,7 @@ from mtvit.models import chunks
 from mtvit.models import heads
 from mtvit.models import interface
 from mtvit.tasks import base
+from mtvit.tasks import picture
 
 SHOWN = 4        # Similar views in a picture.
 BLOCK_BYTES = 2**26     # Similarities that a device holds at a time.
@@ -199,7 +200,7 @@ class Contrastive(base.Task):
   def rows(
       self, images: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: Any, limit: int
-  ) -> list[list[base.Panel]]:
+  ) -> list[list[picture.Panel]]:
     """Views, the other view of each, and those the model finds most similar."""
     if predicted is None:
       return []
@@ -212,9 +213,9 @@ class Contrastive(base.Task):
       order = order[order != view]
       rank = 1 + int(np.flatnonzero(order == view + 1)[0])
       rows.append([
-          base.Panel("a view", images[view]),
-          base.Panel(f"its other view · rank {rank}", images[view + 1])] + [
-              base.Panel(f"similar · {similar[view, i]:.2f}", images[i])
+          picture.Panel("a view", images[view]),
+          picture.Panel(f"its other view · rank {rank}", images[view + 1])] + [
+              picture.Panel(f"similar · {similar[view, i]:.2f}", images[i])
               for i in order[:SHOWN]])
     return rows
 

@@ -22,6 +22,9 @@ from etils import epy
 
 from mtvit.models import heads
 from mtvit.tasks import base
+from mtvit.tasks import picture
+from mtvit.tasks import regions
+from mtvit.tasks import stored
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -37,57 +40,6 @@ _CHOICES = {
 }
 VIEWS = 2              # of each image, adjacent rows
 MASK = 128             # the constant that fills a patch
-NUM_RECTANGLES = 64    # of `block_patches`: enough for 3/4 of a grid
-
-
-def _spans(
-    draw: Any, axis: str, count: int, size: int, sides: tuple[int, int],
-    margin: int
-) -> Any:
-  """Marks random intervals of `size` places: bool [b, count, size].
-
-  Lengths are uniform from sides[0] to sides[1], and so are starts: of intervals
-  inside (margin 0), or with one place inside at least (margin 1).
-  """
-  low, high = sides
-  side = low + draw.integers(f"{axis}_side", (count,), high - low + 1)
-  first = -margin * (side - 1)                              # [b, count]
-  starts = tf.cast(size - side + 1 - 2 * first, tf.float32)  # how many
-  chance = draw.uniform(f"{axis}_start", (count,))          # [b, count]
-  start = first + tf.cast(chance * starts, tf.int32)        # [b, count]
-  after = tf.range(size) - start[..., None]                 # [b, count, size]
-  return (after >= 0) & (after < side[..., None])
-
-
-def block_patches(layout: Any, k: int, draw: Any) -> Any:
-  """Chooses k free patches block-wise: int32 [b, k].
-
-  Those that random rectangles cover, one rectangle after the other until there
-  are k, and a random part of the last one's. Sides are 1 to half the grid's. A
-  rectangle may hang over the edge, so every patch is equally likely covered. If
-  the rectangles cover too few free patches, random others follow.
-  """
-  gh, gw = layout.grid
-  rows, columns = (                                         # [b, r, gh or gw]
-      _spans(draw, axis, NUM_RECTANGLES, size, (1, (size + 1) // 2), margin=1)
-      for axis, size in (("row", gh), ("column", gw)))
-  inside = rows[..., None] & columns[:, :, None]            # [b, r, gh, gw]
-  index = tf.range(float(NUM_RECTANGLES))[:, None, None]
-  rank = tf.where(inside, index, NUM_RECTANGLES)            # [b, r, gh, gw]
-  first = tf.reshape(tf.reduce_min(rank, axis=1), [-1, gh * gw])
-  last = 2.0 * NUM_RECTANGLES * tf.cast(layout.taken, tf.float32)
-  order = first + last + draw.uniform("ties", (gh * gw,))   # [b, n]
-  return tf.argsort(order, axis=1, stable=True)[:, :k]
-
-
-def _rectangles(k: int, p: int, draw: Any) -> Any:
-  """A random rectangle in each of k patches of side p: bool [b, k, p, p].
-
-  Sides are p/4 .. 3p/4 pixels and at least 1: only for p = 1 the whole patch.
-  """
-  sides = (max(1, p // 4), max(1, 3 * p // 4))
-  spans = lambda axis: _spans(draw, axis, k, p, sides, margin=0)
-  return spans("row")[..., None] & spans("column")[..., None, :]
 
 
 def _noise(shape: tuple[int, ...], draw: Any) -> Any:
@@ -171,9 +123,9 @@ class Inpaint(base.Task):
 
   def check_statistics(self) -> None:
     for key in ("mean", "deviation"):
-      base.numbers(self.statistics[key], 3)
+      stored.numbers(self.statistics[key], 3)
     for key in ("normalised", "pixels"):
-      base.numbers(self.statistics["absolute"][key])
+      stored.numbers(self.statistics["absolute"][key])
 
   @property
   def trivial_loss(self) -> float:
@@ -184,7 +136,7 @@ class Inpaint(base.Task):
   def claim(self, layout: Any, draw: Any) -> Any:
     if self.shape == "random":
       return layout.random_patches(self.num_patches, draw)
-    return block_patches(layout, self.num_patches, draw)
+    return regions.block_patches(layout, self.num_patches, draw)
 
   def corrupt(
       self, patches: Any, ids: Any, layout: Any, draw: Any
@@ -192,7 +144,7 @@ class Inpaint(base.Task):
     truth = tf.gather(patches, ids, batch_dims=1)           # [b, k, p, p, 3]
     missing = tf.ones_like(truth[..., 0], tf.bool)          # [b, k, p, p]
     if self.region == "part":
-      missing = _rectangles(*truth.shape[1:3], draw)
+      missing = regions.rectangles(*truth.shape[1:3], draw)
     new = tf.where(
         missing[..., None], self._fill(truth, ids, layout, draw), truth)
     corrupted = patch_ops.scatter(patches, ids, new)
@@ -278,22 +230,22 @@ class Inpaint(base.Task):
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[base.Panel]:
+  ) -> list[picture.Panel]:
     ids, truth = queries["ids"], answers["pixels"]
     boxes = tuple(
         (int(i), "yellow")
         for i, missing in zip(ids, answers["missing"]) if missing.any())
-    panels = [base.Panel("missing patches", image, boxes)]
+    panels = [picture.Panel("missing patches", image, boxes)]
     if predicted is not None:
       # With the truth's own mean and deviation, as in He et al.
       mean, deviation = map(np.asarray, self._scale(truth / np.float32(255)))
       pixels = predicted.reshape(truth.shape) * deviation + mean
       pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
       pixels = np.where(self._counted(answers)[..., None], pixels, truth)
-      panels.append(base.Panel(
-          "predicted pixels", base.paste(image, ids, pixels), boxes))
-    restored = base.paste(image, ids, truth)
-    return panels + [base.Panel("true pixels", restored, boxes)]
+      panels.append(picture.Panel(
+          "predicted pixels", picture.paste(image, ids, pixels), boxes))
+    restored = picture.paste(image, ids, truth)
+    return panels + [picture.Panel("true pixels", restored, boxes)]
 
   def _counted(self, answers: Mapping[str, jax.Array]) -> jax.Array:
     """The pixels that the loss counts: bool [..., p, p]."""

@@ -30,6 +30,8 @@ from scipy import optimize
 
 from mtvit.models import heads
 from mtvit.tasks import base
+from mtvit.tasks import losses
+from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -188,25 +190,25 @@ class Jigsaw(base.Task):
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]
   ) -> tuple[jax.Array, base.Metrics]:
-    return base.classification(predicted, answers["label"])
+    return losses.classification(predicted, answers["label"])
 
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[base.Panel]:
+  ) -> list[picture.Panel]:
     slots = queries["ids"].reshape(-1)                      # [k] or [9g]
     home = answers["label" if self.kind == "patch" else "order"].reshape(-1)
     boxes = tuple((int(i), "cyan") for i in slots)
-    panels = [base.Panel("shuffled patches", image, boxes)]
+    panels = [picture.Panel("shuffled patches", image, boxes)]
     if predicted is not None:
       panels.append(self._assembled(image, queries["ids"], home, predicted))
-    truth = base.paste(image, home, self._contents(image, slots))
-    return panels + [base.Panel("true order", truth, boxes)]
+    truth = picture.paste(image, home, self._contents(image, slots))
+    return panels + [picture.Panel("true order", truth, boxes)]
 
   def _assembled(
       self, image: np.ndarray, ids: np.ndarray, home: np.ndarray,
       predicted: np.ndarray
-  ) -> base.Panel:
+  ) -> picture.Panel:
     """The contents where the prediction puts them, and which are right.
 
     Patches fill the shuffled places in the likeliest way, one in each.
@@ -220,9 +222,9 @@ class Jigsaw(base.Task):
       _, chosen = optimize.linear_sum_assignment(scores, maximize=True)
       guess = slots[chosen]                                 # [k]
     right = dict(zip(guess.tolist(), guess == home))
-    return base.Panel(
+    return picture.Panel(
         "re-assembled by the prediction",
-        base.paste(image, guess, self._contents(image, slots)), tuple(
+        picture.paste(image, guess, self._contents(image, slots)), tuple(
             (int(i), "lime" if right[int(i)] else "red") for i in slots))
 
   def _contents(self, image: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -34,7 +34,9 @@ from mtvit import errors
 from mtvit.models import heads
 from mtvit.tasks import base
 from mtvit.tasks import directions
+from mtvit.tasks import losses
 from mtvit.tasks import neighbours
+from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -191,19 +193,19 @@ class RelativePosition(base.Task):
   def loss(
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]
   ) -> tuple[jax.Array, base.Metrics]:
-    loss, metrics = base.classification(predicted, answers["label"])
+    loss, metrics = losses.classification(predicted, answers["label"])
     metrics["skill"] = 1 - loss / self.trivial_loss
     return loss, metrics
 
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[base.Panel]:
+  ) -> list[picture.Panel]:
     pairs, labels = queries["ids"], answers["label"]
     boxes = tuple((int(i), "cyan") for i in pairs.flat)
 
     def panel(title, answer, colors):
-      return base.Panel(
+      return picture.Panel(
           title, image, boxes, tuple(
               (int(first), directions.OFFSETS[i], color)
               for first, i, color in zip(pairs[:, 0], answer, colors)),

@@ -21,6 +21,7 @@ from etils import epy
 
 from mtvit.models import heads
 from mtvit.tasks import base
+from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -91,12 +92,12 @@ class Rotation(base.Task):
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[base.Panel]:
+  ) -> list[picture.Panel]:
     label = int(answers["label"])
-    panels = [base.Panel(f"rotated by {90 * label}", image)]
+    panels = [picture.Panel(f"rotated by {90 * label}", image)]
     if predicted is not None:
       guess = int(predicted.argmax())
-      panels.append(base.Panel(
+      panels.append(picture.Panel(
           f"turned back by the predicted {90 * guess}",
           np.rot90(image, -guess)))
-    return panels + [base.Panel("truth", np.rot90(image, -label))]
+    return panels + [picture.Panel("truth", np.rot90(image, -label))]

@@ -20,6 +20,7 @@ from scipy import stats
 from mtvit import errors
 from mtvit.models import heads
 from mtvit.tasks import base
+from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -148,7 +149,7 @@ class Supervised(base.Task):
   def panels(
       self, image: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
-  ) -> list[base.Panel]:
+  ) -> list[picture.Panel]:
     title = f"class {answers['label']}"
     if "other" in answers:
       share = float(answers["share"])
@@ -156,7 +157,7 @@ class Supervised(base.Task):
                f"{1 - share:.0%} class {answers['other']}")
     if predicted is not None:
       title += f"\nsays {np.argmax(predicted)}"
-    return [base.Panel(title, image)]
+    return [picture.Panel(title, image)]
 
 
 def _beta(u: Any, a: float) -> Any:

@@ -15,7 +15,7 @@ from mtvit import errors
 from mtvit.pictures import panels
 from mtvit.run import entry
 from mtvit.run import paths
-from mtvit.tasks import base
+from mtvit.tasks import picture
 from mtvit.training import assembly
 from mtvit.training import inputs
 from mtvit.training import run_data
@@ -48,8 +48,8 @@ def main() -> None:
   rows = []
   for view in range(views):
     title = f"example {batch['index'][view]}, view {view % config.views}"
-    row = [base.Panel(title, clean["image"][view])]
-    row += [base.Panel(f"corrupted ({name})", corrupted["image"][view])
+    row = [picture.Panel(title, clean["image"][view])]
+    row += [picture.Panel(f"corrupted ({name})", corrupted["image"][view])
             for name, corrupted in batch["passes"].items()]
     for task_rows in shown.values():
       row += task_rows[view] if len(task_rows) > view else []

@@ -4,13 +4,13 @@ import numpy as np
 from PIL import Image
 
 from mtvit.pictures import panels
-from mtvit.tasks import base
+from mtvit.tasks import picture
 
 
 def test_boxes_arrows_and_pixels_are_where_they_should_be(tmp_path):
   image = np.zeros((16, 16, 3), np.uint8)
   image[:, 8:] = (0, 0, 255)
-  panel = base.Panel(
+  panel = picture.Panel(
       "title", image, boxes=((0, "yellow"),), arrows=((3, (-1, 0), "red"),))
   panels.save_grid([[panel]], 8, tmp_path / "a" / "grid.png")
   drawn = np.asarray(Image.open(tmp_path / "a" / "grid.png").convert("RGB"))
@@ -30,7 +30,8 @@ def test_boxes_arrows_and_pixels_are_where_they_should_be(tmp_path):
 
 
 def test_titles_of_two_lines_are_whole(tmp_path):
-  panel = base.Panel("lost\ntheft", np.full((8, 8, 3), (0, 0, 255), np.uint8))
+  panel = picture.Panel(
+      "lost\ntheft", np.full((8, 8, 3), (0, 0, 255), np.uint8))
   panels.save_grid([[panel] * 2] * 3, 8, tmp_path / "grid.png")
   drawn = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
   blue = (drawn == (0, 0, 255)).all(-1).any(1)               # [h]

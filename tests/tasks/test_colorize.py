@@ -8,6 +8,7 @@ import skimage.color
 
 from mtvit.tasks import base
 from mtvit.tasks import colorize
+from mtvit.tasks import picture
 from tests.tasks import helpers
 
 STATISTICS = {"mean": [2.0, 4.0], "deviation": [12.0, 25.0]}
@@ -43,7 +44,7 @@ def test_corruption(seed, size, patch, k, in_dataset):
   np.testing.assert_allclose(lightness(before), lightness(after), atol=0.4)
   # The answers undo it.
   restored = np.stack([
-      base.paste(*row) for row in zip(
+      picture.paste(*row) for row in zip(
           batch["image"], ids, batch["answers"]["colorize"]["pixels"])])
   np.testing.assert_array_equal(restored, images)
   assert not batch["hide_position"].any()

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mtvit.tasks import base
 from mtvit.tasks import inpaint
+from mtvit.tasks import picture
 from mtvit.tasks import relative_position
 from tests.tasks import helpers
 
@@ -56,7 +57,7 @@ def test_only_what_is_missing_changes(
   assert missing.all() == (region == "whole") and missing.any((2, 3)).all()
   # The answers undo it.
   restored = np.stack([
-      base.paste(*row) for row in zip(image, ids, answers["pixels"])])
+      picture.paste(*row) for row in zip(image, ids, answers["pixels"])])
   np.testing.assert_array_equal(restored, images)
 
 

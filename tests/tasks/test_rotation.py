@@ -6,6 +6,7 @@ import pytest
 
 from mtvit.tasks import base
 from mtvit.tasks import colorize
+from mtvit.tasks import picture
 from mtvit.tasks import rotation
 from tests.tasks import helpers
 
@@ -54,7 +55,7 @@ def test_patch_labels_live_in_the_rotated_frame():
       mode="train", weight=1.0, num_patches=3, target="pixel", hidden_dim=8)
   batch = helpers.corrupt(images, [make(), gray], 8)
   for i, label in enumerate(batch["answers"]["rotation"]["label"]):
-    restored = base.paste(
+    restored = picture.paste(
         batch["image"][i], batch["queries"]["colorize"]["ids"][i],
         batch["answers"]["colorize"]["pixels"][i])
     np.testing.assert_array_equal(restored, np.rot90(images[i], label))
