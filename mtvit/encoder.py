@@ -20,15 +20,11 @@ from mtvit import errors
 from mtvit.checkpoints import loading
 from mtvit.data import images as images_lib
 from mtvit.data import srgb
+from mtvit.models import encoders
 from mtvit.models import interface
-from mtvit.models import vit
 from mtvit.run import paths
 from mtvit.training import saved_runs
 
-# The keys of a `model` section that a file of weights does not tell.
-_MODEL = dict(
-    dtype="float32", remat="none", unroll=0, freeze_patch_embed=False,
-    position_init="normal", drop_path=0.0, extra_tokens="")
 Images = np.ndarray | Sequence[Any]
 
 
@@ -71,6 +67,12 @@ class Encoder:
   def token_names(self) -> tuple[str, ...]:
     """The special tokens, in the order of the sequence; the first is "cls"."""
     return self.module.token_names
+
+  @property
+  def position_param(self) -> str | None:
+    """Name of the parameter [n, d] of position embeddings, if it has one."""
+    return next(
+        (x for x in self.model.position_params if x in self.params), None)
 
   @property
   def readouts(self) -> tuple[str, ...]:
@@ -277,12 +279,12 @@ def of_run(path: paths.Given, run: saved_runs.TrainedRun) -> Encoder:
 
 def _from_file(path: epath.Path) -> Encoder:
   read = loading.imported(path)
-  model = vit.ModelConfig(**_MODEL | read.model)
-  policy = "drop" if "position" in read.params else "drop_all"
+  kind = encoders.config_class(read.model.get("kind", "vit"))
+  model = kind(**read.model)
   return Encoder(
       name=str(path), model=model, params=read.params, gray=read.gray,
       step=0,
-      module=model.encoder(tuple(read.token_names), policy))
+      module=model.encoder(tuple(read.token_names), read.position_policy))
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ def _run(
     state = parts.first_state()
     if config.init_from:
       state = state.started_from(loading.transfer(
-          state.params, loading.weights(config.init_from)))
+          state.params, loading.weights(config.init_from), config.model))
     progress.note(results.overview(workdir, train, state.params))
   results.save_sealed(workdir / "config.json", raw)
 

@@ -231,12 +231,9 @@ def check_encoder(encoder: interface.Encoder, side: int, params: Any) -> None:
     side: of its images, pixels.
     params: of a checkpoint.
   """
-  image = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
-  want = jax.eval_shape(encoder.init, jax.random.key(0), image)["params"]
-  shapes = lambda tree: {
-      parameter_names.path_name(path): tuple(x.shape)
-      for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-  want, have = shapes(want), shapes(params)
+  want = parameter_names.encoder_shapes(encoder, side)
+  have = {parameter_names.path_name(path): tuple(x.shape)
+          for path, x in jax.tree_util.tree_leaves_with_path(params)}
   wrong = sorted(name for name in want.keys() | have.keys()
                  if want.get(name) != have.get(name))
   if wrong:
@@ -245,7 +242,9 @@ def check_encoder(encoder: interface.Encoder, side: int, params: Any) -> None:
         f"{want.get(wrong[0])}")
 
 
-def transfer(params: Any, loaded: dict[str, Any]) -> Any:
+def transfer(
+    params: Any, loaded: dict[str, Any], model: interface.EncoderConfig
+) -> Any:
   """Replaces parameters by loaded ones of the same path.
 
   Heads and tokens that the other run lacks, and heads of another shape, stay
@@ -254,17 +253,19 @@ def transfer(params: Any, loaded: dict[str, Any]) -> Any:
   Args:
     params: of this run, sharded.
     loaded: of `weights`.
+    model: of this run.
 
   Raises:
     CheckpointError: a parameter has another shape, or none has the same path.
   """
   found = dict(jax.tree_util.tree_leaves_with_path(loaded))
+  positions = [f"encoder/{name}" for name in model.position_params]
   missing = []
 
   def pick(path, leaf):
     new = found.pop(path, None)
     name = parameter_names.path_name(path)
-    if new is not None and name == "encoder/position":
+    if new is not None and name in positions:
       new = resize_positions(new, len(leaf))
     if new is None or (name.startswith("head_") and new.shape != leaf.shape):
       missing.append(name)

@@ -66,9 +66,10 @@ def diagnose(
   readouts, accuracy = _readouts(
       encoder, params, mesh, (train, num_train), (test, num_test))
   found = None
-  if "position" in encoder.params:
-    found = positions.describe(encoder.params["position"], encoder.grid) | {
-        "accuracy": accuracy}
+  if encoder.position_param:
+    found = positions.describe(
+        encoder.params[encoder.position_param], encoder.grid) | {
+            "accuracy": accuracy}
   return {
       "layers": _layers(encoder, params, mesh, test, num_images),
       "positions": found, "rank": rank.describe(readouts),
@@ -123,8 +124,8 @@ def _readouts(
   as trained, shuffled and zeroed; None without embeddings or labels.
   """
   embeddings = (
-      positions.changed(encoder.params["position"])
-      if "position" in encoder.params else {})
+      positions.changed(encoder.params[encoder.position_param])
+      if encoder.position_param else {})
 
   @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, P()))
   def extract(params, embeddings, image):
@@ -133,7 +134,7 @@ def _readouts(
             encoder.module.apply({"params": params}, image)))
     found = read(params)
     return found, {"as_trained": found["gap"]} | {
-        name: read(params | {"position": embedding})["gap"]
+        name: read(params | {encoder.position_param: embedding})["gap"]
         for name, embedding in embeddings.items()}
 
   results = []

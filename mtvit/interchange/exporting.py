@@ -17,6 +17,9 @@ from mtvit import errors
 from mtvit.interchange import files
 from mtvit.interchange import naming
 from mtvit.interchange import native
+from mtvit.models import encoders
+from mtvit.models import interface
+from mtvit.models import parameter_names
 from mtvit.run import files as writing
 
 if TYPE_CHECKING:
@@ -40,14 +43,14 @@ _TIMM_PATCHES = {"Ti": (16,), "S": (8, 16, 32), "B": (8, 16, 32),
 
 def export(
     encoder: "encoder_lib.Encoder", output: pathlib.Path,
-    formats: Sequence[str] = tuple(FORMATS), drop_tokens: bool = False,
+    formats: Sequence[str] | None = None, drop_tokens: bool = False,
     config: Any = None) -> dict[str, list[str]]:
   """Writes an encoder's weights for other libraries.
 
   Args:
     encoder: to export.
     output: a folder, new, empty or an earlier export's; that is replaced.
-    formats: of `FORMATS`.
+    formats: of `FORMATS`; None for all that can hold the encoder.
     drop_tokens: leave task tokens out for timm, too.
     config: of the run, JSON, for mtvit.npz.
 
@@ -55,9 +58,11 @@ def export(
     File -> notes on what was left out or must be minded.
 
   Raises:
-    ConfigError: no such format, or the folder is not ours.
+    ConfigError: no such format, none that can hold the encoder, or the folder
+      is not ours.
     OSError: the disk is full; nothing is left behind.
   """
+  formats = _checked(encoder, formats)
   tokens = {name: _kept(encoder, name, drop_tokens) for name in formats}
   notes = {FORMATS[x]: _notes(encoder, tokens[x], x) for x in formats}
   described = dict(
@@ -75,11 +80,17 @@ def _weights(
     tokens: Mapping[str, tuple[str, ...]], described: Mapping[str, Any]
 ) -> None:
   """Writes the files of weights; `tokens` by format."""
+  policy = encoder.module.position_policy
+  # What hides positions is of use in training alone.
+  policy = "drop" if policy == "mask_token" else policy
+  kept = parameter_names.encoder_shapes(
+      encoder.model.encoder(encoder.token_names, policy), encoder.image_size)
   params = {name: np.asarray(x, np.float32) for name, x in
             traverse_util.flatten_dict(encoder.params, sep="/").items()
-            if name != "position_mask"}
+            if name in kept}
   if "numpy" in tokens:
-    native.write(made.place(FORMATS["numpy"]), params, described)
+    native.write(made.place(FORMATS["numpy"]), params,
+                 {**described, "position_policy": policy})
   shape = (math.prod(encoder.grid), encoder.module.width)
   params = {"position": np.zeros(shape, np.float32)} | params
   for name, (library, write) in _LIBRARIES.items():
@@ -88,13 +99,45 @@ def _weights(
       write(made.place(FORMATS[name]), arrays)
 
 
+def _checked(
+    encoder: "encoder_lib.Encoder", formats: Sequence[str] | None
+) -> Sequence[str]:
+  """The formats; raises ConfigError if one can't hold the encoder."""
+  for name in formats or ():
+    if name not in FORMATS:
+      raise errors.ConfigError(
+          f"--formats: no {name!r}" + errors.suggest(name, FORMATS))
+  can = holding(encoder)
+  formats = can if formats is None else formats
+  wrong = [name for name in formats if name not in can]
+  if wrong or not can:
+    raise errors.ConfigError(
+        f"--formats={','.join(wrong)}: no such file can hold this encoder, "
+        f"{type(encoder.module).__name__} of model.kind={encoder.model.kind}",
+        f"--formats={','.join(can)}" if can else "an encoder that is listed in "
+        "mtvit/models/encoders.py and says what it `exports`")
+  return formats
+
+
+def holding(encoder: "encoder_lib.Encoder") -> tuple[str, ...]:
+  """Formats that can hold an encoder, as its config says.
+
+  A config speaks for the module that it builds; and it can be read again only
+  as what is listed under its kind.
+  """
+  model, module = encoder.model, encoder.module
+  built = model.build(encoder.token_names, module.position_policy)
+  if type(module) is not type(built):
+    return ()
+  listed = encoders.ENCODERS.get(model.kind) is type(model)
+  return tuple(x for x in FORMATS if x in model.exports() and (
+      listed or x != interface.OWN_FORMAT))
+
+
 def _kept(
     encoder: "encoder_lib.Encoder", name: str, drop: bool
 ) -> tuple[str, ...]:
   """The tokens that a format can hold."""
-  if name not in FORMATS:
-    raise errors.ConfigError(
-        f"--formats: no {name!r}" + errors.suggest(name, FORMATS))
   if name in ("npz", "hf") or (name == "safetensors" and drop):
     return ("cls",)
   return encoder.token_names

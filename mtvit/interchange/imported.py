@@ -15,16 +15,18 @@ class Imported:
   """An encoder from a file.
 
   Attributes:
-    params: of `vit.Encoder`, nested, float32 numpy.
-    model: what the file says of a config's `model` section: variant,
+    params: of the encoder, nested, float32 numpy.
+    model: what the file says of a config's `model` section, such as variant,
       image_size and activation.
     token_names: "cls", then the registers.
+    position_policy: "drop_all" for an encoder without positions.
     gray: images must be made gray.
     notes: what was left out or assumed, one sentence each.
   """
   params: Any
   model: dict[str, Any]
   token_names: tuple[str, ...]
+  position_policy: str = "drop"
   gray: bool = False
   notes: tuple[str, ...] = ()
 

@@ -91,6 +91,9 @@ class Encoder(Protocol):
   def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
     """As every Flax module has it."""
 
+  def copy(self, *, name: str) -> "Encoder":
+    """As every Flax module has it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderConfig(abc.ABC):
@@ -130,7 +133,7 @@ class EncoderConfig(abc.ABC):
 
   @abc.abstractmethod
   def build(self, tokens: tuple[str, ...], policy: str) -> Encoder:
-    """The module, of the name "encoder".
+    """The module.
 
     Args:
       tokens: "cls" and the names of all other special tokens.
@@ -154,4 +157,4 @@ class EncoderConfig(abc.ABC):
     """The module with these tokens and the section's `extra_tokens`."""
     extra = self.extra_tokens.split(",") if self.extra_tokens else []
     token_names += tuple(x for x in extra if x not in token_names)
-    return self.build(token_names, position_policy)
+    return self.build(token_names, position_policy).copy(name="encoder")

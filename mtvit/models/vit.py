@@ -244,7 +244,7 @@ class ModelConfig(interface.EncoderConfig):
         activation=self.activation, drop_path=self.drop_path,
         layer_scale=self.layer_scale, class_position=self.class_position,
         rotary_base=self.rotary_base, norm_epsilon=self.norm_epsilon,
-        dtype=jnp.dtype(self.dtype), name="encoder", **sizes)
+        dtype=jnp.dtype(self.dtype), **sizes)
 
   def exports(self) -> tuple[str, ...]:
     """See `interface.EncoderConfig`; these libraries have this very model."""

@@ -28,8 +28,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint; the newest if not set.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
 _FORMATS = flags.DEFINE_list(
-    "formats", list(exporting.FORMATS),
-    f"Any of {','.join(exporting.FORMATS)}.")
+    "formats", None, f"Any of {','.join(exporting.FORMATS)}; all that can hold "
+    "the encoder if not set.")
 _DROP = flags.DEFINE_bool(
     "drop_tokens", False, "Leave the task tokens out for timm too.")
 

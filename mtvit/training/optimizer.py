@@ -67,7 +67,12 @@ def scale_layers(layer_decay: float) -> optax.GradientTransformation:
   makes the input of the first block the most (BEiT, arXiv:2106.08254).
   """
   def update(updates, state, params=None):
-    depth = len(updates["encoder"]["blocks"]["norm1"]["scale"])
+    blocks = jax.tree.leaves(updates["encoder"].get("blocks"))
+    if not blocks:
+      raise errors.ConfigError(
+          f"optimizer.layer_decay={layer_decay}: this encoder has no layers "
+          "stacked under encoder/blocks", "optimizer.layer_decay=1.0")
+    depth = len(blocks[0])
 
     def scale(path, update):
       name = parameter_names.path_name(path)
