@@ -206,6 +206,8 @@ class Config:
       "separate", one for each task on a corruption of its own (k·N).
     weighting: how the losses are added up.
     tasks: task name -> its fields; `mtvit.tasks.create` checks them.
+    evaluators: name -> its fields, of those that have a section of their own;
+      `mtvit.training.evaluation.check` checks them.
     log_every: steps between reports.
     diagnose_every: steps between looks at each task's gradients; 0 for never.
     checkpoint_every: steps between checkpoints; the last step is always saved.
@@ -230,6 +232,8 @@ class Config:
   augment: Augment = Augment()
   model: interface.EncoderConfig = vit.ModelConfig()
   tasks: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+      default_factory=dict)
+  evaluators: Mapping[str, Mapping[str, Any]] = dataclasses.field(
       default_factory=dict)
   weighting: Weighting = Weighting()
   optimizer: Optimizer = Optimizer()

@@ -8,8 +8,9 @@ Running the same command again continues from the last checkpoint; for that
 steps, a finished one too.
 """
 
+import dataclasses
 import time
-from typing import Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
 
 from absl import flags
 from etils import epath
@@ -17,13 +18,15 @@ import jax
 from ml_collections import config_flags
 
 from mtvit import config as config_lib
-from mtvit import errors
 from mtvit.checkpoints import checks
 from mtvit.checkpoints import loading
 from mtvit.checkpoints import saving
+from mtvit.diagnostics import collapse
 from mtvit.diagnostics import gradients
-from mtvit.diagnostics import monitor
 from mtvit.pictures import run_report
+from mtvit.probes import classifiers
+from mtvit.probes import features
+from mtvit.probes import run_knn
 from mtvit.run import config_values
 from mtvit.run import distributed
 from mtvit.run import entry
@@ -33,12 +36,27 @@ from mtvit.run import results
 from mtvit.run import stop as stop_lib
 from mtvit.run import workdir as workdir_lib
 from mtvit.training import assembly
+from mtvit.training import evaluation
+from mtvit.training import evaluators as evaluators_lib
 from mtvit.training import inputs
 from mtvit.training import loop
 from mtvit.training import run_data
 from mtvit.training import run_tasks
 from mtvit.training import saved_runs
 from mtvit.training import sharding
+from mtvit.training import train_state
+
+if TYPE_CHECKING:
+  from mtvit.data import datasets
+
+# What looks at a run, in this order; see `training.evaluation`.
+EVALUATORS = (
+    gradients.Gradients,
+    run_knn.Knn,
+    collapse.Collapse,
+    classifiers.Classifiers,
+    run_report.Report,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; --config.KEY=VALUE overrides a key.")
@@ -80,7 +98,8 @@ def pretrain(
   raw, config = distributed.together(
       lambda: saved_runs.parse(raw, workdir, overrides))
   distributed.check_same(raw, "config")
-  tasks = run_tasks.create(config)
+  run_tasks.create(config)
+  evaluators_lib.check(EVALUATORS, config)
   mesh = sharding.create_mesh(config.mesh)
   assembly.check_batch(config, mesh)
   with (workdir_lib.claimed(workdir) as still_ours,
@@ -95,76 +114,129 @@ def pretrain(
       config_values.check_same(
           saved.meta["config"], raw,
           free=() if own else config_values.LENGTH + config_values.PLACES)
-    return _run(
-        raw, config, tasks, mesh, workdir, stop, checkpointer, saved)
+    return _run(_Job(
+        raw=raw, config=config, mesh=mesh, workdir=workdir, stop=stop,
+        checkpointer=checkpointer, saved=saved))
 
 
-def _run(
-    raw: Mapping[str, Any], config: config_lib.Config, tasks: Any,
-    mesh: jax.sharding.Mesh, workdir: epath.Path, stop: stop_lib.Stop,
-    checkpointer: saving.Checkpointer, saved: saving.Restored | None
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+  """What a run has before its data.
+
+  Attributes:
+    raw: its config, plain.
+    config: the same, parsed.
+    mesh: where it runs.
+    workdir: which it has for itself.
+    stop: the flag to poll.
+    checkpointer: of `workdir`.
+    saved: the checkpoint to continue; None for a new run.
+  """
+  raw: Mapping[str, Any]
+  config: config_lib.Config
+  mesh: jax.sharding.Mesh
+  workdir: epath.Path
+  stop: stop_lib.Stop
+  checkpointer: saving.Checkpointer
+  saved: saving.Restored | None
+
+
+class _Start(NamedTuple):
+  """Where training begins.
+
+  Attributes:
+    step: how many have been made.
+    state: after it.
+    evaluated: False if a signal cut the evaluation of that step short.
+    note: what to tell.
+  """
+  step: int
+  state: train_state.TrainState
+  evaluated: bool
+  note: str
+
+
+def _run(job: _Job) -> dict[str, Any]:
   """The run, in a work directory that it has for itself."""
   began = time.time()
   # ---- Data: two views of each image, disjoint patches of them corrupted
   train, test = run_data.open_sources(
-      config, raw, workdir, saved, stop.check)
-  total_steps = assembly.total_steps(
-      config, train.num_examples, saved.step if saved else 0)
-  statistics = (
-      saved.meta["statistics"] if run_data.goes_on(saved, raw)
-      else inputs.data_statistics(config, tasks, train, poll=stop.check))
-  parts = assembly.create(
-      config, mesh, train, statistics, total_steps=total_steps,
-      start=saved.step if saved else 0)
-  model, tasks = parts.model, parts.tasks
+      job.config, job.raw, job.workdir, job.saved, job.stop.check)
+  parts = _assemble(job, train)
 
   # ---- State: of the newest checkpoint, or the first
+  start = _resume(job, parts) if job.saved else _begin(job, parts, train)
   progress = metrics.Progress(
-      total_steps, config.batch_size, [t.name for t in tasks if t.trains])
-  if saved:
-    start, meta, state = checkpointer.restore(parts.shapes)
-    evaluated = meta["evaluated"]
-    progress.note("; changed: ".join(
-        [f"{workdir}: resuming from step {start} of {total_steps}",
-         *filter(None, [
-             ", ".join(config_values.changes(meta["config"], raw))])]))
-  else:
-    start, evaluated = 0, True
-    state = parts.first_state()
-    if config.init_from:
-      state = state.started_from(loading.transfer(
-          state.params, loading.weights(config.init_from), config.model))
-    progress.note(results.overview(workdir, train, state.params))
-  results.save_sealed(workdir / "config.json", raw)
+      parts.total_steps, job.config.batch_size,
+      [task.name for task in parts.tasks if task.trains])
+  progress.note(start.note)
+  results.save_sealed(job.workdir / "config.json", job.raw)
 
   # ---- Training: one forward pass, all losses, one update
-  writer = metrics.Writer(workdir, start, evaluated)
-  scorer = monitor.Scorer(config, model, mesh, train, test, stop.poll)
+  context = evaluation.Context(
+      parts=parts, train=train, test=test, workdir=job.workdir,
+      should_stop=job.stop.poll)
+  members = [kind(context) for kind in EVALUATORS]
+  writer = metrics.Writer(
+      job.workdir, start.step, evaluators_lib.written_again(
+          members, start.step, start.evaluated))
+  evaluators = evaluators_lib.Evaluators(
+      members=members, features=features.RunImages(context), writer=writer,
+      progress=progress, stop=job.stop, workdir=job.workdir)
   state = loop.Loop(
-      step_fn=parts.step,
-      evaluate=scorer.during, diagnose=gradients.create(parts.objective, mesh),
-      checkpointer=checkpointer, writer=writer, progress=progress,
-      meta={"config": raw, "statistics": statistics,
+      step_fn=parts.step, evaluators=evaluators,
+      checkpointer=job.checkpointer, writer=writer, progress=progress,
+      meta={"config": job.raw, "statistics": parts.statistics,
             "data": run_data.describe(train)},
-      config=config, mesh=mesh, workdir=workdir, total_steps=total_steps,
-      stop=stop,
-  ).run(state, start, evaluated, parts.batches.since(start))
-  checkpointer.close(total_steps)
+      config=job.config, mesh=job.mesh, workdir=job.workdir,
+      total_steps=parts.total_steps, stop=job.stop,
+  ).run(start.state, start.step, start.evaluated,
+        parts.batches.since(start.step))
+  job.checkpointer.close(parts.total_steps)
 
-  # ---- Report: kNN beside the random-init encoder's, pictures, result.json
-  report = metrics.last_report(workdir)
-  scores = scorer.final(state.params, parts.first_state().params)
-  if stop:
-    raise errors.Preempted(
-        f"{stop.name}: training is done, the evaluation is not")
-  writer.write(total_steps, scores)
-  pictures = run_report.save_report(
-      workdir, model, state.params, inputs.sample(config, tasks, train), mesh)
-  writer.close(total_steps, pictures)
-  progress.note(results.summary(tasks, report | scores, pictures))
+  # ---- Report: scores beside the random-init encoder's, pictures, result.json
+  report = metrics.last_report(job.workdir)
+  ended = evaluators.end(parts.total_steps, state, parts.first_state)
+  writer.close(parts.total_steps, ended.pictures)
+  scores = report | ended.scalars
+  progress.note(results.summary(parts.tasks, scores, ended.pictures))
   return results.save_result(
-      workdir, report | scores, total_steps, time.time() - began)
+      job.workdir, scores, parts.total_steps, time.time() - began)
+
+
+def _assemble(job: _Job, train: "datasets.Source") -> assembly.Parts:
+  """The run's parts, with what its tasks knew of the data before."""
+  start = job.saved.step if job.saved else 0
+  total_steps = assembly.total_steps(job.config, train.num_examples, start)
+  statistics = (
+      job.saved.meta["statistics"] if run_data.goes_on(job.saved, job.raw)
+      else inputs.data_statistics(
+          job.config, run_tasks.create(job.config), train,
+          poll=job.stop.check))
+  return assembly.create(
+      job.config, job.mesh, train, statistics, total_steps=total_steps,
+      start=start)
+
+
+def _resume(job: _Job, parts: assembly.Parts) -> _Start:
+  """The state of the newest checkpoint."""
+  step, meta, state = job.checkpointer.restore(parts.shapes)
+  changed = ", ".join(config_values.changes(meta["config"], job.raw))
+  note = f"{job.workdir}: resuming from step {step} of {parts.total_steps}"
+  return _Start(step, state, meta["evaluated"],
+                "; changed: ".join(filter(None, [note, changed])))
+
+
+def _begin(
+    job: _Job, parts: assembly.Parts, train: "datasets.Source"
+) -> _Start:
+  """The first state."""
+  state = parts.first_state()
+  if job.config.init_from:
+    state = state.started_from(loading.transfer(
+        state.params, loading.weights(job.config.init_from), job.config.model))
+  return _Start(
+      0, state, True, results.overview(job.workdir, train, state.params))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ROOMS = {
     "encoder": "checkpoints data errors models run training",
     "probes":
         "checkpoints config data encoder errors models run training",
-    "diagnostics": "config data encoder models probes training",
+    "diagnostics": "data encoder models probes training",
     "pictures":
         "data diagnostics encoder errors models probes run training",
     "planning": "config errors run training",
@@ -31,7 +31,7 @@ ROOMS = {
     "report": "errors pictures run",
     "__init__": "encoder",
     "pretrain":
-        "checkpoints config diagnostics errors pictures run training",
+        "checkpoints config diagnostics errors pictures probes run training",
     "evaluate": "config diagnostics errors pictures probes run training",
     "finetune": "checkpoints encoder errors models pretrain run",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "

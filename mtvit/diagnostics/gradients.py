@@ -14,11 +14,28 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 
 from mtvit.models import parameter_names
+from mtvit.training import evaluation
 from mtvit.training import train_step
 
 # "embed" is the patch projection, the positions and the tokens; the blocks are
 # cut into thirds; the last norm is left to "all".
 GROUPS = ("embed", "early", "middle", "late", "all")
+
+
+class Gradients(evaluation.Evaluator):
+  """The evaluator `gradients`: every `diagnose_every` steps, before them."""
+
+  name = "gradients"
+  title = "gradients of each task"
+  when = "before"
+
+  def __init__(self, context: evaluation.Context):
+    super().__init__(context)
+    self.every = context.config.diagnose_every
+    self._diagnose = create(context.parts.objective, context.parts.mesh)
+
+  def run(self, look: evaluation.Look) -> evaluation.Found:
+    return evaluation.Found(self._diagnose(look.state, look.batch))
 
 
 def create(

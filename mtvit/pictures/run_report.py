@@ -1,49 +1,45 @@
-"""The pictures that a run leaves at its end."""
+"""The evaluator `report`: the pictures that a run leaves at its end."""
 
-from typing import Any
+import pathlib
 
-from etils import epath
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 
 from mtvit.pictures import panels
-from mtvit.run import distributed
 from mtvit.run import metrics as metrics_lib
-from mtvit.run import paths
+from mtvit.training import evaluation
+from mtvit.training import inputs
 from mtvit.training import train_step
 
 PREDICTED_VIEWS = 256  # Pictures are made from so many views at most.
+SHOWN_VIEWS = 8        # Of them, for each task.
 
 
-def save_report(
-    workdir: epath.Path, model: Any, params: Any,
-    batch: dict[str, Any], mesh: jax.sharding.Mesh, num_views: int = 8
-) -> list[epath.Path]:
-  """Draws loss curves and each task's predictions into `report/`.
+class Report(evaluation.Evaluator):
+  """Loss curves, cosines of gradients, and each task's predictions."""
 
-  Args:
-    workdir: of the run.
-    model: a `Pretrainer`.
-    params: its parameters.
-    batch: a corrupted batch, in numpy, from the training pipeline.
-    mesh: of the run.
-    num_views: so many of its views are shown for each task.
-  """
-  folder = workdir / "report"
-  rows = min(len(batch["index"]), PREDICTED_VIEWS)
-  batch = jax.tree.map(lambda x: np.asarray(x[:rows]), batch)
-  _, predicted = jax.jit(
-      model.apply, out_shardings=NamedSharding(mesh, P()))(
-          {"params": params}, train_step.model_inputs(batch))
-  if not distributed.is_main():
-    return []
-  lines = metrics_lib.read(workdir / metrics_lib.METRICS)
-  with paths.on_disk(folder) as disk:
-    files = [disk / "curves.png"]
-    panels.save_curves(lines, files[0])
-    files += panels.save_gradients(lines, disk / "gradients.png")
-    files += panels.save_predictions(
-        batch, jax.device_get(predicted), model.tasks,
-        model.config.patch_size, disk, num_views)
-  return [folder / file.name for file in files]
+  name = "report"
+  at_end = "run"
+
+  def run(self, look: evaluation.Look) -> evaluation.Found:
+    parts = self.context.parts
+    batch = inputs.sample(parts.config, parts.tasks, self.context.train)
+    rows = min(len(batch["index"]), PREDICTED_VIEWS)
+    batch = jax.tree.map(lambda x: np.asarray(x[:rows]), batch)
+    _, predicted = jax.jit(
+        parts.model.apply, out_shardings=NamedSharding(parts.mesh, P()))(
+            {"params": look.state.params}, train_step.model_inputs(batch))
+
+    def draw(folder: pathlib.Path) -> list[pathlib.Path]:
+      lines = metrics_lib.read(self.context.workdir / metrics_lib.METRICS)
+      curves = folder / "curves.png"
+      panels.save_curves(lines, curves)
+      return [
+          curves,
+          *panels.save_gradients(lines, folder / "gradients.png"),
+          *panels.save_predictions(
+              batch, jax.device_get(predicted), parts.tasks,
+              parts.config.model.patch_size, folder, SHOWN_VIEWS)]
+
+    return evaluation.Found(draw=draw)

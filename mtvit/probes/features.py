@@ -5,11 +5,16 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
+from etils import epy
 import numpy as np
 
 from mtvit import encoder as encoder_lib
 from mtvit.models import interface
+from mtvit.training import evaluation
 from mtvit.training import sharding
+
+with epy.lazy_imports():
+  from mtvit.data import pipeline
 
 # Images at most, a multiple of the devices. On CPU larger ones are slower: they
 # fall out of the caches.
@@ -90,3 +95,37 @@ def extract(
       for name in found[0]
   } if found else {}
   return features, np.concatenate(labels) if labels else np.zeros(0, np.int32)
+
+
+class RunImages:
+  """A run's own images, clean, and what its model makes of them.
+
+  Called with (params, split, limit) it gives `evaluation.Features`.
+  """
+
+  def __init__(self, context: evaluation.Context):
+    """Binds what does not change."""
+    self._context = context
+    self._mesh = context.parts.mesh
+    self._extract = extractor(context.parts.model, self._mesh)
+    self._batch = batch_size(
+        max(context.train.num_examples, context.test.num_examples), self._mesh)
+
+  def __call__(
+      self, params: Any, split: str, limit: int
+  ) -> evaluation.Features:
+    return evaluation.Features(
+        *self.outputs(self._extract, params, split, limit))
+
+  def outputs(
+      self, extractor_fn: Callable[[Any, jax.Array], dict[str, jax.Array]],
+      params: Any, split: str, limit: int
+  ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What `extract` returns, of the first `limit` images; of all if 0."""
+    config = self._context.config
+    source = {"train": self._context.train, "test": self._context.test}[split]
+    batches = pipeline.eval_batches(
+        source, config.model.image_size, self._batch, limit or None,
+        config.input == "gray")
+    return extract(
+        params, batches, extractor_fn, self._mesh, self._context.should_stop)

@@ -120,23 +120,20 @@ class Writer:
     nonfinite: where skipped steps go.
   """
 
-  def __init__(self, workdir: epath.Path, start_step: int, evaluated: bool):
+  def __init__(
+      self, workdir: epath.Path, start_step: int,
+      again: Callable[[Mapping[str, Any]], bool] = lambda line: False
+  ):
     """Drops the lines that will be written again.
 
     Args:
       workdir: of the run.
       start_step: from which the run goes on.
-      evaluated: False if the evaluation of that step is still to be made.
+      again: which of the lines up to there will be.
     """
-    def keep(line):
-      again = any(
-          key.endswith(("_random_init", "/final_accuracy")) for key in line)
-      again |= not evaluated and line["step"] == start_step and any(
-          key.startswith(("knn/", "rankme/")) or key.endswith("/test_accuracy")
-          for key in line)
-      return line["step"] <= start_step and not again
-
-    self._lines = JsonLines(workdir / METRICS, keep)
+    self._lines = JsonLines(
+        workdir / METRICS,
+        lambda line: line["step"] <= start_step and not again(line))
     self.nonfinite = JsonLines(
         workdir / "nonfinite.jsonl", lambda line: line["step"] <= start_step)
     self._tensorboard = None

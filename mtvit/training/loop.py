@@ -20,12 +20,11 @@ from mtvit.run import metrics as metrics_lib
 from mtvit.run import paths
 from mtvit.run import skipped_steps
 from mtvit.run import stop as stop_lib
+from mtvit.training import evaluators as evaluators_lib
 from mtvit.training import sharding
 
 # Token features whose directions spread less than this have collapsed.
 COLLAPSE_SPREAD = 0.02
-# Features whose RankMe is less are as good as a number.
-COLLAPSE_RANK = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,9 +33,7 @@ class Loop:
 
   Attributes:
     step_fn: (state, batch) -> (state, metrics), donating the state.
-    evaluate: state -> scalars, called every `config.knn.every_steps`.
-    diagnose: (state, global batch) -> scalars, called every
-      `config.diagnose_every` steps.
+    evaluators: that look at the run when it is time to.
     checkpointer: where states go.
     meta: JSON to save with every state.
     writer: where scalars go.
@@ -48,8 +45,7 @@ class Loop:
     stop: the flag to poll.
   """
   step_fn: Callable[[Any, Any], tuple[Any, Mapping[str, jax.Array]]]
-  evaluate: Callable[[Any], dict[str, float]]
-  diagnose: Callable[[Any, Any], dict[str, float]]
+  evaluators: evaluators_lib.Evaluators
   checkpointer: saving.Checkpointer
   meta: dict[str, Any]
   writer: metrics_lib.Writer
@@ -77,7 +73,7 @@ class Loop:
       NonFiniteError: the loss is not finite, again and again.
     """
     if not evaluated:
-      evaluated = self._evaluate(start, state)
+      evaluated = self.evaluators.after(start, state)
     pending, waited, since = [], 0.0, time.perf_counter()
     for step in range(start + 1, self.total_steps + 1):
       if self.stop.poll():
@@ -88,7 +84,7 @@ class Loop:
       batch = next(batches)
       waited += time.perf_counter() - before
       batch = sharding.global_batch(batch, self.mesh)
-      since += self._diagnose(step, state, batch)
+      since += self.evaluators.before(step, state, batch)
       state, metrics = self.step_fn(state, batch)
       pending.append((metrics, batch["index"]))
       self._stop_profile(step, metrics)
@@ -98,7 +94,7 @@ class Loop:
         self._report(step, pending, waited, since)
         pending, waited, since = [], 0.0, time.perf_counter()
       before = time.perf_counter()
-      evaluated = last or self._evaluate(step, state)
+      evaluated = last or self.evaluators.after(step, state)
       since += time.perf_counter() - before
       if save:            # After the report, which may end the run.
         self._save(step, state, evaluated)
@@ -115,37 +111,6 @@ class Loop:
     raise errors.Preempted(
         f"{self.stop.name}: saved step {step} of {self.total_steps}" if step
         else f"{self.stop.name}: before the first step; nothing is lost")
-
-  def _evaluate(self, step: int, state: Any) -> bool:
-    """Evaluates if it is time to; False if a signal cut it short."""
-    every = self.config.knn.every_steps
-    if not every or step % every:
-      return True
-    scalars = self.evaluate(state)
-    if self.stop:
-      return False
-    if scalars:
-      self.writer.write(step, scalars)
-      self.progress.note(f"step {step} · " + " · ".join(
-          f"{key} {value:.3f}" for key, value in scalars.items()))
-    for key, value in scalars.items():
-      if key.startswith("rankme/") and value < COLLAPSE_RANK:
-        logging.warning(
-            "step %d: the features of %s have collapsed to %.1f dimensions",
-            step, key.removeprefix("rankme/"), value)
-    return True
-
-  def _diagnose(self, step: int, state: Any, batch: Any) -> float:
-    """Looks at the gradients of a step before it is made; seconds it took."""
-    every = self.config.diagnose_every
-    if not every or step % every:
-      return 0.0
-    jax.block_until_ready(state)       # What was under way is not its cost.
-    began = time.perf_counter()
-    self.writer.write(step, self.diagnose(state, batch))
-    seconds = time.perf_counter() - began
-    self.progress.note(f"step {step} · gradients of each task: {seconds:.1f} s")
-    return seconds
 
   def _report(
       self, step: int, pending: list[tuple[Any, jax.Array]], waited: float,

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from mtvit import errors
+from mtvit.probes import run_knn
 from mtvit.run import metrics
 from mtvit.run import reading
+from mtvit.training import evaluators
 
 
 def test_mean_of_steps():
@@ -21,13 +23,13 @@ def test_mean_of_steps():
 
 
 def test_resuming_drops_later_lines_and_survives_a_torn_one(tmp_path):
-  writer = metrics.Writer(tmp_path, 0, True)
+  writer = metrics.Writer(tmp_path, 0)
   for step in (1, 2, 3):
     writer.write(step, {"x": float(step)})
   writer.close()
   with open(tmp_path / "metrics.jsonl", "a") as f:
     f.write('{"step": 4, "x"')
-  writer = metrics.Writer(tmp_path, 2, True)
+  writer = metrics.Writer(tmp_path, 2)
   writer.write(3, {"x": 30.0})
   writer.close()
   assert [(line["step"], line["x"]) for line in metrics.read(
@@ -58,14 +60,16 @@ def test_plain_lines_off_a_terminal(capsys):
 
 @pytest.mark.parametrize("evaluated, kept", [(True, [2, 2]), (False, [2])])
 def test_what_will_be_written_again_is_dropped(evaluated, kept, tmp_path):
-  writer = metrics.Writer(tmp_path, 0, True)
+  writer = metrics.Writer(tmp_path, 0)
   writer.write(2, {"train/loss": 1.0})
   writer.write(2, {"knn/accuracy": 0.5})
   writer.write(2, {"knn/accuracy": 0.6, "knn/accuracy_random_init": 0.4})
   writer.nonfinite.append({"step": 1})
   writer.nonfinite.append({"step": 3})
   writer.close()
-  metrics.Writer(tmp_path, 2, evaluated).close()
+  members = [run_knn.Knn.__new__(run_knn.Knn)]    # What it owns needs no run.
+  metrics.Writer(tmp_path, 2, evaluators.written_again(
+      members, 2, evaluated)).close()
   lines = metrics.read(tmp_path / "metrics.jsonl")
   assert [x["step"] for x in lines] == kept
   assert not any("knn/accuracy_random_init" in x for x in lines)

@@ -119,14 +119,14 @@ def test_lines(tmp_path):
     + b"}", b'{"step": 1, "x": "' + b"y" * 2**21 + b'"}', b"\0" * 100])
 def test_a_run_goes_on_after_bad_lines(tmp_path, bad, caplog):
   """Lines that once made a run unresumable, or did so by their kind."""
-  writer = metrics.Writer(tmp_path, 0, True)
+  writer = metrics.Writer(tmp_path, 0)
   writer.write(1, {"x": 0.5})
   writer.nonfinite.append({"step": 1, "tasks": ["jigsaw"], "examples": [3]})
   writer.close()
   for name in ("metrics.jsonl", "nonfinite.jsonl"):
     file = tmp_path / name
     file.write_bytes(bad + b"\n" + file.read_bytes() + bad)
-  writer = metrics.Writer(tmp_path, 1, True)
+  writer = metrics.Writer(tmp_path, 1)
   assert caplog.text.count("2 damaged lines of 3, left out") == 2
   writer.write(2, {"x": 0.25})
   writer.close()
@@ -143,7 +143,7 @@ def test_a_run_goes_on_beside_what_is_no_file(tmp_path, caplog):
     workdir.mkdir()
     for name in ("metrics.jsonl", "nonfinite.jsonl"):
       (workdir / name).symlink_to(file)
-    writer = metrics.Writer(workdir, 1, True)
+    writer = metrics.Writer(workdir, 1)
     writer.write(2, {"x": 0.25})
     writer.close()
     assert metrics.read(workdir / "metrics.jsonl") == []
@@ -155,7 +155,7 @@ def test_more_than_a_file_may_have_is_let_alone(tmp_path, caplog):
   file = tmp_path / "metrics.jsonl"
   file.write_text('{"step": 1, "x": 1}\n')
   os.truncate(file, reading.MOST_LINES + 9)
-  writer = metrics.Writer(tmp_path, 1, True)
+  writer = metrics.Writer(tmp_path, 1)
   writer.close()
   assert "the rest is not read" in caplog.text
   assert file.stat().st_size == reading.MOST_LINES + 9

@@ -1,0 +1,182 @@
+"""Calls a run's evaluators when it is time to, and keeps what they find."""
+
+import dataclasses
+import functools
+import time
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
+
+from etils import epath
+import jax
+
+from mtvit import config as config_lib
+from mtvit import errors
+from mtvit.run import distributed
+from mtvit.run import metrics
+from mtvit.run import paths
+from mtvit.run import stop as stop_lib
+from mtvit.training import evaluation
+from mtvit.training import train_state
+
+RANDOM = "_random_init"      # Ends the names of what random parameters give.
+
+
+def check(
+    kinds: Sequence[type[evaluation.Evaluator]], config: config_lib.Config
+) -> None:
+  """Raises ConfigError if a section is of no evaluator, or wrong."""
+  known = [kind.name for kind in kinds if kind.settings]
+  for name in config.evaluators:
+    if name not in known:
+      raise errors.ConfigError(
+          f"evaluators.{name}: no listed evaluator has such a section"
+          + errors.suggest(name, known))
+  for kind in kinds:
+    evaluation.section(kind, config)
+
+
+class Outcome(NamedTuple):
+  """What the end of a run has found.
+
+  Attributes:
+    scalars: by name.
+    pictures: files in `report/`, on the first process.
+  """
+  scalars: dict[str, float]
+  pictures: list[epath.Path]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluators:
+  """All of a run, called when it is time to.
+
+  Attributes:
+    members: in the order in which they run.
+    features: (params, split, limit) -> `evaluation.Features`.
+    writer: where scalars go.
+    progress: the progress line.
+    stop: the flag to poll.
+    workdir: of the run.
+  """
+  members: Sequence[evaluation.Evaluator]
+  features: Callable[[Any, str, int], evaluation.Features]
+  writer: metrics.Writer
+  progress: metrics.Progress
+  stop: stop_lib.Stop
+  workdir: epath.Path
+
+  def before(self, step: int, state: Any, batch: Any) -> float:
+    """Looks at a step before it is made; the seconds it took."""
+    due = self._due("before", step)
+    if not due:
+      return 0.0
+    jax.block_until_ready(state)       # What was under way is not their cost.
+    since = time.perf_counter()
+    look = self._look(step=step, state=state, batch=batch)
+    for member in due:
+      began = time.perf_counter()
+      found = self._found(member, look)
+      self.writer.write(step, found.scalars)
+      seconds = time.perf_counter() - began
+      self.progress.note(
+          f"step {step} · {member.title or member.name}: {seconds:.1f} s")
+      self._draw([found])
+    return time.perf_counter() - since
+
+  def after(self, step: int, state: Any) -> bool:
+    """Looks at the state after a step; False if a signal cut it short."""
+    due = self._due("after", step)
+    if not due:
+      return True
+    look = self._look(step=step, state=state)
+    found = [self._found(member, look) for member in due]
+    if self.stop:
+      return False
+    scalars = _merged(found)
+    if scalars:
+      self.writer.write(step, scalars)
+      self.progress.note(f"step {step} · " + " · ".join(
+          f"{key} {value:.3f}" for key, value in scalars.items()))
+    self._draw(found)
+    return True
+
+  def end(
+      self, step: int, state: Any, first: Callable[[], train_state.TrainState]
+  ) -> Outcome:
+    """Looks at the trained state, and at the one that `first` makes.
+
+    Raises:
+      Preempted: a signal came.
+    """
+    ending = [m for m in self.members if m.at_end != "nothing"]
+    found = self._ended(ending, step, state)
+    scalars = _merged(found)
+    compared = [m for m in ending if m.at_end == "compare"]
+    if compared:
+      at_random = _merged(self._ended(compared, step, first()))
+      scalars |= {f"{key}{RANDOM}": x for key, x in at_random.items()}
+    self.writer.write(step, scalars)
+    return Outcome(scalars, self._draw(found))
+
+  def _ended(
+      self, members: Sequence[evaluation.Evaluator], step: int, state: Any
+  ) -> list[evaluation.Found]:
+    look, found = self._look(step=step, state=state, final=True), []
+    for member in members:
+      found.append(self._found(member, look))
+      if self.stop:
+        raise errors.Preempted(
+            f"{self.stop.name}: training is done, the evaluation is not")
+    return found
+
+  def _due(self, when: str, step: int) -> list[evaluation.Evaluator]:
+    return [m for m in self.members
+            if m.when == when and m.every and step % m.every == 0]
+
+  def _look(self, *, state: Any, **moment: Any) -> evaluation.Look:
+    return evaluation.Look(state=state, features=functools.cache(
+        functools.partial(self.features, state.params)), **moment)
+
+  def _found(
+      self, member: evaluation.Evaluator, look: evaluation.Look
+  ) -> evaluation.Found:
+    found = member.run(look)
+    for key in found.scalars:
+      if not member.owns(key):
+        raise ValueError(
+            f"evaluator {member.name!r} has a scalar {key!r}; call it "
+            f"{member.name}/{key}, or let `owns` know it")
+    return found
+
+  def _draw(self, found: Sequence[evaluation.Found]) -> list[epath.Path]:
+    """Lets them draw into `report/`, on the first process."""
+    draws = [each.draw for each in found if each.draw]
+    if not draws or not distributed.is_main():
+      return []
+    folder = self.workdir / "report"
+    with paths.on_disk(folder) as disk:
+      files = [file for draw in draws for file in draw(disk)]
+    return [folder / file.name for file in files]
+
+
+def _merged(found: Sequence[evaluation.Found]) -> dict[str, float]:
+  return {key: x for each in found for key, x in each.scalars.items()}
+
+
+def written_again(
+    members: Sequence[evaluation.Evaluator], start: int, evaluated: bool
+) -> Callable[[Mapping[str, Any]], bool]:
+  """Which lines of metrics.jsonl a run will write again when it goes on.
+
+  Args:
+    members: its evaluators.
+    start: the step that it goes on from.
+    evaluated: False if a signal cut the evaluation of that step short.
+  """
+  looked = [m for m in members if m.when == "after"]
+
+  def again(line: Mapping[str, Any]) -> bool:
+    if any(key.endswith((RANDOM, "/final_accuracy")) for key in line):
+      return True
+    return not evaluated and line["step"] == start and any(
+        m.owns(key) for m in looked for key in line)
+  return again
