@@ -31,7 +31,7 @@ ROOMS = {
     "report": "errors pictures run",
     "__init__": "encoder",
     "pretrain":
-        "checkpoints config diagnostics errors pictures probes run training",
+        "checkpoints config diagnostics pictures probes run training",
     "evaluate": "config diagnostics errors pictures probes run training",
     "finetune": "checkpoints encoder errors models pretrain run",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
