@@ -22,41 +22,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   options = common.parse(arg, mode="full", variant="")
   if options["mode"] not in ("full", "linear"):
     raise ValueError(f"mode={options['mode']} is neither full nor linear")
-  config = ml_collections.ConfigDict(dict(
-      seed=0, total_steps=0, total_epochs=10.0,
-      batch_size=256,             # images
-      accumulate=1,
-      views=1, input="",          # "": as in init_from
-      forward="shared",
-      data=dict(
-          name="cifar10", train_split="train", test_split="test",
-          data_dir="", cache_dir="~/.cache/mtvit", memory_mb=2048,
-          max_pixels=100_000_000),
+  full = options["mode"] == "full"
+  return common.config(
+      options, total_epochs=10.0, views=1,
+      data=dict(name="cifar10"),
       augment=dict(
-          crop_scale=(0.4, 1.0), flip=0.5, jitter=0.0, jitter_strength=0.0,
-          gray=0.0, blur=(0.0, 0.0), solarize=(0.0, 0.0)),
-      model=dict(                 # "" and 0: as in init_from
-          variant=options["variant"], image_size=0, dtype="float32",
-          remat="none", unroll=0, freeze_patch_embed=False,
-          position_init="normal", activation="", drop_path=0.1,
-          extra_tokens=""),
+          crop_scale=(0.4, 1.0), jitter=0.0, jitter_strength=0.0, gray=0.0),
+      # "" and 0: as in init_from.
+      input="", model=dict(
+          variant=options["variant"], image_size=0, activation="",
+          drop_path=0.1 if full else 0.0),
       tasks=dict(supervised=dict(
-          mode="train", weight=1.0, num_classes=10, readout="gap",
-          smoothing=0.1, mixup=0.2, cutmix=1.0)),
-      weighting=dict(kind="fixed", dwa_window=50, dwa_temperature=2.0),
-      optimizer=dict(
-          base_lr=1e-3, warmup=0.1, weight_decay=0.05, decay="kernel$",
-          b1=0.9, b2=0.999, clip_norm=1.0, layer_decay=0.8, trainable=""),
-      mesh=dict(data=-1, fsdp=1, tensor=1),
-      knn=dict(                   # k=0: only the classifier's accuracy
-          every_steps=200, num_train=0, num_test=1000, final_num_train=0,
-          final_num_test=0, k=0, temperature=0.07, readout="gap"),
-      log_every=10, diagnose_every=0, checkpoint_every=100, keep_checkpoints=2,
-      init_from="", profile_steps=(0, 0), max_skipped_steps=10,
-      watchdog_seconds=1800))
-  if options["mode"] == "linear":
-    config.optimizer.update(
-        trainable="^head_", layer_decay=1.0, base_lr=1e-1, weight_decay=0.0)
-    config.model.drop_path = 0.0
-    config.tasks.supervised.update(smoothing=0.0, mixup=0.0, cutmix=0.0)
-  return config
+          mode="train", readout="gap", smoothing=0.1 if full else 0.0,
+          mixup=0.2 if full else 0.0, cutmix=1.0 if full else 0.0)),
+      optimizer=dict(b2=0.999, **(
+          dict(base_lr=1e-3, layer_decay=0.8) if full else
+          dict(base_lr=1e-1, weight_decay=0.0, trainable="^head_"))),
+      knn=dict(num_train=0, k=0))   # k=0: only the classifier's accuracy.

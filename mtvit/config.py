@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Mapping
 
 from mtvit import errors
+from mtvit import tasks as tasks_lib
 from mtvit.models import encoders
 from mtvit.models import interface
 from mtvit.models import vit
@@ -47,8 +48,7 @@ class Data:
   max_pixels: int = 100_000_000
 
   def __post_init__(self):
-    if self.max_pixels < 1:
-      raise ValueError(f"max_pixels={self.max_pixels} must be at least 1")
+    errors.check_ranges(max_pixels=(self.max_pixels, 1, 2**63))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,13 +156,11 @@ class Knn:
   readout: str = "gap"
 
   def __post_init__(self):
-    for name in ("every_steps", "num_train", "num_test", "final_num_train",
-                 "final_num_test"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-    if self.k < 0 or not self.temperature > 0:
-      raise ValueError(f"k={self.k} must be at least 0 and "
-                       f"temperature={self.temperature} above 0")
+    errors.check_ranges(
+        temperature=(self.temperature, 1e-9, 1e9),
+        **{name: (getattr(self, name), 0, MAX_STEPS) for name in (
+            "every_steps", "num_train", "num_test", "final_num_train",
+            "final_num_test", "k")})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,10 +178,9 @@ class Weighting:
 
   def __post_init__(self):
     errors.check_choices(kind=(self.kind, WEIGHTINGS))
-    if self.dwa_window < 1 or not self.dwa_temperature > 0:
-      raise ValueError(
-          f"dwa_window={self.dwa_window} must be at least 1 and "
-          f"dwa_temperature={self.dwa_temperature} above 0")
+    errors.check_ranges(
+        dwa_window=(self.dwa_window, 1, MAX_STEPS),
+        dwa_temperature=(self.dwa_temperature, 1e-9, 1e9))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -252,17 +249,14 @@ class Config:
     errors.check_choices(
         input=(self.input, INPUTS), forward=(self.forward, FORWARDS),
         views=(self.views, (1, 2)))
-    for name, least in (
-        ("total_steps", 0), ("total_epochs", 0), ("batch_size", 2),
-        ("accumulate", 1), ("log_every", 1), ("diagnose_every", 0),
-        ("checkpoint_every", 1), ("keep_checkpoints", 1),
-        ("max_skipped_steps", 0), ("watchdog_seconds", 0)):
-      if getattr(self, name) < least:
-        raise ValueError(
-            f"{name}={getattr(self, name)} must be at least {least}")
     errors.check_ranges(
-        seed=(self.seed, 0, MAX_SEED),
-        total_steps=(self.total_steps, 0, MAX_STEPS))
+        seed=(self.seed, 0, MAX_SEED), **{
+            name: (getattr(self, name), least, MAX_STEPS)
+            for name, least in dict(
+                total_steps=0, total_epochs=0, batch_size=2, accumulate=1,
+                log_every=1, diagnose_every=0, checkpoint_every=1,
+                keep_checkpoints=1, max_skipped_steps=0, watchdog_seconds=0
+            ).items()})
     if (self.total_steps > 0) == (self.total_epochs > 0):
       raise ValueError(
           f"set either total_steps (now {self.total_steps}) or total_epochs "
@@ -280,14 +274,31 @@ def parse(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  values = config_values.to_plain(config)
-  model = values.pop("model", {})
-  parsed = config_values.parse_section(Config, values)
-  if not isinstance(model, dict):
-    raise errors.ConfigError("model must be a section")
+  plain = resolved(config)
   try:
-    kind = encoders.config_class(model.get("kind", parsed.model.kind))
+    model = encoders.config_class(_encoder(plain))
   except ValueError as e:
     raise errors.ConfigError(str(e)) from e
-  return dataclasses.replace(
-      parsed, model=config_values.parse_section(kind, model, "model."))
+  return config_values.parse_section(Config, plain, {"model": model})
+
+
+def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config with the defaults of the keys that it lacks, plain, unchecked."""
+  plain = config_values.to_plain(config)
+  return config_values.over(
+      plain, config_values.to_plain(defaults(_encoder(plain))))
+
+
+def defaults(encoder: str = Config.model.kind) -> dict[str, Any]:
+  """Key -> default, of all sections, this encoder's, and of all tasks."""
+  model = encoders.ENCODERS.get(encoder, type(Config.model))
+  tasks = {name: task.defaults() for name, task in tasks_lib.TASKS.items()}
+  return config_values.defaults(Config) | {
+      "model": config_values.defaults(model), "tasks": tasks}
+
+
+def _encoder(plain: Mapping[str, Any]) -> str:
+  """The name of the encoder that a config has, perhaps of none."""
+  model = plain.get("model")
+  kind = model.get("kind") if isinstance(model, dict) else None
+  return kind if isinstance(kind, str) else Config.model.kind

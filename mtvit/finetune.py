@@ -29,6 +29,10 @@ flags.adopt_module_key_flags(pretrain)
 # Keys of a `model` section that a run sets for itself, or leaves open ("", 0).
 _OWN = ("variant", "activation", "image_size", "extra_tokens", "position_init",
         "dtype", "remat", "unroll", "freeze_patch_embed", "drop_path")
+# What a config leaves open.
+_OPEN = {
+    "init_from": "", "input": "",
+    "model": dict(variant="", activation="", image_size=0, extra_tokens="")}
 
 
 def main() -> None:
@@ -46,17 +50,15 @@ def complete(
 
   Args:
     raw: the config; `model.variant`, `model.activation`,
-      `model.extra_tokens` and `input` may be "", `model.image_size` 0.
+      `model.extra_tokens` and `input` may be "", `model.image_size` 0, or
+      missing.
     workdir: of the run; None for no run.
 
   Raises:
     ConfigError: it is to start from nothing, and says no variant.
     CheckpointError: what it is to start from can't be read.
   """
-  raw = config_values.to_plain(raw)
-  for key in ("init_from", "input", "model"):
-    if key not in raw:
-      raise errors.ConfigError(f"{key} is missing from the config")
+  raw = config_values.over(config_values.to_plain(raw), _OPEN)
   begun = workdir and loading.found_config(workdir)
   if begun and begun.get("init_from") == raw["init_from"]:
     return _completed_as(begun, raw)
@@ -109,7 +111,7 @@ def _completed_as(
   """`raw`, with what it leaves open as the config of the run has it."""
   then, now = config_values.flatten(begun), config_values.flatten(raw)
   model = dict(raw["model"])
-  for key in ("variant", "activation", "image_size", "extra_tokens"):
+  for key in _OPEN["model"]:
     model[key] = now[f"model.{key}"] or then.get(f"model.{key}")
   model |= _not_set(model, begun["model"])
   if then.get("model.position_init") == "none":

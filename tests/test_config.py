@@ -1,11 +1,14 @@
 """Configuration errors are found early and named."""
 
+import dataclasses
+
 import ml_collections
 import pytest
 
 from configs import quickstart
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit import tasks
 from mtvit.run import config_values
 
 
@@ -56,13 +59,36 @@ def test_what_is_wrong_is_named(key, value, message):
 
 
 def test_a_missing_key_has_its_default():
-  full = quickstart.get_config().to_dict()
-  some = {key: full[key] for key in ("total_steps", "batch_size")}
-  parsed = config_lib.parse(some | {"knn": {"num_test": 9}, "tasks": {}})
-  assert parsed == config_lib.Config(
-      total_steps=full["total_steps"], batch_size=full["batch_size"],
-      knn=config_lib.Knn(num_test=9))
+  some = {"total_steps": 3, "knn": {"num_test": 9},
+          "tasks": {"inpaint": {"mode": "train"}}}
+  parsed = config_lib.parse(some)
+  assert dataclasses.replace(parsed, tasks={}) == config_lib.Config(
+      total_steps=3, knn=config_lib.Knn(num_test=9))
   assert (parsed.knn.k, parsed.views, parsed.model.remat) == (20, 2, "none")
+  # So do tasks, also those that the config does not name.
+  assert set(parsed.tasks) == set(tasks.TASKS)
+  assert parsed.tasks["inpaint"]["fill"] == "mask"
+  assert [name for name, fields in parsed.tasks.items()
+          if fields["mode"] != "off"] == ["inpaint"]
+
+
+def test_every_key_of_every_task_of_the_package_has_a_default():
+  for task in tasks.TASKS.values():
+    assert set(task.defaults()) == set(task.config_fields())
+    assert task().mode == "off"
+
+
+def test_resolving_changes_no_value_and_is_done_once():
+  config = config_values.to_plain(quickstart.get_config())
+  assert config_lib.resolved(config) == config     # It has every key.
+  del config["knn"]["k"], config["tasks"]["rotation"]
+  config["tasks"]["jigsaw"] = {"weight": 3, "typo": 1}
+  full = config_lib.resolved(config)
+  assert full == config_lib.resolved(full)
+  assert full["knn"]["k"] == 20 and full["tasks"]["rotation"]["mode"] == "off"
+  # What is wrong stays, for `parse` and `tasks.create` to name.
+  assert full["tasks"]["jigsaw"]["typo"] == 1
+  assert full["tasks"]["jigsaw"]["kind"] == "patch"
 
 
 def test_a_config_is_the_same_after_json():

@@ -85,7 +85,7 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
   _check_kinds(meta, _KINDS)
   _check_kinds(meta.get("data", {}), _DATA_KINDS)
   _check_leaves(meta["leaves"])
-  meta["config"] = older_configs.translate(meta["config"], version)
+  meta["config"] = older_configs.of_today(meta["config"], version)
   return meta
 
 

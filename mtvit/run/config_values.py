@@ -24,6 +24,31 @@ def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
   return json.loads(json.dumps(config))
 
 
+def defaults(section: type) -> dict[str, Any]:
+  """The defaults of a dataclass whose fields are keys, or sections of keys."""
+  return {
+      field.name: dataclasses.asdict(field.default)
+      if dataclasses.is_dataclass(field.default) else field.default
+      for field in dataclasses.fields(section)
+      if field.default is not dataclasses.MISSING}
+
+
+def over(
+    values: Mapping[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
+  """All values, and of the others those whose keys they lack.
+
+  None without another value is a placeholder that nobody filled: left out.
+  """
+  result = dict(others)
+  for key, value in values.items():
+    if value is None and key not in others:
+      continue
+    both = isinstance(value, Mapping) and isinstance(others.get(key), Mapping)
+    result[key] = over(value, others[key]) if both else value
+  return result
+
+
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """"key (old -> new)" for every key in which two plain configs differ."""
   old, new = flatten(old), flatten(new)
@@ -96,7 +121,8 @@ def check_type(value: Any, type_: Any, where: str) -> Any:
 
 
 def parse_section(
-    kind: type[Section], values: Mapping[str, Any], prefix: str = ""
+    kind: type[Section], values: Mapping[str, Any],
+    sections: Mapping[str, type] | None = None, prefix: str = ""
 ) -> Section:
   """A section as its dataclass, whose fields are the keys.
 
@@ -105,12 +131,14 @@ def parse_section(
   Args:
     kind: the dataclass; a field of another dataclass is a section in it.
     values: plain.
+    sections: field -> dataclass, if another than the type of the field.
     prefix: what messages put before a key, such as "optimizer.".
 
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  fields = {f.name: f.type for f in dataclasses.fields(kind)}
+  fields = {f.name: f.type for f in dataclasses.fields(kind)} | dict(
+      sections or {})
   parsed = {}
   for key, value in values.items():
     if key not in fields:
@@ -120,7 +148,7 @@ def parse_section(
     if dataclasses.is_dataclass(type_):
       if not isinstance(value, dict):
         raise errors.ConfigError(f"{where} must be a section")
-      parsed[key] = parse_section(type_, value, f"{where}.")
+      parsed[key] = parse_section(type_, value, prefix=f"{where}.")
     else:
       parsed[key] = check_type(value, type_, where)
   try:

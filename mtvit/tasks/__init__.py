@@ -58,8 +58,15 @@ def create(
       if key not in known:
         raise errors.ConfigError(
             f"tasks.{name}.{key}: no such key" + errors.suggest(key, known))
-    for key in sorted(set(known) - set(fields) - set(task.defaults())):
-      raise errors.ConfigError(f"tasks.{name}.{key} is missing")
+    missing = [key for key in known
+               if key not in fields and key not in task.defaults()]
+    if missing and fields.get("mode", "off") == "off":
+      continue
+    if missing:
+      raise errors.ConfigError(
+          f"tasks.{name}.{missing[0]} is missing",
+          f"--config.tasks.{name}.{missing[0]}=VALUE, or give the field a "
+          "default")
     try:
       bound = task(**fields, geometry=geometry)
     except ValueError as e:

@@ -5,6 +5,7 @@ A task is declared once, in one file. Its dataclass fields are its config keys;
 """
 
 import dataclasses
+import inspect
 from typing import Any, ClassVar, Iterable, Mapping, NamedTuple
 
 import flax.linen as nn
@@ -108,9 +109,15 @@ class Task:
   @classmethod
   def defaults(cls) -> dict[str, Any]:
     """Config key -> its default; without the keys that have none."""
-    return {f.name: f.default for f in dataclasses.fields(cls)
-            if f.name in cls.config_fields()
-            and f.default is not dataclasses.MISSING}
+    classes = [c for c in cls.__mro__ if issubclass(c, Task)]
+    result = {}
+    for key in cls.config_fields():
+      # What a class attribute of `Task` says, such as num_patches, is no
+      # default of the field of that name.
+      where = next(c for c in classes if key in inspect.get_annotations(c))
+      if key in vars(where):
+        result[key] = getattr(cls, key)
+    return result
 
   @property
   def trains(self) -> bool:

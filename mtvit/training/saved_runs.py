@@ -19,11 +19,12 @@ def parse(
     raw: Mapping[str, Any] | None, workdir: pathlib.Path,
     overrides: Sequence[str] = ()
 ) -> tuple[Mapping[str, Any], config_lib.Config]:
-  """A run's config, plain and parsed.
+  """A run's config with all its keys, plain and parsed.
 
   Args:
-    raw: plain; None takes that of the newest checkpoint, which may be a
-      stranger's, and does not say where caches go.
+    raw: plain; keys that it lacks have their defaults. None takes that of the
+      newest checkpoint, which may be a stranger's, and does not say where
+      caches go.
     workdir: of the run.
     overrides: --config.KEY=VALUE to change that one with.
 
@@ -31,7 +32,7 @@ def parse(
     ConfigError: it is wrong, or there is no checkpoint.
   """
   if raw is not None:
-    return raw, config_lib.parse(raw)
+    return config_lib.resolved(raw), config_lib.parse(raw)
   raw = command_line.overridden(loading.saved_config(workdir), overrides)
   config = config_lib.parse(raw)
   given = {key: raw["data"][key] for key in ("cache_dir", "data_dir")

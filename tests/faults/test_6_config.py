@@ -21,7 +21,7 @@ CASES = [
     ("a wrong type", ["--config.batch_size=many"], "batch_size"),
     ("nan", ["--config.optimizer.base_lr=nan"], "optimizer.base_lr is nan"),
     ("infinity", ["--config.optimizer.base_lr=inf"], "base_lr=inf"),
-    ("a negative size", ["--config.batch_size=-8"], "batch_size=-8 must be"),
+    ("a negative size", ["--config.batch_size=-8"], "batch_size=-8 must lie"),
     ("a negative image size", ["--config.model.image_size=-48"], "image_size"),
     ("a stray positional", ["train"], "stray argument 'train'"),
     ("a misspelt flag", ["--wrokdir=x"], "wrokdir"),
