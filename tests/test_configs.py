@@ -14,6 +14,7 @@ from configs import common
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import tasks as tasks_lib
+from mtvit.models import parameter_names
 from mtvit.run import config_values
 from mtvit.tasks import base
 from mtvit.training import assembly
@@ -213,6 +214,9 @@ def test_state_is_sharded_on_purpose(name, arg):
   mesh = sharding.create_mesh(config.mesh)
   state = assembly.create(
       config, mesh, inputs.noise(config), total_steps=100).shapes
+  for path, x in jax.tree_util.tree_leaves_with_path(state):
+    path = parameter_names.path_name(path)
+    assert sharding.rule(path, len(x.shape)) is not None, path
   # What is not split over fsdp is small; the queue is kept whole on purpose.
   whole = [x.shape for x in jax.tree.leaves(state) if not any(x.sharding.spec)]
   queue = sum(math.prod(x.shape) for x in jax.tree.leaves(state.task_state))

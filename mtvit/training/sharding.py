@@ -19,9 +19,9 @@ from mtvit.models import chunks
 from mtvit.models import parameter_names
 
 # Regular expression on the "/"-joined path -> the axes of each dimension. The
-# first match wins; a path without a match is an error. Layers are the leading
-# dimension of everything under blocks/. Optimizer moments have the path of
-# their parameter at the end, so they follow it.
+# first match wins; without one, see `_split`. Layers are the leading dimension
+# of everything under blocks/. Optimizer moments end with the path of their
+# parameter, so they follow it.
 RULES = (
     (r"blocks/attn/qkv/kernel$", P(None, "fsdp", None, "tensor", None)),
     (r"blocks/attn/qkv/bias$", P(None, None, "tensor", None)),
@@ -127,6 +127,25 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, P(chunks.ROWS))
 
 
+def rule(name: str, rank: int) -> P | None:
+  """The axes of an array of this path and number of dimensions, by `RULES`."""
+  spec = next((s for pattern, s in RULES if re.search(pattern, name)), None)
+  return None if spec is None or len(spec) > rank else spec
+
+
+def _split(shape: tuple[int, ...], fsdp: int) -> P:
+  """The axes of what no rule knows, such as parameters of a plug-in.
+
+  `fsdp` splits the largest dimension that it divides; what is of one dimension
+  or none is small, and kept whole.
+  """
+  divided = [size * (size % fsdp == 0) for size in shape]
+  if len(shape) < 2 or not any(divided):
+    return P()
+  largest = divided.index(max(divided))
+  return P(*(["fsdp" if i == largest else None for i in range(len(shape))]))
+
+
 def state_sharding(state: Any, mesh: jax.sharding.Mesh) -> Any:
   """The sharding of every leaf of a state, by `RULES`.
 
@@ -135,15 +154,13 @@ def state_sharding(state: Any, mesh: jax.sharding.Mesh) -> Any:
     mesh: of the run.
 
   Raises:
-    ConfigError: no rule matches, or an axis does not divide a dimension.
+    ConfigError: a rule's axis does not divide a dimension.
   """
   def find(path, leaf):
     name = parameter_names.path_name(path)
-    spec = next((s for rule, s in RULES if re.search(rule, name)), None)
+    spec = rule(name, len(leaf.shape))
     if spec is None:
-      raise errors.ConfigError(
-          f"no sharding rule matches {name} {leaf.shape}",
-          "add one to mtvit/training/sharding.py")
+      spec = _split(leaf.shape, mesh.shape["fsdp"])
     for size, axis in zip(leaf.shape, spec):
       if axis is not None and size % mesh.shape[axis]:
         raise errors.ConfigError(

@@ -40,11 +40,24 @@ def test_first_match_wins_and_moments_follow_parameters():
   assert specs == [P(None, "fsdp", "tensor")] * 2
 
 
-def test_unknown_and_indivisible_parameters_are_named():
+def test_what_no_rule_knows_is_split_where_it_can_be():
   mesh = sharding.create_mesh(Mesh(data=2, fsdp=4, tensor=1))
   leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-  with pytest.raises(errors.ConfigError, match="no sharding rule.*new/thing"):
-    sharding.state_sharding({"new": {"thing": leaf(3)}}, mesh)
+  found = sharding.state_sharding({"encoder": {
+      "new": leaf(6, 8, 12), "odd": leaf(8, 13), "bias": leaf(8),
+      "prime": leaf(3, 5), "count": leaf(),
+      # Of other dimensions than the rule for this name.
+      "blocks": {"fc1": {"kernel": leaf(4, 8)}}}}, mesh)["encoder"]
+  specs = jax.tree.map(lambda s: s.spec, found)
+  assert specs == {
+      "new": P(None, None, "fsdp"), "odd": P("fsdp", None), "bias": P(),
+      "prime": P(), "count": P(),
+      "blocks": {"fc1": {"kernel": P(None, "fsdp")}}}
+
+
+def test_indivisible_parameters_are_named():
+  mesh = sharding.create_mesh(Mesh(data=2, fsdp=4, tensor=1))
+  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   with pytest.raises(errors.ConfigError, match="embed/kernel.*6.*fsdp=4"):
     sharding.state_sharding({"encoder": {"embed": {"kernel": leaf(8, 6)}}},
                             mesh)
