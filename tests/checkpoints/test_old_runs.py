@@ -2,16 +2,21 @@
 
 `old_runs/format_5` is a checkpoint of pico/8 that the last version of format 5
 wrote, of a folder of two classes; its arrays were filled with seven values, so
-that its files are small.
+that its files are small. `format_6` is a run likewise, of the four classes of
+`image_folder`, with what it kept beside its checkpoint; its config has the keys
+that there were before keys had defaults.
 """
 
+import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 import mtvit
+from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import evaluate
 from mtvit import interchange
@@ -19,18 +24,26 @@ from mtvit import pretrain
 from mtvit.checkpoints import loading
 from mtvit.checkpoints import older_configs
 from mtvit.interchange import exporting
+from mtvit.run import config_values
+from mtvit.training import run_tasks
 from mtvit.training import saved_runs
 
 OLD = pathlib.Path(__file__).parent / "old_runs"
 
 
-@pytest.fixture
-def old(tmp_path):
-  shutil.copytree(OLD / "format_5", tmp_path / "old")
+def copied(version, tmp_path):
+  shutil.copytree(OLD / f"format_{version}", tmp_path / "old")
   return tmp_path / "old"
 
 
-def test_one_is_loaded(old):
+@pytest.fixture
+def old(tmp_path):
+  return copied(5, tmp_path)
+
+
+@pytest.mark.parametrize("version", [5, 6])
+def test_one_is_loaded(version, tmp_path):
+  old = copied(version, tmp_path)
   encoder = mtvit.load(old)
   assert (encoder.step, encoder.image_size, encoder.patch_size) == (1, 24, 8)
   kernel = encoder.params["embed"]["kernel"]
@@ -42,8 +55,10 @@ def test_one_is_loaded(old):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("version", [5, 6])
 def test_one_is_evaluated_and_exported(
-    old, image_folder, tmp_path, monkeypatch):
+    version, image_folder, tmp_path, monkeypatch):
+  old = copied(version, tmp_path)
   monkeypatch.setenv("HOME", str(tmp_path))    # Its caches belong there.
   encoder = mtvit.load(old)
   found = evaluate.evaluate(old, evaluate.Options(
@@ -68,6 +83,58 @@ def test_one_is_not_continued_but_starts_another(old):
   assert f"--config.init_from={old} --workdir=ANOTHER" in fix
   assert set(sorted(old.rglob("*"))) - set(before) <= {old / "lock"}
   assert "encoder" in loading.weights(old)
+
+
+@pytest.mark.slow
+def test_one_goes_on(image_folder, tmp_path, monkeypatch):
+  old = copied(6, tmp_path)
+  before = loading.load_checkpoint(old)
+  shutil.copytree(image_folder, tmp_path / "images")     # Its folder:images.
+  monkeypatch.chdir(tmp_path)
+  result = pretrain.pretrain(None, old, overrides=["--config.total_steps=3"])
+  after = loading.load_checkpoint(old)
+  assert result["steps"] == after.step == 3
+  lines = (old / "metrics.jsonl").read_text().splitlines()
+  losses = {line["step"]: line["train/loss"] for line in map(json.loads, lines)
+            if "train/loss" in line}
+  assert sorted(losses) == [1, 2, 3] and np.isfinite(list(losses.values())).all()
+  # It trains the head alone, as it did.
+  jax.tree.map(np.testing.assert_array_equal, before.state["encoder"],
+               after.state["encoder"])
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max() > 0,
+                       *(x.state["head_relative_position"]
+                         for x in (before, after)))
+  assert all(jax.tree.leaves(moved))
+  # What is written now has every key.
+  config = json.loads((old / "config.json").read_text())
+  full = loading.saved_config(old)
+  assert full == config_lib.resolved(full) == after.meta["config"]
+  assert config_values.flatten(full).items() <= config_values.flatten(
+      config).items()
+
+
+def test_a_saved_config_without_newer_keys_is_that_with_their_defaults():
+  written = json.loads((OLD / "format_6/config.json").read_text())
+  saved = loading.saved_config(OLD / "format_6")
+  assert "kind" not in written["model"] and saved["model"]["kind"] == "vit"
+  given = config_lib.resolved(saved)
+  config_values.check_same(saved, given)
+  given["model"]["kind"] = "another"
+  with pytest.raises(errors.ConfigError, match="model.kind .vit -> another"):
+    config_values.check_same(saved, given)
+
+
+def test_keys_and_tasks_that_are_gone_are_named_unless_they_did_nothing():
+  saved = loading.saved_config(OLD / "format_6")
+  saved["tasks"]["unused"] = {"mode": "off", "weight": 1.0}
+  assert older_configs.of_today(saved, 6) == loading.saved_config(
+      OLD / "format_6")
+  saved["tasks"]["used"] = {"mode": "train", "weight": 1.0}
+  with pytest.raises(errors.ConfigError, match="tasks.used: no such task"):
+    run_tasks.create(config_lib.parse(older_configs.of_today(saved, 6)))
+  saved["optimizer"]["momentum"] = 0.9
+  with pytest.raises(errors.ConfigError, match="optimizer.momentum: no such"):
+    config_lib.parse(older_configs.of_today(saved, 6))
 
 
 def test_only_old_configs_are_translated():
