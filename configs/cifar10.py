@@ -8,7 +8,7 @@ PATH holds train/<class>/ and test/<class>/; without it the TFDS data set is
 used. The strategies are in configs/common.py; the default is `report`.
 `,variant=nano/4` cuts smaller patches (4 times the patches).
 
-Hardware: 2 CPU cores. Expect: see the tables in configs/README.md.
+Hardware: 2 CPU cores. Expect: the table in README.md.
 """
 
 import ml_collections

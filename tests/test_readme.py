@@ -1,17 +1,15 @@
 """What the README files say is there: links, files, names, keys, commands."""
 
-import dataclasses
 import importlib
 import pathlib
 import re
 import subprocess
 import sys
-import typing
 
 import pytest
 
-from mtvit import config as config_lib
-from mtvit import tasks as tasks_lib
+from configs import common
+from mtvit.run import config_values
 
 ROOT = pathlib.Path(__file__).parents[1]
 FRONT = ROOT / "README.md"
@@ -80,19 +78,7 @@ def test_modules_and_their_members_are_there(readme):
       found = getattr(found, member)
 
 
-def config_keys():
-  """Every key of a config, and every section."""
-  kinds = typing.get_type_hints(config_lib.Config)
-  for name in (field.name for field in dataclasses.fields(config_lib.Config)):
-    yield name
-    if dataclasses.is_dataclass(kinds[name]):
-      yield from (f"{name}.{field.name}"
-                  for field in dataclasses.fields(kinds[name]))
-  for task in tasks_lib.TASKS.values():
-    yield from (f"tasks.{task.name}.{field}" for field in task.config_fields())
-
-
-KEYS = set(config_keys())
+KEYS = config_values.flatten(common.base().to_dict()).keys()
 
 
 @each
