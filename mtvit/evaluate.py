@@ -37,14 +37,8 @@ from mtvit.training import run_data
 from mtvit.training import sharding
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(target_lib.Choice):
   """What is evaluated and how: the flags of these names."""
-  step: int | None = None
-  data: str = ""
-  train_split: str = ""
-  test_split: str = ""
-  data_dir: str = ""
-  cache_dir: str = ""
   layer: int | None = None
   num_train: int = 0
   num_test: int = 0
@@ -53,7 +47,6 @@ class Options:
   diagnostics: bool = True
   cheat_steps: int = 60
   shuffle_labels: bool = False
-  random_init: bool = False
 
 
 def _define_flags() -> None:
@@ -128,9 +121,7 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
   # ---- The encoder, and data with labels
   began, path = time.time(), paths.parse(path)
   target = distributed.together(lambda: target_lib.open_target(
-      path, **{key: getattr(options, key) for key in (
-          "step", "random_init", "data", "train_split", "test_split",
-          "data_dir", "cache_dir")}))
+      path, options))
   return evaluate_target(target, options, began)
 
 

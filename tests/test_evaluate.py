@@ -172,7 +172,8 @@ def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
   everything = lambda: sorted(theirs.rglob("*"))
   before = everything()
   target = target_lib.open_target(
-      run / "checkpoints" / "2", data=f"folder:{colors}")
+      run / "checkpoints" / "2",
+      target_lib.Choice(data=f"folder:{colors}"))
   shutil.rmtree(run / "checkpoints")
   evaluate.evaluate_target(target, options(random_init=False))
   assert [f.name for f in (run / "evaluation").glob("folder_*/*.json")] == [

@@ -6,7 +6,6 @@ once, by matrices (`image_ops`). Others are decoded and augmented one by one
 two levels of each other, half a level in the mean.
 """
 
-import functools
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -46,7 +45,7 @@ class Drawn(NamedTuple):
 
 
 class Rows(NamedTuple):
-  """Arguments of `views.make`, with boxes still draws: [b, ...] each."""
+  """`views.Drawn`, with boxes still to be cut: [b, ...] each."""
   sides: Any
   place: Any
   flip: Any
@@ -142,7 +141,8 @@ def one(image: Any, full: Any, its: Rows, size: int) -> Any:
   """
   boxes = image_ops.crop_boxes(its.sides, its.place, full[0], full[1])
   x = tf.numpy_function(
-      functools.partial(views_lib.make, size=size),
+      lambda image, full, *drawn: views_lib.make(
+          image, full, views_lib.Drawn(*drawn), size),
       [image, full, boxes, *its[2:]], tf.uint8, stateful=False)
   return tf.ensure_shape(x, [its.place.shape[0], size, size, 3])
 

@@ -7,6 +7,7 @@ the end, so that the two differ by a level or two.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,21 +20,33 @@ _SOLARIZED = np.where(
     np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
 
 
-def make(
-    image: np.ndarray, full: np.ndarray, boxes: np.ndarray, flip: np.ndarray,
-    sigma: np.ndarray, matrix: np.ndarray, solarized: np.ndarray, size: int
-) -> np.ndarray:
-  """Crops, resizes, flips, blurs, colours and solarises, in this order.
+class Drawn(NamedTuple):
+  """What was drawn for v views.
 
-  Args:
-    image: uint8 [h, w, 3], decoded at 1, 1/2, 1/4 or 1/8 of its size.
-    full: int32 [2], its height and width.
+  Attributes:
     boxes: float32 [v, 4]: top, left, height and width of each view's crop from
       the full image.
     flip: bool [v].
     sigma: float32 [v], of the blur, pixels of the view; 0 for none.
     matrix: float32 [v, 3, 4], see `recolor`.
     solarized: bool [v].
+  """
+  boxes: np.ndarray
+  flip: np.ndarray
+  sigma: np.ndarray
+  matrix: np.ndarray
+  solarized: np.ndarray
+
+
+def make(
+    image: np.ndarray, full: np.ndarray, drawn: Drawn, size: int
+) -> np.ndarray:
+  """Crops, resizes, flips, blurs, colours and solarises, in this order.
+
+  Args:
+    image: uint8 [h, w, 3], decoded at 1, 1/2, 1/4 or 1/8 of its size.
+    full: int32 [2], its height and width.
+    drawn: for its views.
     size: side of a view, pixels.
 
   Returns:
@@ -42,15 +55,15 @@ def make(
   # The images of a batch are what is done in parallel.
   cv2.setNumThreads(0)
   ratio = next(r for r in (1, 2, 4, 8) if r * image.shape[0] >= full[0])
-  views = np.empty((len(boxes), size, size, 3), np.uint8)
-  for i, box in enumerate((boxes / ratio).tolist()):
+  views = np.empty((len(drawn.boxes), size, size, 3), np.uint8)
+  for i, box in enumerate((drawn.boxes / ratio).tolist()):
     x = resizing.resize(image, box, size)
-    if flip[i]:
+    if drawn.flip[i]:
       x = cv2.flip(x, 1)
-    if sigma[i]:
-      x = blur(x, float(sigma[i]))
-    x = recolor(x, matrix[i])
-    views[i] = cv2.LUT(x, _SOLARIZED) if solarized[i] else x
+    if drawn.sigma[i]:
+      x = blur(x, float(drawn.sigma[i]))
+    x = recolor(x, drawn.matrix[i])
+    views[i] = cv2.LUT(x, _SOLARIZED) if drawn.solarized[i] else x
   return views
 
 

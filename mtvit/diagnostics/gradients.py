@@ -6,7 +6,7 @@ tasks. Cost: one forward pass and a backward pass for each task, so about
 (1 + 2 k) / 3 training steps for k tasks, and memory for k encoder gradients.
 """
 
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -111,17 +111,25 @@ def scalars(
   return result
 
 
-def table(
-    lines: Sequence[Mapping[str, float]], group: str
-) -> tuple[list[str], np.ndarray, np.ndarray]:
+class Table(NamedTuple):
+  """How the tasks' gradients of a group of layers compare.
+
+  Attributes:
+    tasks: k names.
+    norms: [k].
+    cosines: [k, k].
+  """
+  tasks: list[str]
+  norms: np.ndarray
+  cosines: np.ndarray
+
+
+def table(lines: Sequence[Mapping[str, float]], group: str) -> Table:
   """What a run's metrics.jsonl says of a group, averaged over the run.
 
   Args:
     lines: of `metrics.read`.
     group: one of `GROUPS`.
-
-  Returns:
-    The k tasks' names, their gradient norms [k], and cosines [k, k].
   """
   prefix = f"gradients/{group}/"
   values: dict[str, list[float]] = {}
@@ -136,4 +144,4 @@ def table(
     for j, b in enumerate(names):
       if f"cosine/{a}/{b}" in mean:
         cosines[i, j] = cosines[j, i] = mean[f"cosine/{a}/{b}"]
-  return names, np.array([mean[f"norm/{a}"] for a in names]), cosines
+  return Table(names, np.array([mean[f"norm/{a}"] for a in names]), cosines)

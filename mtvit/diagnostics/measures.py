@@ -5,6 +5,7 @@ probe and the cheat index, on clean images through the run's own input
 transform.
 """
 
+import dataclasses
 import functools
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
@@ -42,12 +43,26 @@ class Images(NamedTuple):
   labels: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+  """How many images are looked at, at most.
+
+  Attributes:
+    layers: test images for over-smoothing.
+    train: training images whose neighbours vote, and for the ranks.
+    test: test images for the accuracy with changed embeddings.
+    mosaics: of training and test images.
+  """
+  layers: int = 512
+  train: int = 5000
+  test: int = 1000
+  mosaics: tuple[int, int] = (2000, 500)
+
+
 def diagnose(
     encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
     train: "datasets.Source", test: "datasets.Source", *,
-    cheat_rows: list[dict[str, Any]], num_images: int = 512,
-    num_train: int = 5000, num_test: int = 1000,
-    num_mosaics: tuple[int, int] = (2000, 500)
+    cheat_rows: list[dict[str, Any]], sizes: Sizes = Sizes()
 ) -> dict[str, Any]:
   """The "diagnostics" section of an evaluation; `json` can write it.
 
@@ -57,23 +72,20 @@ def diagnose(
     train: images with labels, to fit to.
     test: others, to measure on.
     cheat_rows: of `cheat.index`; may be empty.
-    num_images: test images for over-smoothing, at most.
-    num_train: training images whose neighbours vote, and for the ranks.
-    num_test: test images for the accuracy with changed embeddings.
-    num_mosaics: of training and test images, at most.
+    sizes: how many images of both.
   """
   params = jax.device_put(encoder.params, NamedSharding(mesh, P()))
   readouts, accuracy = _readouts(
-      encoder, params, mesh, (train, num_train), (test, num_test))
+      encoder, params, mesh, (train, sizes.train), (test, sizes.test))
   found = None
   if encoder.position_param:
     found = positions.describe(
         encoder.params[encoder.position_param], encoder.grid) | {
             "accuracy": accuracy}
   return {
-      "layers": _layers(encoder, params, mesh, test, num_images),
+      "layers": _layers(encoder, params, mesh, test, sizes.layers),
       "positions": found, "rank": rank.describe(readouts),
-      "dense": _dense(encoder, params, mesh, (train, test), num_mosaics),
+      "dense": _dense(encoder, params, mesh, (train, test), sizes.mosaics),
       "cheat": cheat_rows}
 
 

@@ -141,7 +141,7 @@ def save_gradients(
     The file, if the run looked at its gradients.
   """
   tables = {group: gradients.table(lines, group) for group in gradients.GROUPS}
-  if not tables["all"][0]:
+  if not tables["all"].tasks:
     return []
   figure = mpl_figure.Figure(
       figsize=(4.2 * len(tables), 4.4), layout="constrained")

@@ -6,7 +6,7 @@ free. The penalty is chosen on images that are neither fitted nor tested.
 """
 
 import dataclasses
-from typing import Iterator, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 from scipy import stats
@@ -113,39 +113,43 @@ def ridges(
         mean, scale, left @ (inverse[:, None] * right), bias)
 
 
+class Rows(NamedTuple):
+  """Features of some images [n, d], and their labels int [n]."""
+  x: np.ndarray
+  labels: np.ndarray
+
+
 def evaluate(
-    x: np.ndarray, labels: np.ndarray, drawn: Draws, x_val: np.ndarray,
-    labels_val: np.ndarray, x_test: np.ndarray, labels_test: np.ndarray,
-    num_classes: int, penalties: Sequence[float] = PENALTIES
+    train: Rows, drawn: Draws, validation: Rows, test: Rows, num_classes: int,
+    penalties: Sequence[float] = PENALTIES
 ) -> Result:
   """Fits each draw; the penalty that is best on validation is tested.
 
   Args:
-    x: [n, d], to draw from.
-    labels: int [n].
+    train: to draw from.
     drawn: of `draw`.
-    x_val: [m, d], to choose the penalty by.
-    labels_val: int [m].
-    x_test: [k, d]. Only the chosen maps see it.
-    labels_test: int [k].
+    validation: to choose the penalty by.
+    test: only the chosen maps see it.
     num_classes: labels lie below it.
     penalties: to choose from.
   """
-  some = np.random.default_rng(0).permutation(len(x_val))[:_MOST_VALIDATION]
-  x_val, labels_val = x_val[some], labels_val[some]
+  some = np.random.default_rng(0).permutation(
+      len(validation.x))[:_MOST_VALIDATION]
+  validation = Rows(validation.x[some], validation.labels[some])
 
-  def scores(x_seen, labels_seen, penalties):
+  def scores(seen, penalties):
     """Accuracies, [draws, penalties]."""
     return np.array([[
-        (ridge.predict(x_seen) == labels_seen).mean()
-        for ridge in ridges(x[ids], labels[ids], num_classes, penalties)]
+        (ridge.predict(seen.x) == seen.labels).mean()
+        for ridge in ridges(
+            train.x[ids], train.labels[ids], num_classes, penalties)]
         for ids in drawn.ids])
 
   with blas.one_thread():
-    on_val = scores(x_val, labels_val, penalties).mean(0)   # [penalties]
+    on_val = scores(validation, penalties).mean(0)   # [penalties]
     best = int(on_val.argmax())
     # Fitted again: all maps of all draws might not fit into memory.
-    on_test = scores(x_test, labels_test, penalties[best:best + 1])[:, 0]
+    on_test = scores(test, penalties[best:best + 1])[:, 0]
   half = float(stats.t.ppf(0.975, len(on_test) - 1)
                * on_test.std(ddof=1) / np.sqrt(len(on_test)))
   mean = float(on_test.mean())

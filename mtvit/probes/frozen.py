@@ -121,8 +121,9 @@ def probe(
         x, train.labels, x_test, test.labels, validated.selected, num_classes)
     for name in FEWSHOT:
       found[name] = dataclasses.asdict(fewshot.evaluate(
-          x, train.labels, drawn[name], x[val], train.labels[val], x_test,
-          test.labels, num_classes))
+          fewshot.Rows(x, train.labels), drawn[name],
+          fewshot.Rows(x[val], train.labels[val]),
+          fewshot.Rows(x_test, test.labels), num_classes))
     for name, accuracy in validated.accuracy.items():
       found[name]["val_accuracy"] = accuracy
     rows += [{"readout": readout, "layer": layer, "probe": name} | row

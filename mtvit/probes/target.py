@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from typing import Any
 
 from etils import epath
 from etils import epy
@@ -51,16 +50,11 @@ class Target:
   events: epath.Path
 
 
-def open_target(
-    path: epath.Path, *, step: int | None = None, random_init: bool = False,
-    data: str = "", train_split: str = "", test_split: str = "",
-    data_dir: str = "", cache_dir: str = ""
-) -> Target:
-  """Opens all of it.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+  """Which encoder, and which data.
 
-  Args:
-    path: the work directory of a run, one of its checkpoints, or a file of
-      weights.
+  Attributes:
     step: of a run: which checkpoint; None for the newest.
     random_init: take the encoder at initial parameters, at step 0.
     data: "photo_crops", "folder:PATH" or a TFDS name; "" for the run's own.
@@ -68,6 +62,23 @@ def open_target(
     test_split: "" for the run's own, or "test" with another data set.
     data_dir: where TFDS keeps its data; "" for the run's own.
     cache_dir: where caches go; "" for the default, see `loading.own_places`.
+  """
+  step: int | None = None
+  random_init: bool = False
+  data: str = ""
+  train_split: str = ""
+  test_split: str = ""
+  data_dir: str = ""
+  cache_dir: str = ""
+
+
+def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
+  """Opens all of it.
+
+  Args:
+    path: the work directory of a run, one of its checkpoints, or a file of
+      weights.
+    choice: see there.
 
   Raises:
     CheckpointError: there is no such encoder.
@@ -77,20 +88,21 @@ def open_target(
   single = is_checkpoint(path)
   work = paths.absolute(path).parents[1] if single else path
   if path.suffix in loading.WEIGHTS:
-    run, encoder = None, encoder_lib.load(path, step)
+    run, encoder = None, encoder_lib.load(path, choice.step)
   else:
-    run = saved_runs.load(path, step)
+    run = saved_runs.load(path, choice.step)
     encoder = encoder_lib.of_run(path, run)
-  given: dict[str, Any] = dict(
-      train_split=train_split, test_split=test_split, data_dir=data_dir)
-  if data:
-    given = dict(name=data, train_split=train_split or "train",
-                 test_split=test_split or "test", data_dir=data_dir)
+  given = {key: getattr(choice, key) for key in (
+      "train_split", "test_split", "data_dir")}
+  if choice.data:
+    given |= dict(
+        name=choice.data, train_split=choice.train_split or "train",
+        test_split=choice.test_split or "test")
   asked = dataclasses.replace(
-      _own_data(path, run, data),
+      _own_data(path, run, choice.data),
       **{key: value for key, value in given.items() if value})
-  section = loading.own_places(asked, cache_dir, data_dir)
-  if random_init:
+  section = loading.own_places(asked, choice.cache_dir, choice.data_dir)
+  if choice.random_init:
     encoder = _untrained(encoder)
   run_data.check_local(section)
   train, test = _open(section, encoder)

@@ -74,15 +74,16 @@ def _layer_table(rows: Sequence[Mapping[str, Any]]) -> markup.Html:
 
 def positions(book: runs_lib.Book) -> page.Section:
   """What the position embeddings know."""
-  return encoder.pictures_of(
-      book, "positions", "Position embeddings", "Each small map belongs to a "
-      "patch (the dot) and shows how similar its position embedding is to "
-      "those of all other places: red is alike. R² says how well row and "
-      "column can be read off an embedding (1: exactly, 0 or less: not at "
-      "all). If shuffling or blanking the embeddings costs no accuracy, the "
-      "encoder does not use them.", "positions.png",
-      "Similarity maps of the position embeddings", _position_table,
-      lambda evaluation: evaluation.diagnostics.get("positions") is not None)
+  return encoder.pictures_of(book, encoder.Gallery(
+      name="positions", title="Position embeddings",
+      lead="Each small map belongs to a patch (the dot) and shows how similar "
+      "its position embedding is to those of all other places: red is alike. "
+      "R² says how well row and column can be read off an embedding (1: "
+      "exactly, 0 or less: not at all). If shuffling or blanking the "
+      "embeddings costs no accuracy, the encoder does not use them.",
+      alt="Similarity maps of the position embeddings", more=_position_table,
+      expected=lambda evaluation: (
+          evaluation.diagnostics.get("positions") is not None)))
 
 
 def _position_table(evaluation: runs_lib.Evaluation) -> markup.Html:

@@ -1,5 +1,6 @@
 """The report's sections on what the encoder has learnt: its evaluations."""
 
+import dataclasses
 from typing import Any, Callable, Mapping, Sequence
 
 from mtvit.report import formats
@@ -180,56 +181,61 @@ def not_evaluated(book: runs_lib.Book) -> list[markup.Html]:
       if evaluation.values.get("unfinished")]
 
 
-def pictures_of(
-    book: runs_lib.Book, name: str, title: str, lead: str, file_name: str,
-    alt: str,
-    more: Callable[[Any], markup.Html] = lambda evaluation: markup.Html(),
-    expected: Callable[[Any], bool] = lambda evaluation: True
-) -> page.Section:
-  """A picture of each evaluation, with something above it.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gallery:
+  """A section with a picture of each evaluation.
 
-  Args:
-    book: the runs.
-    name: of the section.
+  Attributes:
+    name: of the section; the pictures are `<name>.png`.
     title: of the section.
     lead: of the section.
-    file_name: in the folder of the evaluation.
     alt: what the picture shows.
     more: evaluation -> HTML above the picture.
     expected: evaluation -> whether it has the picture.
   """
+  name: str
+  title: str
+  lead: str
+  alt: str
+  more: Callable[[Any], markup.Html] = lambda evaluation: markup.Html()
+  expected: Callable[[Any], bool] = lambda evaluation: True
+
+
+def pictures_of(book: runs_lib.Book, gallery: Gallery) -> page.Section:
+  """A picture of each evaluation, with something above it."""
   pairs, parts = book.evaluated(), []
   for run, evaluation in pairs:
     if len(pairs) > 1:
       parts.append(markup.tag("h3", f"{run.name}, on {evaluation.data}"))
-    parts.append(more(evaluation))
-    file = evaluation.folder / file_name
+    parts.append(gallery.more(evaluation))
+    file = evaluation.folder / f"{gallery.name}.png"
     if file.exists():
-      parts.append(markup.picture(file, f"{alt} ({run.name})"))
-    elif expected(evaluation):
+      parts.append(markup.picture(file, f"{gallery.alt} ({run.name})"))
+    elif gallery.expected(evaluation):
       parts.append(markup.missing(
-          f"There is no {file_name} of this evaluation",
+          f"There is no {file.name} of this evaluation",
           run.command(_EVALUATE)))
   return page.Section(
-      name=name, title=title, lead=lead,
+      name=gallery.name, title=gallery.title, lead=gallery.lead,
       body=markup.join(parts + not_evaluated(book)))
 
 
 def attention(book: runs_lib.Book) -> page.Section:
   """Where the special tokens look."""
-  return pictures_of(
-      book, "attention", "Attention", "Where each special token looks in the "
-      "last layer, averaged over its heads: bright patches count most. The "
-      "number above a map is the share of attention that goes to patches; the "
-      "rest goes to the tokens themselves.", "attention.png",
-      "Test images with attention maps laid over them")
+  return pictures_of(book, Gallery(
+      name="attention", title="Attention",
+      lead="Where each special token looks in the last layer, averaged over "
+      "its heads: bright patches count most. The number above a map is the "
+      "share of attention that goes to patches; the rest goes to the tokens "
+      "themselves.", alt="Test images with attention maps laid over them"))
 
 
 def neighbours(book: runs_lib.Book) -> page.Section:
   """Which training images the encoder finds similar."""
-  return pictures_of(
-      book, "neighbours", "Nearest neighbours", "Test images, chosen without "
-      "looking, and the training images that the encoder finds most similar. "
-      "A green frame: of the same class; a red one: of another. Below: the "
-      "class, and the cosine (1 is the same direction).", "neighbours.png",
-      "Test images, each with its nearest training images in a row")
+  return pictures_of(book, Gallery(
+      name="neighbours", title="Nearest neighbours",
+      lead="Test images, chosen without looking, and the training images that "
+      "the encoder finds most similar. A green frame: of the same class; a red "
+      "one: of another. Below: the class, and the cosine (1 is the same "
+      "direction).",
+      alt="Test images, each with its nearest training images in a row"))

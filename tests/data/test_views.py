@@ -56,9 +56,10 @@ def test_a_view_is_all_of_it_in_order():
   gray = np.array([False, False, True, False, False, False])
   solarized = np.array([False, True, False, False, True, True])
   got = views.make(
-      photo, np.array(photo.shape[:2]), boxes, flip, sigma,
-      np.stack([matrix(a, gray=g) for a, g in zip(amounts, gray)]), solarized,
-      112)
+      photo, np.array(photo.shape[:2]), views.Drawn(
+          boxes, flip, sigma,
+          np.stack([matrix(a, gray=g) for a, g in zip(amounts, gray)]),
+          solarized), 112)
   assert got.shape == (6, 112, 112, 3) and got.dtype == np.uint8
   for i in range(6):
     x = plain.resize(photo, boxes[i], 112)
@@ -81,8 +82,9 @@ def test_boxes_are_those_of_the_full_image(ratio):
   boxes = np.array([[3, 5, 32, 40], [0, 0, 32, 32], [11, 20, 33.5, 35]])
   off = np.zeros(3, bool)
   got = views.make(
-      small, full, (boxes * ratio).astype(np.float32), off,
-      np.zeros(3, np.float32), np.stack([IDENTITY] * 3), off, 32)
+      small, full, views.Drawn(
+          (boxes * ratio).astype(np.float32), off, np.zeros(3, np.float32),
+          np.stack([IDENTITY] * 3), off), 32)
   for x, box in zip(got, boxes):
     assert np.abs(x - plain.resize(small, box, 32)).max() <= 1
 
@@ -92,8 +94,9 @@ def test_solarized_exactly():
   boxes = np.array([[0, 0, 16, 16]] * 2, np.float32)
   off = np.zeros(2, bool)
   got = views.make(
-      ramp, np.array([16, 16]), boxes, off, np.zeros(2, np.float32),
-      np.stack([IDENTITY] * 2), np.array([False, True]), 16)
+      ramp, np.array([16, 16]), views.Drawn(
+          boxes, off, np.zeros(2, np.float32), np.stack([IDENTITY] * 2),
+          np.array([False, True])), 16)
   np.testing.assert_array_equal(got[0], ramp)
   np.testing.assert_array_equal(got[1], plain.solarize(ramp))
 
@@ -102,9 +105,10 @@ def test_the_image_stays_as_it_is():
   photo = photo_crops.load("astronaut")[:40, :40].copy()
   before = photo.copy()
   views.make(
-      photo, np.array([40, 40]), np.array([[0, 0, 40, 40]], np.float32),
-      np.array([True]), np.array([1.0], np.float32),
-      matrix([1, 1, 1, 1])[None], np.array([True]), 40)
+      photo, np.array([40, 40]), views.Drawn(
+          np.array([[0, 0, 40, 40]], np.float32), np.array([True]),
+          np.array([1.0], np.float32), matrix([1, 1, 1, 1])[None],
+          np.array([True])), 40)
   np.testing.assert_array_equal(photo, before)
 
 

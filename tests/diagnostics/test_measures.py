@@ -41,10 +41,11 @@ def random_encoder(model, policy="drop", gray=False):
       step=0)
 
 
-def measure(encoder, mesh, train, test, **sizes):
-  return measures.diagnose(encoder, mesh, train, test, **dict(
-      cheat_rows=CHEAT, num_images=13, num_train=30, num_test=20,
-      num_mosaics=(10, 3)) | sizes)
+def measure(encoder, mesh, train, test, cheat_rows=CHEAT, **sizes):
+  return measures.diagnose(
+      encoder, mesh, train, test, cheat_rows=cheat_rows,
+      sizes=measures.Sizes(**dict(
+          layers=13, train=30, test=20, mosaics=(10, 3)) | sizes))
 
 
 def images_of(source, limit, gray=False):
@@ -194,7 +195,7 @@ def test_the_dense_probe_finds_colours(parsed, mesh, monkeypatch):
   for shuffle in (False, True):
     found = measure(
         encoder, mesh, painted(train, 400, shuffle),
-        painted(test, 200, shuffle), num_mosaics=(100, 60))["dense"]
+        painted(test, 200, shuffle), mosaics=(100, 60))["dense"]
     assert 0.25 <= found["chance"] < 0.35
     assert found["low"] <= found["accuracy"] <= found["high"]
     if shuffle:

@@ -58,12 +58,13 @@ def test_only_usable_rows_are_drawn():
 
 
 def evaluated(test_labels=None, shots=5, draws=4, penalties=(0.1, 1e4, 1e6)):
-  x, labels = clusters(300, 0)
-  (x_val, val), (x_test, test) = clusters(200, 1), clusters(200, 2)
-  test = test if test_labels is None else test_labels(test)
-  drawn = fewshot.draw(labels, np.ones(300, bool), shots, draws)
-  return drawn, fewshot.evaluate(
-      x, labels, drawn, x_val, val, x_test, test, 3, penalties)
+  train, val, test = (
+      fewshot.Rows(*clusters(n, seed))
+      for seed, n in enumerate((300, 200, 200)))
+  if test_labels:
+    test = test._replace(labels=test_labels(test.labels))
+  drawn = fewshot.draw(train.labels, np.ones(300, bool), shots, draws)
+  return drawn, fewshot.evaluate(train, drawn, val, test, 3, penalties)
 
 
 def test_accuracy_and_its_interval_over_draws():

@@ -81,9 +81,10 @@ def test_numbers_are_those_of_all_training_rows(measured):
   val = frozen.validation(train.labels)
   row = row_of(measured, "ct", "fewshot_5")
   want = fewshot.evaluate(
-      train.features["ct"], train.labels,
-      fewshot.draw(train.labels, ~val, 5, 3), train.features["ct"][val],
-      train.labels[val], test.features["ct"], test.labels, CLASSES)
+      fewshot.Rows(train.features["ct"], train.labels),
+      fewshot.draw(train.labels, ~val, 5, 3),
+      fewshot.Rows(train.features["ct"][val], train.labels[val]),
+      fewshot.Rows(test.features["ct"], test.labels), CLASSES)
   assert (row["accuracy"], row["val_accuracy"], row["penalty"]) == (
       want.accuracy, want.val_accuracy, want.penalty)
 
