@@ -1,8 +1,9 @@
 """Weights of other libraries: into our parameters, and out of them.
 
-`read` takes a .safetensors file in the naming of timm's `VisionTransformer` or
-Hugging Face's `ViTModel`, behind any prefix, an .npz file of AugReg or
-big_vision, and what `mtvit.tools.export` writes. What our encoder can't compute
+`read` takes a .safetensors file in the naming of timm's `VisionTransformer`, of
+its DINOv3, of DINOv2, or of Hugging Face's `ViTModel` and `Dinov2Model`, behind
+any prefix, an .npz file of AugReg or big_vision, and what `mtvit.tools.export`
+writes. What our encoder can't compute
 is refused by name.
 """
 
@@ -32,6 +33,7 @@ _RENUMBERED = {"LayerNorm_1": "LayerNorm_2", "MlpBlock_0": "MlpBlock_3",
 _OTHERS = (
     (r"patch_embed\.projection\.", "MMPretrain"),
     (r"(^|\.)conv_proj\.|encoder_layer_0\.", "torchvision"),
+    (r"embeddings\.patch_embeddings\.weight$", "transformers' DINOv3"),
     (r"class_embedding$", "CLIP"), (r"to_patch_embedding\.", "vit-pytorch"),
     (r"layer1\.0\.conv1\.", "a ResNet"))
 

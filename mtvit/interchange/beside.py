@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from typing import Any
+from typing import Any, Mapping, NamedTuple
 
 from mtvit import errors
 from mtvit.interchange import naming as naming_lib
@@ -10,31 +10,59 @@ from mtvit.interchange import normalisation
 from mtvit.run import reading
 
 _LONGEST = 2**20                   # Bytes of such a file.
+_HUGGING_FACE = (naming_lib.HUGGING_FACE, naming_lib.HF_DINOV2)
+
+
+class Told(NamedTuple):
+  """What is beside a file and not in it; None for what is not there either.
+
+  Attributes:
+    activation: one of `blocks.ACTIVATIONS`.
+    heads: of the attention, not checked.
+    tokens: names, not checked.
+    epsilon: of the norms.
+    arguments: of timm.create_model, of our own export, not checked.
+    architecture: what timm calls the model, not checked.
+    side: of its images, pixels, not checked.
+  """
+  activation: str
+  heads: Any
+  tokens: Any
+  epsilon: float
+  arguments: dict[str, Any]
+  architecture: Any
+  side: Any
 
 
 def told(
     path: pathlib.Path, naming: naming_lib.Naming, notes: list[str]
-) -> dict[str, Any]:
-  """What is beside a file and not in it: activation, heads, tokens."""
+) -> Told:
+  """What is beside a file and not in it.
+
+  Raises:
+    CheckpointError: our encoder has no such activation or epsilon.
+  """
   activations = {"gelu": "gelu", "gelu_tanh": "gelu_tanh",
                  "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
-  if naming is naming_lib.HUGGING_FACE:
+  made, tokens, architecture, side = {}, None, None, None
+  if naming in _HUGGING_FACE:
     config = _json(path.with_name("config.json"))
-    act, heads, tokens = (
-        config.get("hidden_act"), config.get("num_attention_heads"), None)
-    epsilon = config.get("layer_norm_eps", 1e-12 if config else None)
-    if epsilon not in (None, 1e-6):
-      notes.append(f"its norms have epsilon {repr(epsilon)[:40]}, and ours "
-                   "have 1e-6")
+    act, heads = config.get("hidden_act"), config.get("num_attention_heads")
+    usual = 1e-12 if naming is naming_lib.HUGGING_FACE else naming.epsilon
+    epsilon = config.get("layer_norm_eps", usual if config else naming.epsilon)
   else:
     config = _json(path.with_name("timm.json")).get(path.name, {})
     config = config if isinstance(config, dict) else {}
     made, tokens = config.get("create_model", {}), config.get("tokens")
     # Our own export, or the file that timm lays beside its weights.
-    made = made or _json(path.with_name("config.json")).get("model_args")
+    theirs = _json(path.with_name("config.json"))
+    made = made or theirs.get("model_args")
     made = made if isinstance(made, dict) else {}
     act = made.get("act_layer", "gelu" if made else None)
     heads = made.get("num_heads")
+    epsilon = config.get("norm_epsilon", naming.epsilon)
+    architecture = theirs.get("architecture")
+    side = made.get("img_size", _input_side(theirs))
   if act is None:
     # The files of AugReg come from Flax, whose GELU is the approximation; the
     # shapes in them tell the number of heads.
@@ -47,7 +75,19 @@ def told(
   if not isinstance(act, str) or act not in activations:
     raise errors.CheckpointError(
         f"{path} has the activation {repr(act)[:40]}", "a model with GELU")
-  return dict(activation=activations[act], heads=heads, tokens=tokens)
+  if type(epsilon) is not float or not 0 < epsilon <= 0.1:
+    raise errors.CheckpointError(
+        f"{path}: its norms are said to have epsilon {repr(epsilon)[:40]}",
+        "repair the JSON beside it")
+  return Told(activations[act], heads, tokens, epsilon, made, architecture,
+              side)
+
+
+def _input_side(config: Mapping[str, Any]) -> Any:
+  """The last number of the input's size in timm's config.json, if any."""
+  told = config.get("pretrained_cfg")
+  size = told.get("input_size") if isinstance(told, dict) else None
+  return size[-1] if isinstance(size, list) and size else None
 
 
 def pixels(
@@ -56,7 +96,7 @@ def pixels(
   """Mean and deviation that the model's pixels are normalised with."""
   if naming is naming_lib.AUGREG:
     return normalisation.OURS
-  if naming is naming_lib.HUGGING_FACE:
+  if naming in _HUGGING_FACE:
     found = normalisation.check(
         path, _json(path.with_name("preprocessor_config.json")), "image_mean",
         "image_std")

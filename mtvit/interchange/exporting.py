@@ -33,7 +33,9 @@ _LIBRARIES = {
     "npz": (naming.AUGREG, files.write_npz),
     "hf": (naming.HUGGING_FACE, files.write_safetensors)}
 _OTHERS = ("timm.json", "hf/config.json", "hf/preprocessor_config.json")
-NORM_EPSILON = 1e-6
+# Models of timm's Eva, by the epsilon of their norms, which is no argument.
+_EVA_OF_EPSILON = {1e-5: "vit_small_patch16_dinov3",
+                   1e-6: "vit_small_patch16_rope_224"}
 # timm has these at 224 px; of other sizes the arguments are all that counts.
 _TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large",
                "H": "huge", "g": "giant"}
@@ -95,6 +97,8 @@ def _weights(
   params = {"position": np.zeros(shape, np.float32)} | params
   for name, (library, write) in _LIBRARIES.items():
     if name in tokens:
+      if name == "safetensors" and _is_rotary(encoder):
+        library = naming.EVA
       arrays = naming.to_theirs(library, params, tokens[name])
       write(made.place(FORMATS[name]), arrays)
 
@@ -111,9 +115,15 @@ def _checked(
   formats = can if formats is None else formats
   wrong = [name for name in formats if name not in can]
   if wrong or not can:
+    own = {field.name for field in dataclasses.fields(interface.EncoderConfig)}
+    differs = [
+        f"{field.name}={getattr(encoder.model, field.name)}"
+        for field in dataclasses.fields(encoder.model) if field.name not in own
+        and getattr(encoder.model, field.name) != field.default]
     raise errors.ConfigError(
         f"--formats={','.join(wrong)}: no such file can hold this encoder, "
-        f"{type(encoder.module).__name__} of model.kind={encoder.model.kind}",
+        f"{type(encoder.module).__name__} of model.kind={encoder.model.kind}"
+        + f" with {', '.join(differs)}" * bool(differs),
         f"--formats={','.join(can)}" if can else "an encoder that is listed in "
         "mtvit/models/encoders.py and says what it `exports`")
   return formats
@@ -169,7 +179,8 @@ def _notes(
         "since nothing attends to them")
   elif name == "safetensors" and tokens[1:]:
     notes.append(f"the registers are {', '.join(tokens[1:])}")
-  if "position" not in encoder.params and name != "numpy":
+  if ("position" not in encoder.params and name != "numpy"
+      and not _is_rotary(encoder)):
     notes.append("the model has no position embeddings; they are 0")
   if "position_mask" in encoder.params:
     notes.append("the embedding that hides positions in training is left out")
@@ -185,25 +196,42 @@ def timm_arguments(
 
   Returns:
     `create_model`, the arguments of timm.create_model; `tokens`, the order of
-    [CLS] and the registers in the output; `norm_epsilon`, timm's default too.
+    [CLS] and the registers in the output; `norm_epsilon`.
   """
   module, size, patch = (
       encoder.module, encoder.image_size, encoder.patch_size)
-  name = encoder.model.variant.partition("/")[0]
-  known = patch in _TIMM_PATCHES.get(name, ())
+  count = len(tokens) - 1
+  made = dict(
+      img_size=size, patch_size=patch, embed_dim=module.width,
+      depth=module.depth, num_heads=module.heads,
+      mlp_ratio=module.mlp_dim / module.width, num_classes=0,
+      global_pool="token", pretrained_cfg_overlay=dict(
+          input_size=[3, size, size], mean=[0.5] * 3, std=[0.5] * 3,
+          crop_pct=1.0, interpolation="bilinear"))
+  if _is_rotary(encoder):
+    made |= dict(
+        # Only the epsilon of the norms is this model's; the rest is said.
+        model_name=_EVA_OF_EPSILON[module.norm_epsilon], num_reg_tokens=count,
+        attn_type="rope", qkv_bias=True, use_abs_pos_emb=False,
+        use_rot_pos_emb=True, rope_type="dinov3", rope_rotate_half=True,
+        rope_grid_indexing="ij", rope_temperature=module.rotary_base,
+        use_fc_norm=False, init_values=module.layer_scale or None)
+  else:
+    name = encoder.model.variant.partition("/")[0]
+    known = patch in _TIMM_PATCHES.get(name, ())
+    made |= dict(
+        model_name=f"vit_{_TIMM_SIZES[name]}_patch{patch}_224" if known
+        else "vit_base_patch16_224", act_layer=module.activation,
+        reg_tokens=count, no_embed_class=count > 0)
+    if module.layer_scale:
+      made["init_values"] = module.layer_scale
   return dict(
-      create_model=dict(
-          model_name=f"vit_{_TIMM_SIZES[name]}_patch{patch}_224" if known
-          else "vit_base_patch16_224",
-          img_size=size, patch_size=patch, embed_dim=module.width,
-          depth=module.depth, num_heads=module.heads,
-          mlp_ratio=module.mlp_dim / module.width,
-          act_layer=module.activation, reg_tokens=len(tokens) - 1,
-          no_embed_class=len(tokens) > 1, num_classes=0, global_pool="token",
-          pretrained_cfg_overlay=dict(
-              input_size=[3, size, size], mean=[0.5] * 3, std=[0.5] * 3,
-              crop_pct=1.0, interpolation="bilinear")),
-      tokens=tokens, norm_epsilon=NORM_EPSILON)
+      create_model=made, tokens=tokens, norm_epsilon=module.norm_epsilon)
+
+
+def _is_rotary(encoder: "encoder_lib.Encoder") -> bool:
+  module = encoder.module
+  return bool(module.rotary_base and module.position_policy != "drop_all")
 
 
 def hf_config(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
@@ -215,7 +243,7 @@ def hf_config(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
       num_attention_heads=module.heads, intermediate_size=module.mlp_dim,
       hidden_act={"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[
           module.activation],
-      layer_norm_eps=NORM_EPSILON, image_size=encoder.image_size,
+      layer_norm_eps=module.norm_epsilon, image_size=encoder.image_size,
       patch_size=encoder.patch_size, num_channels=3, qkv_bias=True)
 
 

@@ -10,15 +10,20 @@ import numpy as np
 
 from mtvit import errors
 from mtvit.interchange import beside
+from mtvit.interchange import dialects
 from mtvit.interchange import imported
 from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import normalisation
+from mtvit.interchange import rotary
 from mtvit.interchange import tensors
 from mtvit.models import variants
 
+# Where LayerScale starts in DINOv2 and DINOv3; trained, it is anywhere.
+LAYER_SCALE = 1e-5
 # Parts that our encoder lacks, by their names in the file.
 _UNSUPPORTED = (
-    (r"\bls[12]\.|layer_?scale|lambda_?[12]|gamma_[12]", "LayerScale"),
+    (r"\bls[12]\.|layer_?scale|lambda_?[12]|gamma_[12]",
+     "LayerScale in names that other models share"),
     (r"[qk]_norm|query_norm|key_norm", "normalised queries and keys (qk-norm)"),
     (r"attn\.norm|mlp\.norm|inner_attn_ln|sub_ln",
      "norms inside attention or MLP"),
@@ -27,7 +32,7 @@ _UNSUPPORTED = (
     (r"w12|w3\.|fc1_[gx]|gate", "a gated MLP (SwiGLU)"),
     (r"attn_pool|MAPHead", "attention pooling"),
     (r"dist_token|distillation|head_dist", "a distillation token"),
-    (r"register_tokens|storage_tokens", "registers in DINOv2's names"),
+    (r"register_tokens|storage_tokens", "registers in DINOv3's own names"),
     (r"detection_tokens|mid_position", "detection tokens"),
     (r"rope|rel_pos|relative_position", "relative or rotary positions"),
     (r"blocks\.\d+\.\d+\.", "blocks in chunks"),
@@ -53,27 +58,46 @@ def read(
   Raises:
     CheckpointError: our encoder can't be that model.
   """
-  _check_supported(path, found)
+  naming = dialects.dialect(naming, found)
+  _check_supported(path, naming, found)
   variant = _variant(path, naming, found)
-  told = beside.told(path, naming, notes)
-  _check_heads(path, variant, told["heads"], prefix)
-  token_names = _token_names(path, naming, found, told["tokens"], notes)
-  slots, side = _grid(path, naming, found, len(token_names))
   patch = variants.parse_variant(variant)[1]
+  told = beside.told(path, naming, notes)
+  _check_heads(path, variant, told.heads, prefix)
+  token_names = _token_names(path, naming, found, told.tokens, notes)
+  more = dict(norm_epsilon=told.epsilon, registers=_registers(token_names))
+  if naming.positions:
+    slots, side = _grid(path, naming, found, len(token_names))
+    num_patches = side * side
+  else:
+    more |= rotary.section(path, found, told, notes)
+    slots, num_patches = 0, 0
+    side = rotary.side(told, patch, notes)
+  scaled = any(
+      e.ours == "blocks/layer_scale1" and e.theirs.format(0) in found
+      for e in naming.entries)
+  if scaled:
+    more["layer_scale"] = LAYER_SCALE
   try:
     variants.check_size(side * patch, patch)
   except ValueError as e:
     raise errors.CheckpointError(
         f"{path}: {e}", "a model of smaller images") from e
-  shapes = naming_lib.shapes(variant, side * side, token_names)
+  shapes = naming_lib.shapes(variant, num_patches, token_names, scaled)
   _check_shapes(path, naming, found, shapes)
   ours = _filled(naming, found, shapes, token_names, slots)
   normalisation.fold(ours, *beside.pixels(path, naming, notes))
   return imported.Imported(
       params=traverse_util.unflatten_dict(ours, sep="/"),
-      token_names=token_names, notes=tuple(notes), model=dict(
-          variant=variant, activation=told["activation"],
+      token_names=token_names, notes=tuple(notes), model=more | dict(
+          variant=variant, activation=told.activation,
           image_size=side * patch))
+
+
+def _registers(token_names: tuple[str, ...]) -> int:
+  """How many of these are called reg0, reg1, and so on."""
+  return next(i for i in range(len(token_names))
+              if f"reg{i}" not in token_names)
 
 
 def _check_heads(
@@ -107,11 +131,12 @@ def _filled(
     slots: int
 ) -> dict[str, np.ndarray]:
   """Our arrays by path, from theirs, whose shapes have been checked."""
-  ours = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
-  for name, entry, layer in naming.each(len(ours["blocks/fc1/bias"])):
+  ours = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+  for name, entry, layer in naming.each(ours):
     entry.put(ours, layer, found[name].read())
-  positions = found[naming.positions].read()[0]             # [slots+n, d]
-  ours["position"][...] = positions[slots:]
+  if naming.positions:
+    positions = found[naming.positions].read()[0]           # [slots+n, d]
+    ours["position"][...] = positions[slots:]
   tokens = [found[naming.cls].read()[0]]                    # [1, d], [k, d]
   if token_names[1:]:
     tokens += [found[naming.registers].read()[0]]
@@ -123,10 +148,12 @@ def _filled(
 
 
 def _check_supported(
-    path: pathlib.Path, found: Mapping[str, tensors.Tensor]
+    path: pathlib.Path, naming: naming_lib.Naming,
+    found: Mapping[str, tensors.Tensor]
 ) -> None:
+  unknown = sorted(name for name in found if not naming.knows(name))
   for pattern, what in _UNSUPPORTED:
-    name = next((x for x in sorted(found) if re.search(pattern, x)), None)
+    name = next((x for x in unknown if re.search(pattern, x)), None)
     if name:
       raise errors.CheckpointError(
           f"{path} has {what}, which this ViT has not ({name})",
@@ -146,7 +173,7 @@ def _variant(
     return found[name].shape
 
   for name in (naming.cls, naming.positions):
-    if name not in found:
+    if name and name not in found:
       raise errors.CheckpointError(
           f"{path} has no {name}",
           "a file of a ViT with a class token and position embeddings")
@@ -218,7 +245,8 @@ def _grid(
 ) -> tuple[int, int]:
   """How many positions are of tokens, and the side of the square of others."""
   count = (*found[naming.positions].shape, 0, 0)[1]
-  fits = [slots for slots in (0, num_tokens)
+  fits = [slots for slots in (
+      (0, num_tokens) if naming.slots is None else (naming.slots,))
           if count > slots
           and math.isqrt(count - slots)**2 == count - slots]
   if not fits:
@@ -239,11 +267,12 @@ def _check_shapes(
   """Raises CheckpointError unless a file has what it must, and no more."""
   dummy = {name: np.broadcast_to(np.float32(0), shape)
            for name, shape in shapes.items()}
-  want = {name: entry.get(dummy, layer).shape for name, entry, layer
-          in naming.each(shapes["blocks/fc1/bias"][0])}
+  want = {name: entry.get(dummy, layer).shape
+          for name, entry, layer in naming.each(dummy)}
   width = shapes["norm/bias"][0]
   want[naming.cls] = (1, 1, width)
-  want[naming.positions] = (1, found[naming.positions].shape[1], width)
+  if naming.positions:
+    want[naming.positions] = (1, found[naming.positions].shape[1], width)
   if naming.registers in found:
     want[naming.registers] = (1, *found[naming.registers].shape[1:2], width)
   imported.compare(path, found, want)

@@ -1,12 +1,14 @@
 """What other libraries call the parameters of a ViT, and how they lay them out.
 
-One table for each: timm's `VisionTransformer` (DeiT and DINO are named alike),
-Hugging Face's `ViTModel`, and the npz files of AugReg and big_vision
-(arXiv:2106.10270). A table serves both directions.
+One table for each: timm's `VisionTransformer` (DeiT, DINO and DINOv2 are named
+alike) and its `Eva` as far as it is DINOv3, Hugging Face's `ViTModel` and
+`Dinov2Model`, and the npz files of AugReg and big_vision (arXiv:2106.10270). A
+table serves both directions.
 """
 
 import dataclasses
 import math
+import re
 from typing import Any, Iterator, Mapping
 
 import numpy as np
@@ -83,9 +85,12 @@ class Naming:
     library: what errors call it.
     entries: all parameters but tokens and positions.
     cls: [1, 1, d].
-    positions: [1, n, d], with or without slots for the tokens before.
+    positions: [1, n, d], with or without slots for the tokens before; "" for
+      rotary ones, which are no parameter.
     registers: [1, k, d]; "" if there are none in this library.
     apart: beginnings of names that play no part in the encoder's output.
+    slots: how many tokens have a position; None for all or none of them.
+    epsilon: of the norms, where nothing else is said.
   """
   library: str
   entries: tuple[Entry, ...]
@@ -93,12 +98,23 @@ class Naming:
   positions: str
   registers: str
   apart: tuple[str, ...]
+  slots: int | None = None
+  epsilon: float = 1e-6
 
-  def each(self, depth: int) -> Iterator[tuple[str, Entry, int]]:
-    """Their name, the entry and the layer of each parameter in `entries`."""
+  def each(
+      self, ours: Mapping[str, np.ndarray]
+  ) -> Iterator[tuple[str, Entry, int]]:
+    """Their name, the entry and the layer of each of `entries` that we have."""
     for entry in self.entries:
-      for layer in range(depth if "{}" in entry.theirs else 1):
-        yield entry.theirs.format(layer), entry, layer
+      if entry.ours in ours:
+        depth = len(ours[entry.ours]) if "{}" in entry.theirs else 1
+        for layer in range(depth):
+          yield entry.theirs.format(layer), entry, layer
+
+  def knows(self, name: str) -> bool:
+    """Whether a name is one of this library's."""
+    name = re.sub(r"(?<=[._])\d+(?=[./])", "{}", name, count=1)
+    return name in {e.theirs for e in self.entries} | {self.registers}
 
   def entry(self, ours: str) -> Entry:
     """The first of those that make up our parameter."""
@@ -107,7 +123,8 @@ class Naming:
 
 def _entries(
     projection: tuple[str, str], block: str, qkv: tuple[str, ...],
-    rest: Mapping[str, str], last: str, words: tuple[str, str, str]
+    rest: Mapping[str, str], last: str, words: tuple[str, str, str],
+    scales: tuple[str, ...] = ()
 ) -> tuple[Entry, ...]:
   """The table of a library.
 
@@ -118,6 +135,7 @@ def _entries(
     rest: our names in a block -> theirs.
     last: name of the final norm.
     words: for kernel, bias and scale, with the separator.
+    scales: names of LayerScale in a block, if the library has it.
   """
   kernel, bias, scale = words
   torch = kernel == ".weight"
@@ -139,21 +157,33 @@ def _entries(
       found += [Entry(name + kernel, f"{path}/kernel",
                       heads if ours == "attn/out" else linear)]
     found += [Entry(name + bias, f"{path}/bias", "same")]
+  for i, name in enumerate(scales):
+    found += [Entry(block + name, f"blocks/layer_scale{i + 1}", "same")]
   return tuple(found + [Entry(last + scale, "norm/scale", "same"),
                         Entry(last + bias, "norm/bias", "same")])
 
 
+def _timm_entries(*scales: str) -> tuple[Entry, ...]:
+  """The tables of timm, which differ in the names of LayerScale."""
+  return _entries(
+      ("patch_embed.proj", "oihw"), "blocks.{}.", ("attn.qkv",),
+      {"norm1": "norm1", "attn/out": "attn.proj", "norm2": "norm2",
+       "fc1": "mlp.fc1", "fc2": "mlp.fc2"}, "norm", _TORCH, scales)
+
+
 _TORCH = (".weight", ".bias", ".weight")
 TIMM = Naming(
-    "timm",
-    _entries(
-        ("patch_embed.proj", "oihw"), "blocks.{}.", ("attn.qkv",),
-        {"norm1": "norm1", "attn/out": "attn.proj", "norm2": "norm2",
-         "fc1": "mlp.fc1", "fc2": "mlp.fc2"}, "norm", _TORCH),
+    "timm", _timm_entries("ls1.gamma", "ls2.gamma"),
     "cls_token", "pos_embed", "reg_token",
     # Those of MAE, iBOT, and DINOv2 follow the heads.
     ("head.", "pre_logits.", "decoder.", "decoder_", "mask_token",
      "masked_embed"))
+# The files of its authors that have registers; the others are named as timm's.
+DINOV2 = dataclasses.replace(
+    TIMM, library="DINOv2", registers="register_tokens", slots=1)
+EVA = dataclasses.replace(
+    TIMM, library="timm's Eva", entries=_timm_entries("gamma_1", "gamma_2"),
+    positions="", epsilon=1e-5)
 HUGGING_FACE = Naming(
     "Hugging Face",
     _entries(
@@ -165,6 +195,17 @@ HUGGING_FACE = Naming(
          "fc2": "output.dense"}, "layernorm", _TORCH),
     "embeddings.cls_token", "embeddings.position_embeddings", "",
     ("pooler.", "classifier.", "decoder.", "embeddings.mask_token"))
+HF_DINOV2 = Naming(
+    "Hugging Face's Dinov2",
+    _entries(
+        ("embeddings.patch_embeddings.projection", "oihw"),
+        "encoder.layer.{}.",
+        tuple(f"attention.attention.{x}" for x in ("query", "key", "value")),
+        {"norm1": "norm1", "attn/out": "attention.output.dense",
+         "norm2": "norm2", "fc1": "mlp.fc1", "fc2": "mlp.fc2"},
+        "layernorm", _TORCH, ("layer_scale1.lambda1", "layer_scale2.lambda1")),
+    "embeddings.cls_token", "embeddings.position_embeddings",
+    "embeddings.register_tokens", HUGGING_FACE.apart, slots=1)
 AUGREG = Naming(
     "AugReg",
     _entries(
@@ -181,9 +222,17 @@ AUGREG = Naming(
 
 
 def shapes(
-    variant: str, num_patches: int, token_names: tuple[str, ...]
+    variant: str, num_patches: int, token_names: tuple[str, ...],
+    layer_scale: bool = False
 ) -> dict[str, tuple[int, ...]]:
-  """Path -> shape of our parameters, without what hides positions."""
+  """Path -> shape of our parameters, without what hides positions.
+
+  Args:
+    variant: NAME/PATCH.
+    num_patches: that have a position embedding; 0 for rotary positions.
+    token_names: of the special tokens.
+    layer_scale: the branches have LayerScale.
+  """
   sizes, p = variants.parse_variant(variant)
   d, h, depth, mlp = (
       sizes[k] for k in ("width", "heads", "depth", "mlp_dim"))
@@ -194,9 +243,12 @@ def shapes(
       "attn/out/bias": (d,), "norm2/scale": (d,), "norm2/bias": (d,),
       "fc1/kernel": (d, mlp), "fc1/bias": (mlp,), "fc2/kernel": (mlp, d),
       "fc2/bias": (d,)}
+  if layer_scale:
+    block |= {"layer_scale1": (d,), "layer_scale2": (d,)}
   return {
       "embed/kernel": (p * p * 3, d), "embed/bias": (d,),
-      "position": (num_patches, d), "norm/scale": (d,), "norm/bias": (d,),
+      **({"position": (num_patches, d)} if num_patches else {}),
+      "norm/scale": (d,), "norm/bias": (d,),
       **{f"token_{name}": (d,) for name in token_names},
       **{f"blocks/{name}": (depth, *shape) for name, shape in block.items()}}
 
@@ -212,18 +264,19 @@ def to_theirs(
     ours: path -> array, as in `shapes`.
     token_names: "cls", then what become registers, if the library has them.
   """
-  depth = len(ours["blocks/fc1/bias"])
   arrays = {name: entry.get(ours, layer)
-            for name, entry, layer in naming.each(depth)}
+            for name, entry, layer in naming.each(ours)}
   token = lambda name: ours[f"token_{name}"]
-  position = ours["position"]                                 # [n, d]
+  cls, position = token("cls"), ours["position"]              # [d], [n, d]
+  own = ours.get("position_cls", np.zeros_like(cls))          # [d]
   if token_names[1:]:
     # No slots: what a slot would hold is in the tokens already.
+    cls = cls + own
     arrays[naming.registers] = np.stack(
         [token(name) for name in token_names[1:]])[None]      # [1, k, d]
   else:
-    position = np.concatenate(
-        [np.zeros_like(position[:1]), position])              # [1+n, d]
-  arrays[naming.cls] = token("cls")[None, None]               # [1, 1, d]
-  arrays[naming.positions] = position[None]
+    position = np.concatenate([own[None], position])          # [1+n, d]
+  arrays[naming.cls] = cls[None, None]                        # [1, 1, d]
+  if naming.positions:
+    arrays[naming.positions] = position[None]
   return arrays

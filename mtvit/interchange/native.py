@@ -109,7 +109,7 @@ def _described(
 def _config(model: Mapping[str, Any]) -> interface.EncoderConfig:
   """The `model` section, checked; raises ValueError or ConfigError."""
   kind = encoders.config_class(model.get("kind", "vit"))
-  return config_values.parse_section(kind, model, "model.")
+  return config_values.parse_section(kind, model, prefix="model.")
 
 
 def _shapes(

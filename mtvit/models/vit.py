@@ -251,6 +251,14 @@ class ModelConfig(interface.EncoderConfig):
     own = super().exports()
     if type(self) is not ModelConfig:
       return own
-    if self.layer_scale or self.registers or self.rotary_base:
-      return ("safetensors", *own)
-    return ("safetensors", "npz", "hf", *own)
+    # Only transformers takes any epsilon; below 1e-6 none matters. In a file of
+    # timm's, embeddings would hide that there are rotary positions too.
+    usual = self.norm_epsilon <= 1e-6
+    if self.rotary_base:
+      timm = (self.position_init == "none" and self.activation == "gelu"
+              and self.norm_epsilon in (1e-6, 1e-5))
+    else:
+      timm = usual
+    plain = not (self.layer_scale or self.registers or self.rotary_base)
+    return (*["safetensors"] * timm, *["npz"] * (plain and usual),
+            *["hf"] * plain, *own)

@@ -13,11 +13,10 @@ from mtvit.models import vit
 
 def encoder(
     variant="pico/8", image_size=32, tokens=("cls", "ct", "rot"),
-    activation="gelu_tanh", policy="drop", gray=False, seed=0):
+    activation="gelu_tanh", policy="drop", gray=False, seed=0, **more):
   model = vit.ModelConfig(
-      variant=variant, image_size=image_size, dtype="float32", remat="none",
-      unroll=1, freeze_patch_embed=False, position_init="normal",
-      activation=activation, drop_path=0.0, extra_tokens="")
+      variant=variant, image_size=image_size, unroll=1, activation=activation,
+      **more)
   module = model.encoder(tokens, policy)
   shapes = jax.eval_shape(
       module.init, jax.random.key(0),

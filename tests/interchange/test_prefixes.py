@@ -157,7 +157,7 @@ def test_what_the_encoder_lacks_is_seen_behind_a_prefix(plain):
   _, folder, arrays = plain
   helpers.refused(
       helpers.saved(folder, behind("teacher.backbone.", arrays | ones(
-          "blocks.0.ls1.gamma", "mask_token"))), "LayerScale")
+          "blocks.0.attn.q_norm.weight", "mask_token"))), "qk-norm")
   del arrays["cls_token"]
   helpers.refused(
       helpers.saved(folder, behind("module.", arrays)), "no cls_token",

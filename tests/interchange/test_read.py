@@ -129,7 +129,7 @@ def test_big_vision_stacks_the_layers(plain):
   helpers.assert_same(read.params, encoder.params)
 
 
-def test_hugging_face_heads_and_norms_are_noted(plain):
+def test_hugging_face_heads_are_noted_and_norms_are_theirs(plain):
   encoder, folder, _ = plain
   arrays = safetensors.numpy.load_file(folder / "hf" / "model.safetensors")
   arrays = {f"vit.{name}": x for name, x in arrays.items()}
@@ -139,14 +139,16 @@ def test_hugging_face_heads_and_norms_are_noted(plain):
       json.dumps(config | {"layer_norm_eps": 1e-12}))
   read = interchange.read(helpers.saved(folder, arrays))
   helpers.assert_same(read.params, encoder.params)
-  assert read.notes[:2] == (
+  assert read.notes[0] == (
       "left out, as it plays no part in the encoder's output: "
-      "classifier.weight",
-      "its norms have epsilon 1e-12, and ours have 1e-6")
+      "classifier.weight")
+  assert read.model["norm_epsilon"] == 1e-12
+  (folder / "config.json").write_text(
+      json.dumps(config | {"layer_norm_eps": -1e-6}))
+  helpers.refused(folder / "other.safetensors", "epsilon -1e-06")
 
 
 @pytest.mark.parametrize("name, what", [
-    ("blocks.0.ls1.gamma", "LayerScale"),
     ("blocks.0.attn.q_norm.weight", "qk-norm"),
     ("blocks.0.attn.norm.weight", "norms inside attention"),
     ("blocks.0.mlp.fc1_g.weight", "SwiGLU"),
@@ -157,7 +159,7 @@ def test_hugging_face_heads_and_norms_are_noted(plain):
     ("attn_pool.latent", "attention pooling"),
     ("blocks.0.gamma_1", "LayerScale"),
     ("head_dist.weight", "distillation token"),
-    ("register_tokens", "DINOv2"),
+    ("storage_tokens", "DINOv3"),
     ("blocks.0.0.norm1.weight", "chunks"),
     ("patch_embed.backbone.conv.weight", "projection"),
     ("blocks.0.attn.q_bias", "bias apart"),

@@ -88,6 +88,38 @@ def test_imports_of_timm_and_transformers(tmp_path, report):
     report(f"import of {name}", sequence(encoder, images), theirs[name])
 
 
+def test_dinov2_and_dinov3_in_and_out(tmp_path, report):
+  images, theirs = outside(HERE / "dino.py", tmp_path, 112)
+  encoders = {}
+  for name, want in theirs.items():
+    encoder = encoder_lib.load(tmp_path / name / "model.safetensors")
+    assert encoder.image_size == 112, name
+    assert encoder.model.registers == (0 if name in ("v2", "hf") else 4), name
+    report(f"import of DINO {name}", sequence(encoder, images), want)
+    if name.startswith("v"):
+      encoders[name] = encoder
+  assert not encoders["v2"].model.rotary_base
+  assert encoders["v3"].model.rotary_base == 100
+  # And what none of them is: rotary, other epsilon, tokens of other names.
+  encoders["own"] = helpers.encoder(
+      "Ti/16", 112, ("cls", "ct"), "gelu", layer_scale=0.5, rotary_base=50.0,
+      position_init="none", registers=2)
+  encoders["plain"] = helpers.encoder(
+      "Ti/16", 112, ("cls",), layer_scale=0.5, class_position=True)
+  for name, encoder in encoders.items():
+    exporting.export(
+        encoder, tmp_path / f"exported_{name}", formats=["safetensors"])
+  images, theirs = outside(HERE / "from_dino_export.py", tmp_path, 112)
+  assert theirs.keys() == encoders.keys() | {"v2 by name", "v2_reg by name"}
+  for name, want in theirs.items():
+    encoder = encoders[name.partition(" ")[0]]
+    report(f"export of DINO {name}", sequence(encoder, images), want)
+    again = encoder_lib.load(tmp_path / f"exported_{name.partition(' ')[0]}"
+                             / "model.safetensors")
+    np.testing.assert_allclose(
+        sequence(again, images), sequence(encoder, images), atol=1e-5)
+
+
 def test_imports_of_augreg(tmp_path, report):
   draw = np.random.default_rng(0).standard_normal
   normal = lambda *shape: (draw(shape) * 0.07).astype(np.float32)
