@@ -1,21 +1,27 @@
-"""Where images come from: TFDS by name, a folder of class folders, photo_crops.
-
-A source is *held* (small images of one size: decoded once, kept as one uint8
-array), *indexed* (any example can be read at any time) or *streamed* (records
-come in file order; resuming skips over them).
-"""
+"""Where images come from; adding a source is a file and a line in `SOURCES`."""
 
 from typing import Any, Callable, Sequence
+
+from etils import epy
 
 from mtvit import errors
 from mtvit.data import folder
 from mtvit.data import held
 from mtvit.data import source as source_lib
-from mtvit.data import tfds_sources
 from mtvit.run import console
 from mtvit.run import paths
 
+with epy.lazy_imports():     # Importing TFDS takes a second.
+  from mtvit.data import photo_crops
+  from mtvit.data import tfds_sources
+
 Source = source_lib.Source      # What `open_source` returns.
+# What `data.name` is, or begins with if it ends in ":" -> what opens a split of
+# it. Any other name is a TFDS data set's.
+SOURCES: dict[str, Callable[[source_lib.Request], Source]] = {
+    "folder:": folder.open_source,
+    "photo_crops": lambda request: photo_crops.open_source(request),
+}
 
 
 def open_source(
@@ -28,8 +34,8 @@ def open_source(
   What is refused or odd is said on stderr, a line each.
 
   Args:
-    name: "photo_crops", "folder:PATH" or a TFDS name.
-    split: a TFDS split, or a folder below PATH.
+    name: one of `SOURCES`, with a path if it ends in ":", or a TFDS name.
+    split: what the source has: a TFDS split, or a folder below PATH.
     data_dir: where TFDS keeps its data; "" for its default.
     cache_dir: where decoded small sets and lists of files are kept.
     memory_mb: sets of one image size that decode to at most this are held.
@@ -44,12 +50,13 @@ def open_source(
     DataError: it is not prepared, has no images, or too many went bad.
   """
   cache = paths.cache(cache_dir)
-  if name.startswith("folder:"):
-    opened = folder.open_folder(
-        name.removeprefix("folder:"), split, cache_dir=cache,
-        max_pixels=max_pixels, min_side=min_side, poll=poll, began=began)
-  else:
-    opened = tfds_sources.open_tfds(name, split, data_dir)
+  scheme, colon, path = name.partition(":")
+  known = scheme + colon in SOURCES        # TFDS names may have colons too.
+  opener = SOURCES[scheme + colon] if known else tfds_sources.open_source
+  opened = opener(source_lib.Request(
+      path=path if known else name, split=split, data_dir=data_dir,
+      cache_dir=cache, max_pixels=max_pixels, min_side=min_side, poll=poll,
+      began=began))
   return held.hold(opened, cache, memory_mb, poll)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -95,22 +95,19 @@ class _Files(NamedTuple):
   refused: dict[str, str]
 
 
-def open_folder(
-    path: str, split: str, *, cache_dir: pathlib.Path, max_pixels: int,
-    min_side: int, poll: Callable[[], None],
-    began: source_lib.Began | None = None
-) -> FolderSource:
+def open_source(request: source_lib.Request) -> FolderSource:
   """Opens PATH/SPLIT/<class>/**; see `datasets.open_source`."""
-  root = os.path.abspath(os.path.join(paths.expand(path), split))
+  split, began, max_pixels = request.split, request.began, request.max_pixels
+  root = os.path.abspath(os.path.join(paths.expand(request.path), split))
   shown = console.printable(root)
   if not os.path.isdir(root):
     raise errors.ConfigError(
         f"data folder {shown} does not exist",
         f"--config.data.name=folder:PATH with PATH/{split}/<class>/<images>")
   manifest = manifest_lib.read(
-      root, cache_dir, max_pixels, poll, source_lib.native)
+      root, request.cache_dir, max_pixels, request.poll, source_lib.native)
   classes = _classes(shown, manifest, began)
-  files = _sort(manifest, classes, max_pixels, min_side)
+  files = _sort(manifest, classes, max_pixels, request.min_side)
   complaint = _complaint(root, manifest.file, files)
   if not files.good:
     raise errors.DataError(

@@ -40,7 +40,7 @@ def hold(
   Raises:
     DataError: images can't be decoded.
   """
-  if source.mixed_sizes:
+  if source.images is not None or source.mixed_sizes:
     return source
   first = range(min(source.num_examples, 64))
   shapes = {image.shape for image, _ in _decoded(source, first)}

@@ -7,13 +7,18 @@ parts of it. Prepared on first use; to do it by hand:
   python -m mtvit.data.photo_crops
 """
 
+import contextlib
 import importlib.util
+import io
 import pathlib
 from typing import Iterator
 
 from PIL import Image
 import numpy as np
 import tensorflow_datasets as tfds
+
+from mtvit.data import source as source_lib
+from mtvit.data import tfds_sources
 
 SIZE = 64                       # side of a stored crop, pixels
 CROPS = {"train": 500, "test": 100}    # of each photograph
@@ -88,6 +93,17 @@ class PhotoCrops(tfds.core.GeneratorBasedBuilder):
     for name in PHOTOGRAPHS:
       for i, image in enumerate(crops(name, split)):
         yield f"{name}_{i}", {"image": image, "label": name}
+
+
+def open_source(request: source_lib.Request) -> source_lib.Source:
+  """Opens a split, after making the files; see `datasets.open_source`."""
+  builder = PhotoCrops(
+      data_dir=request.data_dir or None, file_format="array_record")
+  tfds.display_progress_bar(False)
+  # It makes its images; what TFDS prints of a download would mislead.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare()
+  return tfds_sources.of_builder(builder, "photo_crops", request.split)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""One split of a data set, however it is stored."""
+"""What a data source is: one split of a data set, however it is stored.
+
+A source is *held* (small images of one size, as one uint8 array), *indexed*
+(any example can be read at any time) or *streamed* (records come in file order;
+resuming skips over them). `datasets.SOURCES` lists what opens which.
+"""
 
 import dataclasses
 import pathlib
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, ClassVar, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -44,10 +49,39 @@ class Began(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-  """One split of a data set.
+class Request:
+  """What to open, and with what.
 
   Attributes:
+    path: what follows "SCHEME:" in `data.name`; of a TFDS set its name.
+    split: `data.train_split` or `data.test_split`.
+    data_dir: where TFDS keeps its data; "" for its default.
+    cache_dir: the folder for what a source wants to keep.
+    max_pixels: images with more, width times height, should be refused.
+    min_side: images with a shorter side, in pixels, should be refused.
+    poll: to call regularly; may raise to stop.
+    began: what a run goes on with; None takes what there is.
+  """
+  path: str
+  split: str
+  data_dir: str
+  cache_dir: pathlib.Path
+  max_pixels: int
+  min_side: int
+  poll: Callable[[], None]
+  began: Began | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """One split of a data set; a subclass says how its examples are read.
+
+  One that is indexed overrides `lookup` and `read`, one that is streamed
+  `lookup` and `stream`; one that is held has `images` and `labels`. What is
+  indexed and small enough becomes held by itself.
+
+  Attributes:
+    kind: "held", "indexed" or "streamed"; of the class.
     name: for messages.
     num_examples: images.
     classes: names of the labels.
@@ -62,8 +96,8 @@ class Source:
     bad_list: where too many of them are listed, or None.
     remedy: what to do about too many.
   """
-  kind = "held"
-  remedy = "prepare the data set again"
+  kind: ClassVar[str] = "held"
+  remedy: ClassVar[str] = "prepare the data set again"
 
   name: str
   num_examples: int

@@ -1,8 +1,6 @@
-"""TFDS data sets in both file formats, and photo_crops."""
+"""TFDS data sets in both file formats."""
 
-import contextlib
 import dataclasses
-import io
 import re
 from typing import Any
 
@@ -13,7 +11,6 @@ import tensorflow_datasets as tfds
 
 from mtvit import errors
 from mtvit.data import order
-from mtvit.data import photo_crops
 from mtvit.data import source as source_lib
 from mtvit.run import paths
 
@@ -110,18 +107,26 @@ class StreamedSource(source_lib.Source):
     return ds.map(lambda i, record: (*record, i))
 
 
-def open_tfds(name: str, split: str, data_dir: str) -> source_lib.Source:
-  """Opens a split of photo_crops or of a TFDS set; see `datasets`."""
-  folder = data_dir or None
-  if name == "photo_crops":
-    builder = photo_crops.PhotoCrops(
-        data_dir=folder, file_format="array_record")
-    tfds.display_progress_bar(False)
-    # It makes its images; what TFDS prints of a download would mislead.
-    with contextlib.redirect_stdout(io.StringIO()):
-      builder.download_and_prepare()
-  else:
-    builder = _find_builder(name, folder)
+def open_source(request: source_lib.Request) -> source_lib.Source:
+  """Opens a split of a prepared set; see `datasets.open_source`."""
+  name = request.path
+  return of_builder(
+      _find_builder(name, request.data_dir or None), name, request.split)
+
+
+def of_builder(
+    builder: tfds.core.DatasetBuilder, name: str, split: str
+) -> source_lib.Source:
+  """A split of a set whose files are there.
+
+  Args:
+    builder: of the set.
+    name: for messages.
+    split: of the set.
+
+  Raises:
+    ConfigError: there is no such split, or there are no images.
+  """
   info = builder.info
   if split not in info.splits:
     raise errors.ConfigError(
@@ -148,18 +153,21 @@ def _find_builder(name: str, data_dir: str | None) -> Any:
   """A prepared TFDS builder, whatever file format it was prepared in."""
   root = epath.Path(paths.expand(
       data_dir or tfds.core.constants.DATA_DIR))
+  unknown = errors.ConfigError(
+      f"data.name={name}: no such data set",
+      "photo_crops, folder:PATH or a name of "
+      "https://www.tensorflow.org/datasets/catalog")
   try:
     # What was prepared on disk; this needs no builder code and no network.
     parsed, kwargs = tfds.core.naming.parse_builder_name_kwargs(
         name, data_dir=root)
     return tfds.core.read_only_builder.builder_from_files(
         parsed.name, **kwargs)
+  except ValueError as e:        # Such as "fodler:/images".
+    raise unknown from e
   except tfds.core.registered.DatasetNotFoundError as e:
     if re.split("[/:]", name)[0] not in tfds.list_builders():
-      raise errors.ConfigError(
-          f"data.name={name}: no such data set",
-          "photo_crops, folder:PATH or a name of "
-          "https://www.tensorflow.org/datasets/catalog") from e
+      raise unknown from e
     raise errors.DataError(
         f"data set {name} is not prepared in {root}",
         f"bash launch/prepare_tfds.sh {name} --data_dir={root}") from e

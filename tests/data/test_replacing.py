@@ -147,16 +147,16 @@ def test_evaluation_replaces_too(root):
 
 
 def test_what_is_held_replaces_and_is_not_cached(root, spec, monkeypatch):
-  real = datasets.folder.open_folder
+  real = datasets.SOURCES["folder:"]
 
-  def opened(*args, **kwargs):      # They go bad just after the check.
-    source = real(*args, **kwargs)
+  def opened(request):      # They go bad just after the check.
+    source = real(request)
     for i in (5, 299):
       os.remove(source.files[i])
     return source
 
   with monkeypatch.context() as m:
-    m.setattr(datasets.folder, "open_folder", opened)
+    m.setitem(datasets.SOURCES, "folder:", opened)
     source = open_source(root, memory_mb=10)
   assert source.kind == "held" and not list(
       (root / "cache" / "decoded").glob("*.mtvit"))
