@@ -14,6 +14,7 @@ import dataclasses
 from typing import Any, Mapping
 
 from absl import flags
+from absl import logging
 from etils import epath
 
 from mtvit import encoder
@@ -79,15 +80,40 @@ def complete(
         "--config=configs/finetune.py:variant=nano/8")
   for key, value in found.items():
     model[key] = model[key] or value
+  raw["model"] = _known(model)
   raw["input"] = raw["input"] or ("gray" if gray else "rgb")
   return raw
 
 
 def _sizes(source: encoder.Encoder) -> dict[str, Any]:
   """What a config's `model` section may leave open, as an encoder has it."""
-  return {key: getattr(source.model, key) for key in (
-      "variant", "activation", "image_size")} | {
-          "extra_tokens": ",".join(source.token_names[1:])}
+  found = dataclasses.asdict(source.model) | {
+      "extra_tokens": ",".join(source.token_names[1:])}
+  return {key: found[key] for key in _OPEN["model"] if key in found}
+
+
+def _known(model: Mapping[str, Any]) -> dict[str, Any]:
+  """A `model` section without the keys of a ViT that its own kind has not.
+
+  The config of fine-tuning has them, as it does not know what it starts from.
+
+  Raises:
+    ConfigError: its kind can't be without positions, as it should.
+  """
+  name = model.get("kind", "vit")
+  known, ours = (
+      {field.name for field in dataclasses.fields(encoders.config_class(kind))}
+      for kind in (name, "vit"))
+  if model.get("position_init") == "none" and "position_init" not in known:
+    raise errors.ConfigError(
+        "init_from was trained without positions (position=drop_all), and "
+        f"model.kind={name} has no position_init to say so",
+        "another init_from")
+  left_out = sorted(key for key in model.keys() - known if key in ours)
+  if left_out:
+    logging.warning("model.kind=%s has no %s: left out", name,
+                    ", ".join(left_out))
+  return {key: model[key] for key in model if key not in left_out}
 
 
 def _not_set(
@@ -117,7 +143,7 @@ def _completed_as(
   if then.get("model.position_init") == "none":
     model["position_init"] = "none"
   return dict(raw) | {
-      "model": model, "input": raw["input"] or then.get("input")}
+      "model": _known(model), "input": raw["input"] or then.get("input")}
 
 
 if __name__ == "__main__":
