@@ -279,7 +279,7 @@ def parse(config: Mapping[str, Any]) -> Config:
     model = encoders.config_class(_encoder(plain))
   except ValueError as e:
     raise errors.ConfigError(str(e)) from e
-  return config_values.parse_section(Config, plain, {"model": model})
+  return config_values.parse_section(Config, plain, sections={"model": model})
 
 
 def resolved(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def check_type(value: Any, type_: Any, where: str) -> Any:
 
 
 def parse_section(
-    kind: type[Section], values: Mapping[str, Any],
-    sections: Mapping[str, type] | None = None, prefix: str = ""
+    kind: type[Section], values: Mapping[str, Any], prefix: str = "",
+    sections: Mapping[str, type] | None = None
 ) -> Section:
   """A section as its dataclass, whose fields are the keys.
 
@@ -131,8 +131,8 @@ def parse_section(
   Args:
     kind: the dataclass; a field of another dataclass is a section in it.
     values: plain.
-    sections: field -> dataclass, if another than the type of the field.
     prefix: what messages put before a key, such as "optimizer.".
+    sections: field -> dataclass, if another than the type of the field.
 
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
