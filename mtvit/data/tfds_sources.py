@@ -158,13 +158,14 @@ def _find_builder(name: str, data_dir: str | None) -> Any:
       "photo_crops, folder:PATH or a name of "
       "https://www.tensorflow.org/datasets/catalog")
   try:
-    # What was prepared on disk; this needs no builder code and no network.
     parsed, kwargs = tfds.core.naming.parse_builder_name_kwargs(
         name, data_dir=root)
-    return tfds.core.read_only_builder.builder_from_files(
-        parsed.name, **kwargs)
   except ValueError as e:        # Such as "fodler:/images".
     raise unknown from e
+  try:
+    # What was prepared on disk; this needs no builder code and no network.
+    return tfds.core.read_only_builder.builder_from_files(
+        parsed.name, **kwargs)
   except tfds.core.registered.DatasetNotFoundError as e:
     if re.split("[/:]", name)[0] not in tfds.list_builders():
       raise unknown from e
