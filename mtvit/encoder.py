@@ -239,6 +239,8 @@ def at_layer(
     features: with `layers`.
     layer: from 0, the input of the first block, to the depth.
   """
+  if features.layers is None:
+    raise ValueError("features without layers")
   x = module.final_norm(params, features.layers[layer])     # [b, t+n, d]
   token_names = module.token_names
   return interface.Features(
@@ -263,10 +265,10 @@ def load(path: paths.Given, step: int | None = None) -> Encoder:
   Raises:
     CheckpointError: there is nothing to load, or it is damaged.
   """
-  path = paths.parse(path)
-  if path.suffix in loading.WEIGHTS:
-    return _from_file(path)
-  return of_run(path, saved_runs.load(path, step))
+  place = paths.parse(path)
+  if place.suffix in loading.WEIGHTS:
+    return _from_file(place)
+  return of_run(place, saved_runs.load(place, step))
 
 
 def of_run(path: paths.Given, run: saved_runs.TrainedRun) -> Encoder:

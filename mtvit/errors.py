@@ -8,7 +8,7 @@ process or full disk.
 import difflib
 import errno
 import re
-from typing import Iterable
+from typing import Any, Iterable, Sequence
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)      # Of an OSError.
 
@@ -108,7 +108,7 @@ def check_patterns(**patterns: str) -> None:
           f"{name}={pattern!r} is no regular expression: {e}") from e
 
 
-def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
+def check_choices(**choices: tuple[Any, Sequence[Any]]) -> None:
   """Raises ValueError naming the first of name=(value, allowed) outside."""
   for name, (value, allowed) in choices.items():
     if value not in allowed:

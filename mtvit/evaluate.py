@@ -99,9 +99,10 @@ def main() -> None:
   workdir = flags.FLAGS["workdir"].value
   if not workdir:
     raise errors.ConfigError("--workdir is missing", "--workdir=runs/NAME")
-  evaluate(paths.parse(workdir), Options(**{
+  given: dict[str, Any] = {
       field.name: flags.FLAGS[field.name].value
-      for field in dataclasses.fields(Options)}))
+      for field in dataclasses.fields(Options)}
+  evaluate(paths.parse(workdir), Options(**given))
 
 
 def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
@@ -212,16 +213,18 @@ def _features(
       split = frozen.Split(
           {name: x[0] for name, x in split.features.items()}, split.labels)
     splits.append(split)
-  if not frozen.validation(splits[0].labels).any():
+  train, test = splits
+  if not frozen.validation(train.labels).any():
     raise errors.DataError(
         f"{target.train.name}: no class has two training images, and none can "
         "be kept for validation", "use more images")
   # Five sixths to fit, one to validate.
   count = options.layer_images + options.layer_images // 5
   if not count:
-    return _Splits(*splits, None)
+    return _Splits(train, test, None)
   count = min(options.num_train or count, count)
-  return _Splits(*splits, extract(target.train, count, list(range(depth + 1))))
+  layers_split = extract(target.train, count, list(range(depth + 1)))
+  return _Splits(train, test, layers_split)
 
 
 def _probe(

@@ -69,7 +69,7 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
     raise DamagedError("its metadata are no JSON, or nested too deeply") from e
   if not isinstance(meta, dict):
     raise DamagedError("its metadata are no JSON object")
-  version = meta.get("format_version")
+  version: Any = meta.get("format_version")
   sound = meta.pop("sha256", None) == fingerprint.of_json(meta)
   if version not in READABLE and (
       sound or version in range(1, FORMAT_VERSION)):

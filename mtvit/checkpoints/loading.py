@@ -281,10 +281,10 @@ def transfer(
     raise errors.CheckpointError("init_from: no parameter has the same name")
   if missing:
     logging.warning("init_from: fresh parameters: %s", ", ".join(missing))
-  heads = {parameter_names.path_name(path).partition("/")[0]
+  taken = {parameter_names.path_name(path).partition("/")[0]
            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
            if parameter_names.path_name(path) not in missing}
-  heads = sorted(name for name in heads if name.startswith("head_"))
+  heads = sorted(name for name in taken if name.startswith("head_"))
   if heads:
     logging.warning("init_from: heads taken over: %s", ", ".join(heads))
   unused = [name for name in map(parameter_names.path_name, found)

@@ -7,6 +7,7 @@ before memory is taken for them.
 """
 
 import contextlib
+import functools
 import os
 import re
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
@@ -63,9 +64,9 @@ class Checkpointer:
     Raises:
       CheckpointError: another program keeps its checkpoints there.
     """
-    workdir = paths.absolute(epath.Path(workdir))
-    self._directory = workdir / "checkpoints"
-    self._aside = workdir / "damaged_checkpoints"
+    folder = paths.absolute(epath.Path(workdir))
+    self._directory = folder / "checkpoints"
+    self._aside = folder / "damaged_checkpoints"
     self._still_ours = still_ours
     self._keep = keep
     self._saving: int | None = None
@@ -149,7 +150,7 @@ class Checkpointer:
       try:
         # Each process reads its share. What they compute together on it has to
         # wait until all of them have it.
-        found = distributed.together(lambda step=step: self._read(step, read))
+        found = distributed.together(functools.partial(self._read, step, read))
         if found.state is not None:
           checks.check_content(found.meta["leaves"], found.state)
         return found

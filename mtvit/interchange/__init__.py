@@ -10,7 +10,9 @@ is refused by name.
 import functools
 import pathlib
 import re
-from typing import Mapping
+from typing import Callable, Mapping, NoReturn
+
+import numpy as np
 
 from mtvit import errors
 from mtvit.interchange import files
@@ -63,7 +65,13 @@ def read(path: str | pathlib.Path) -> imported.Imported:
     _refuse(path, found)
 
 
-def _refuse(path: pathlib.Path, found: Mapping[str, tensors.Tensor]) -> None:
+def _layer(whole: Callable[[], np.ndarray], i: int) -> np.ndarray:
+  return whole()[i]
+
+
+def _refuse(
+    path: pathlib.Path, found: Mapping[str, tensors.Tensor]
+) -> NoReturn:
   """Raises CheckpointError with what is there."""
   other = next((f" (these are names of {library})" for pattern, library in
                 _OTHERS if any(re.search(pattern, name) for name in found)), "")
@@ -106,5 +114,5 @@ def _unstacked(
     whole = functools.cache(tensor.read)
     for i in range(depth):
       result[name.replace("block/", f"block_{i}/")] = tensor._replace(
-          shape=tensor.shape[1:], read=lambda i=i, whole=whole: whole()[i])
+          shape=tensor.shape[1:], read=functools.partial(_layer, whole, i))
   return result

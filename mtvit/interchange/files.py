@@ -88,4 +88,4 @@ def write_safetensors(
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes arrays by name, uncompressed."""
-  writing.write(path, lambda f: np.savez(f, **arrays))
+  writing.write(path, lambda f: np.savez(f, **arrays))  # type: ignore[arg-type]

@@ -177,21 +177,21 @@ def _variant(
       raise errors.CheckpointError(
           f"{path} has no {name}",
           "a file of a ViT with a class token and position embeddings")
-  block = re.escape(naming.entry("blocks/fc1/bias").theirs)
-  block = re.compile(block.replace(r"\{\}", r"\d+"))
+  pattern = re.escape(naming.entry("blocks/fc1/bias").theirs)
+  block = re.compile(pattern.replace(r"\{\}", r"\d+"))
   sizes = dict(
       width=math.prod(shape("norm/bias")),
       depth=sum(bool(block.fullmatch(name)) for name in found),
       mlp_dim=math.prod(shape("blocks/fc1/bias")))
-  name = next((name for name, known in variants.VARIANTS.items()
-               if sizes.items() <= known.items()), None)
-  if name is None:
+  variant = next((name for name, known in variants.VARIANTS.items()
+                  if sizes.items() <= known.items()), None)
+  if variant is None:
     raise errors.CheckpointError(
         f"{path}: no ViT here has width {sizes['width']}, depth "
         f"{sizes['depth']} and {sizes['mlp_dim']} hidden units",
         f"one of {', '.join(variants.VARIANTS)}, or a new one in VARIANTS of "
         "mtvit/models/variants.py")
-  return f"{name}/{_patch(path, naming, shape('embed/kernel'))}"
+  return f"{variant}/{_patch(path, naming, shape('embed/kernel'))}"
 
 
 def _patch(

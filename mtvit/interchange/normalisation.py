@@ -58,7 +58,7 @@ def fold(
   """
   if (mean, std) == OURS:
     return                         # To the last bit.
-  kernel = np.float64(ours["embed/kernel"])
+  kernel = np.asarray(ours["embed/kernel"], np.float64)
   kernel = kernel.reshape(-1, 3, kernel.shape[-1])          # [p p, 3, d]
   scale = np.array(std)[:, None]                            # [3, 1]
   offset = (0.5 - np.array(mean)[:, None]) / scale          # [3, 1]

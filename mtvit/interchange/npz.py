@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import IO, Literal, NamedTuple
 import zipfile
 
 import numpy as np
@@ -45,7 +45,7 @@ class _Bounded(io.FileIO):
 class _Header(NamedTuple):
   """An array's own header."""
   dtype: np.dtype
-  order: str
+  order: Literal["C", "F"]
   shape: tuple[int, ...]
   length: int
 
@@ -100,7 +100,7 @@ def _tensor(
   return tensors.Tensor(header.shape, str(header.dtype), floating, read)
 
 
-def _header(f: zipfile.ZipExtFile) -> _Header:
+def _header(f: IO[bytes]) -> _Header:
   """Reads and checks what stands before an array; ValueError if it can't be."""
   start = f.read(8)
   width = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(start)
@@ -123,7 +123,7 @@ def _header(f: zipfile.ZipExtFile) -> _Header:
 
 
 def _content(
-    f: zipfile.ZipExtFile, header: _Header, size: int
+    f: IO[bytes], header: _Header, size: int
 ) -> np.ndarray:
   """The array; its checksum is compared when its last byte has been read."""
   f.read(header.length)

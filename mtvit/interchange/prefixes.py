@@ -150,7 +150,7 @@ def _chosen(
     path: pathlib.Path, candidates: Sequence[_Candidate]
 ) -> _Candidate:
   """The one that the rule takes."""
-  ranks = {}
+  ranks: dict[int, list[_Candidate]] = {}
   for candidate in candidates:
     words = set(re.split(r"[._]+", candidate.prefix.lower()))
     rank = 0 if words & _FIRST else 2 if words & _LAST else 1

@@ -85,6 +85,9 @@ class Encoder(Protocol):
       x: of any dtype; the result is float32.
     """
 
+  def __hash__(self) -> int:
+    """As every Flax module has it: functions are compiled once for each."""
+
   def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
     """As every Flax module has it."""
 

@@ -7,7 +7,7 @@ The blocks are pre-norm as in Dosovitskiy et al. 2021 (arXiv:2010.11929).
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -91,9 +91,9 @@ class Encoder(nn.Module):
     ]
     if self.class_position:
       tokens[0] += self.param("position_cls", nn.initializers.zeros, (d,))
-    tokens = jnp.broadcast_to(
+    special = jnp.broadcast_to(
         jnp.stack(tokens).astype(self.dtype), (b, len(tokens), d))
-    x = jnp.concatenate([tokens, x], axis=1)                # [b, t+n, d]
+    x = jnp.concatenate([special, x], axis=1)               # [b, t+n, d]
     drop = None
     if train and self.drop_path:
       drop = jnp.linspace(0, self.drop_path, self.depth)    # [depth]
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
   def final_norm(self, params: Any, x: jax.Array) -> jax.Array:
     """See `interface.Encoder`."""
     norm = nn.LayerNorm(self.norm_epsilon, dtype=jnp.float32)
-    return norm.apply({"params": params["norm"]}, x)
+    return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
   def _embed(self, image, hide_position):
     """Pixels [b, h, w, 3] -> patch embeddings with positions [b, n, d]."""
@@ -146,7 +146,7 @@ class Encoder(nn.Module):
       init = nn.initializers.normal(0.02)
     position = self.param(
         "position", init, (gh * gw, self.width)).astype(self.dtype)  # [n, d]
-    instead = 0
+    instead: jax.Array | int = 0
     if self.position_policy == "mask_token":
       instead = self.param(
           "position_mask", nn.initializers.normal(0.02),
@@ -159,9 +159,9 @@ class Encoder(nn.Module):
     """Rotary angles [1 or b, t+n, e/2], 0 where there is no position; None."""
     if not self.rotary_base or self.position_policy == "drop_all":
       return None
-    grid = (side // self.patch_size for side in image.shape[1:3])
+    gh, gw = (side // self.patch_size for side in image.shape[1:3])
     angles = jnp.asarray(positions.rotary_angles(
-        *grid, self.width // self.heads, self.rotary_base))[None]  # [1, n, e/2]
+        gh, gw, self.width // self.heads, self.rotary_base))[None]
     if hide_position is not None:
       angles = jnp.where(hide_position[..., None], 0, angles)
     return jnp.pad(angles, ((0, 0), (len(self.token_names), 0), (0, 0)))
@@ -244,7 +244,8 @@ class ModelConfig(interface.EncoderConfig):
         activation=self.activation, drop_path=self.drop_path,
         layer_scale=self.layer_scale, class_position=self.class_position,
         rotary_base=self.rotary_base, norm_epsilon=self.norm_epsilon,
-        dtype=jnp.dtype(self.dtype), **sizes)
+        dtype=jnp.dtype(self.dtype), width=sizes["width"],
+        depth=sizes["depth"], heads=sizes["heads"], mlp_dim=sizes["mlp_dim"])
 
   def exports(self) -> tuple[str, ...]:
     """See `interface.EncoderConfig`; these libraries have this very model."""

@@ -79,7 +79,7 @@ class Task:
 
   mode: str = "off"
   weight: float = 1.0
-  geometry: Geometry | None = None
+  geometry: Geometry = None  # type: ignore[assignment]  # Until it is built.
   statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):

@@ -56,8 +56,8 @@ class Regression:
   @classmethod
   def create(cls, statistics: Mapping[str, Any]) -> "Regression":
     """From what `statistics_of` found."""
-    return cls(*(stored.numbers(statistics[key], 2)
-                 for key in ("mean", "deviation")))
+    return cls(stored.numbers(statistics["mean"], 2),
+               stored.numbers(statistics["deviation"], 2))
 
   @property
   def channels(self) -> int:
@@ -77,7 +77,9 @@ class Regression:
     """The loss of each cell if nothing is known: [..., 2] -> [...]."""
     return self.distance(self.mean, ab)
 
-  def distance(self, guess: jax.Array, ab: jax.Array) -> jax.Array:
+  def distance(
+      self, guess: jax.Array | np.ndarray, ab: jax.Array
+  ) -> jax.Array:
     """Squared distance of two colours, standardised: [..., 2] -> [...]."""
     return jnp.mean(jnp.square((guess - ab) / self.deviation), axis=-1)
 
@@ -103,7 +105,7 @@ def gamut() -> np.ndarray:
   return bins.astype(np.float32) * np.float32(GRID)
 
 
-def encode(ab: jax.Array, centres: jax.Array) -> jax.Array:
+def encode(ab: jax.Array, centres: np.ndarray) -> jax.Array:
   """Shares a colour among its nearest bins: [..., 2] -> float32 [..., Q]."""
   squares = jnp.sum(
       jnp.square(ab[..., None, :] - centres), axis=-1)      # [..., Q]
@@ -146,8 +148,9 @@ class Bins(Regression):
     stored.numbers(statistics["prior"], count)
     weights = rebalanced(np.asarray(statistics["prior"]))   # [Q]
     return cls(
-        *(stored.numbers(statistics[key], 2) for key in ("mean", "deviation")),
-        centres, weights.astype(np.float32),
+        stored.numbers(statistics["mean"], 2),
+        stored.numbers(statistics["deviation"], 2), centres,
+        weights.astype(np.float32),
         stored.numbers(statistics["constant"], count),
         constant_loss=float(stored.numbers(statistics["constant_loss"])))
 

@@ -144,7 +144,8 @@ class Inpaint(base.Task):
     truth = tf.gather(patches, ids, batch_dims=1)           # [b, k, p, p, 3]
     missing = tf.ones_like(truth[..., 0], tf.bool)          # [b, k, p, p]
     if self.region == "part":
-      missing = regions.rectangles(*truth.shape[1:3], draw)
+      k, p = truth.shape[1:3]
+      missing = regions.rectangles(k, p, draw)
     new = tf.where(
         missing[..., None], self._fill(truth, ids, layout, draw), truth)
     corrupted = patch_ops.scatter(patches, ids, new)
@@ -247,12 +248,12 @@ class Inpaint(base.Task):
     restored = picture.paste(image, ids, truth)
     return panels + [picture.Panel("true pixels", restored, boxes)]
 
-  def _counted(self, answers: Mapping[str, jax.Array]) -> jax.Array:
+  def _counted(self, answers: Mapping[str, Any]) -> Any:
     """The pixels that the loss counts: bool [..., p, p]."""
     missing = answers["missing"]
     return missing if self.scope == "missing" else jnp.ones_like(missing)
 
-  def _scale(self, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def _scale(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
     """Mean and deviation that standardise pixels [..., p, p, 3] in 0 .. 1."""
     if self.target == "normalised":
       return _patch_scale(pixels)

@@ -37,6 +37,13 @@ class Matchings(NamedTuple):
   diagonal: float
 
 
+def _accepted(
+    rng: np.random.RandomState, weight: float, gain: np.ndarray
+) -> np.ndarray:
+  """Which steps are taken, by Metropolis' rule: bool [m]."""
+  return np.log(rng.random_sample(len(gain))) < weight * gain
+
+
 @functools.cache
 def matchings(side: int) -> Matchings:
   """Random matchings of a grid of side x side patches."""
@@ -45,8 +52,7 @@ def matchings(side: int) -> Matchings:
   for _ in range(SWEEPS * len(chains.edges)):
     # A lack of diagonal pairs raises their weight until there is none.
     weight -= chains.excess / chains.total / len(chains.edges)
-    chains.step(lambda gain, w=weight: np.log(
-        chains.rng.random_sample(len(gain))) < w * gain)
+    chains.step(functools.partial(_accepted, chains.rng, weight))
   chains.balance()
   first = np.arange(n)
   row, u = np.nonzero(first < chains.mate)
@@ -212,7 +218,7 @@ def _pairs_on_axes(
 
 def _parts(near: dict[int, list]) -> list[set[int]]:
   """The connected parts of a set of slots."""
-  parts = []
+  parts: list[set[int]] = []
   for u, edges in near.items():
     joined = {u}.union(*({v} for _, _, v in edges))
     apart = [p for p in parts if not p & joined]

@@ -64,9 +64,10 @@ def _jaxpr_flops(jaxpr: jax_core.Jaxpr) -> float:
   for equation in jaxpr.eqns:
     if equation.primitive.name == "dot_general":
       (contracted, _), _ = equation.params["dimension_numbers"]
-      left = equation.invars[0].aval.shape
-      total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(
-          left[i] for i in contracted)
+      left: Any = equation.invars[0].aval
+      made: Any = equation.outvars[0].aval
+      total += 2.0 * math.prod(made.shape) * math.prod(
+          left.shape[i] for i in contracted)
     inner = [_jaxpr_flops(x) for x in _jaxprs(equation.params)]
     if equation.primitive.name == "cond":
       total += max(inner)

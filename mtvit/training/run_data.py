@@ -68,7 +68,7 @@ def open_sources(
     DataError: the data, or the list of files, are not those of the run.
   """
   check_local(config.data)
-  there = saved.meta["data"] if goes_on(saved, raw) else None
+  there = saved.meta["data"] if saved and goes_on(saved, raw) else None
   train, test = distributed.together(lambda: inputs.sources(
       config, poll, _began(workdir, there) if there else None))
   here = describe(train)
@@ -95,7 +95,7 @@ def _file(workdir: epath.Path, digest: str) -> epath.Path:
 
 def _keep(file: epath.Path, train: "datasets.Source") -> None:
   """Writes the list of a run's files."""
-  stamps = train.stamps.ravel().tolist()
+  stamps = np.asarray(train.stamps).ravel().tolist()
   results.save_json(file, {
       "names": train.names, "sizes_and_times": stamps,
       "sha256": fingerprint.of_json(stamps)})

@@ -37,7 +37,8 @@ def create(config: config_lib.Config) -> tuple[base.Task, ...]:
         f"mode=corrupt of {' and '.join(corrupting)} with forward=separate: a "
         "task without a loss has no forward pass", "use off, or forward=shared")
   _check_positions(created)
-  momenta = {t.teacher_momentum for t in created if t.trains} - {None}
+  momenta = {t.teacher_momentum for t in created
+             if t.trains and t.teacher_momentum is not None}
   if len(momenta) > 1:
     raise errors.ConfigError(
         f"the tasks want momentum encoders of {sorted(momenta)}",

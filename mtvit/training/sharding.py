@@ -5,9 +5,10 @@ Axes: `data` splits the batch; `fsdp` splits the batch and the parameters;
 """
 
 import collections
+import dataclasses
 import math
 import re
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -83,7 +84,8 @@ def create_mesh(
         "make each axis a product of sides of the slice") from e
 
 
-class Share(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Share:
   """Which part of the global batch a process reads: number `index` of `count`.
 
   Processes whose devices have the same rows read the same part.

@@ -1,5 +1,6 @@
 """Everything that a run must remember between steps."""
 
+import dataclasses
 from typing import Any, Callable
 
 import flax.struct
@@ -41,8 +42,8 @@ class TrainState:
 
   def started_from(self, params: Any) -> "TrainState":
     """A first state with other parameters; the teacher starts as their copy."""
-    return self.replace(
-        params=params,
+    return dataclasses.replace(
+        self, params=params,
         teacher=jax.tree.map(jnp.copy, params) if self.teacher else {})
 
 

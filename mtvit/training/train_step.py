@@ -81,10 +81,12 @@ class Objective:
     rng = jax.random.fold_in(state.rng, state.step)
     tokens, predicted = self._apply(
         optimizer.trainable_part(params, self.trainable), inputs, rng)
-    taught = {}
+    taught: dict[str, Any] = {}
     if state.teacher:
       _, taught = jax.lax.stop_gradient(self._apply(state.teacher, inputs))
-    losses, metrics, next_state = {}, {}, {}
+    losses: Metrics = {}
+    metrics: Metrics = {}
+    next_state: dict[str, Any] = {}
     for task in self.tasks:
       answers = dict(batch["answers"].get(task.name, {}))
       if task.teacher_momentum is not None:
@@ -172,7 +174,9 @@ def create(
     state: a state or its shapes, for the shardings.
     mesh: of the run.
   """
-  def step(state: train_state.TrainState, batch: Mapping[str, Any]):
+  def step(
+      state: train_state.TrainState, batch: Mapping[str, Any]
+  ) -> tuple[train_state.TrainState, Metrics]:
     (loss, aux), grads = jax.value_and_grad(
         objective.total, has_aux=True)(state.params, state, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -205,8 +209,8 @@ def create(
     kept = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), made,
         {name: getattr(state, name) for name in made})
-    return state.replace(
-        step=state.step + 1, skipped=skipped, skipped_in_a_row=in_a_row,
+    return dataclasses.replace(
+        state, step=state.step + 1, skipped=skipped, skipped_in_a_row=in_a_row,
         **kept), metrics
 
   return jax.jit(

@@ -82,7 +82,7 @@ def total(
     state: of `init_state`.
   """
   factors = weights(config, tasks, params, state)
-  result = sum(factors[name] * loss for name, loss in losses.items())
+  result: Any = sum(factors[name] * loss for name, loss in losses.items())
   if config.kind == "uncertainty":
     result += sum(t.weight * params[LOG_VARIANCE][t.name] / 2
                   for t in tasks if t.trains)

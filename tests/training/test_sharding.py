@@ -113,7 +113,8 @@ def test_pieces_divide_the_batch(tiny):
     (hosts([0, 2], [3, 1]), [(0, 2), (1, 2), (0, 2), (1, 2)]),
     (hosts([0, 1]), [(0, 1), (0, 1)])])
 def test_hosts_with_the_same_rows_read_the_same_share(mesh, shares):
-  assert [sharding.share(mesh, i) for i in range(len(shares))] == shares
+  assert [sharding.share(mesh, i) for i in range(len(shares))] == [
+      sharding.Share(*share) for share in shares]
 
 
 def test_hosts_that_share_only_some_rows_are_refused():
