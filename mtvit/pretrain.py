@@ -94,19 +94,19 @@ def pretrain(
   Returns what `result.json` holds; raises UserErrors, see `errors`.
   """
   # ---- Configuration: all that can be wrong is found before data is touched
-  own, workdir = raw is not None, paths.parse(workdir)
+  own, folder = raw is not None, paths.parse(workdir)
   raw, config = distributed.together(
-      lambda: saved_runs.parse(raw, workdir, overrides))
+      lambda: saved_runs.parse(raw, folder, overrides))
   distributed.check_same(raw, "config")
   run_tasks.create(config)
   evaluators_lib.check(EVALUATORS, config)
   mesh = sharding.create_mesh(config.mesh)
   assembly.check_batch(config, mesh)
-  with (workdir_lib.claimed(workdir) as still_ours,
-        workdir_lib.compiled(workdir, own), jax.set_mesh(mesh),
+  with (workdir_lib.claimed(folder) as still_ours,
+        workdir_lib.compiled(folder, own), jax.set_mesh(mesh),
         stop_lib.Stop(mesh, config.watchdog_seconds) as stop):
     checkpointer = saving.Checkpointer(
-        workdir, config.keep_checkpoints, still_ours)
+        folder, config.keep_checkpoints, still_ours)
     saved = checkpointer.newest()
     if saved:
       checks.check_data(saved.step, saved.meta)
@@ -115,7 +115,7 @@ def pretrain(
           saved.meta["config"], raw,
           free=() if own else config_values.LENGTH + config_values.PLACES)
     return _run(_Job(
-        raw=raw, config=config, mesh=mesh, workdir=workdir, stop=stop,
+        raw=raw, config=config, mesh=mesh, workdir=folder, stop=stop,
         checkpointer=checkpointer, saved=saved))
 
 
@@ -209,7 +209,8 @@ def _assemble(job: _Job, train: "datasets.Source") -> assembly.Parts:
   start = job.saved.step if job.saved else 0
   total_steps = assembly.total_steps(job.config, train.num_examples, start)
   statistics = (
-      job.saved.meta["statistics"] if run_data.goes_on(job.saved, job.raw)
+      job.saved.meta["statistics"]
+      if job.saved and run_data.goes_on(job.saved, job.raw)
       else inputs.data_statistics(
           job.config, run_tasks.create(job.config), train,
           poll=job.stop.check))

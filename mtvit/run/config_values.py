@@ -4,13 +4,16 @@ import dataclasses
 import json
 import math
 import typing
-from typing import Any, Mapping, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Mapping, Sequence, TypeVar
 
 import ml_collections
 
 from mtvit import errors
 
-Section = TypeVar("Section")
+if TYPE_CHECKING:
+  from _typeshed import DataclassInstance
+
+Section = TypeVar("Section", bound="DataclassInstance")
 # How long a run is; whoever continues it may change that.
 LENGTH = ("total_steps", "total_epochs")
 # Where its files are; those of who continues it may be elsewhere.
@@ -28,7 +31,8 @@ def defaults(section: type) -> dict[str, Any]:
   """The defaults of a dataclass whose fields are keys, or sections of keys."""
   return {
       field.name: dataclasses.asdict(field.default)
-      if dataclasses.is_dataclass(field.default) else field.default
+      if dataclasses.is_dataclass(field.default)
+      and not isinstance(field.default, type) else field.default
       for field in dataclasses.fields(section)
       if field.default is not dataclasses.MISSING}
 
@@ -84,7 +88,7 @@ def check_same(
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Nested keys joined by dots: {"a": {"b": 1}} -> {"a.b": 1}."""
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in config.items():
     if isinstance(value, Mapping):
       flat |= flatten(value, f"{prefix}{key}.")
@@ -137,15 +141,15 @@ def parse_section(
   Raises:
     ConfigError: names the key, what is wrong, and the nearest right name.
   """
-  fields = {f.name: f.type for f in dataclasses.fields(kind)} | dict(
-      sections or {})
+  fields: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(kind)}
+  fields |= sections or {}
   parsed = {}
   for key, value in values.items():
     if key not in fields:
       raise errors.ConfigError(
           f"{prefix}{key}: no such key" + errors.suggest(key, fields))
     type_, where = fields[key], f"{prefix}{key}"
-    if dataclasses.is_dataclass(type_):
+    if isinstance(type_, type) and dataclasses.is_dataclass(type_):
       if not isinstance(value, dict):
         raise errors.ConfigError(f"{where} must be a section")
       parsed[key] = parse_section(type_, value, prefix=f"{where}.")

@@ -127,4 +127,4 @@ def section(kind: type[Evaluator], config: config_lib.Config) -> Any:
     return None
   values = config.evaluators.get(kind.name, {})
   return config_values.parse_section(
-      kind.settings, values, f"evaluators.{kind.name}.")
+      kind.settings, values, prefix=f"evaluators.{kind.name}.")

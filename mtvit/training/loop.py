@@ -74,7 +74,8 @@ class Loop:
     """
     if not evaluated:
       evaluated = self.evaluators.after(start, state)
-    pending, waited, since = [], 0.0, time.perf_counter()
+    pending: list[tuple[Any, jax.Array]] = []
+    waited, since = 0.0, time.perf_counter()
     for step in range(start + 1, self.total_steps + 1):
       if self.stop.poll():
         self._report(step - 1, pending, waited, since)
