@@ -44,7 +44,8 @@ def told(
   """
   activations = {"gelu": "gelu", "gelu_tanh": "gelu_tanh",
                  "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
-  made, tokens, architecture, side = {}, None, None, None
+  made: Any = {}
+  tokens, architecture, side = None, None, None
   if naming in _HUGGING_FACE:
     config = _json(path.with_name("config.json"))
     act, heads = config.get("hidden_act"), config.get("num_attention_heads")
@@ -53,7 +54,8 @@ def told(
   else:
     config = _json(path.with_name("timm.json")).get(path.name, {})
     config = config if isinstance(config, dict) else {}
-    made, tokens = config.get("create_model", {}), config.get("tokens")
+    made = config.get("create_model", {})
+    tokens = config.get("tokens")
     # Our own export, or the file that timm lays beside its weights.
     theirs = _json(path.with_name("config.json"))
     made = made or theirs.get("model_args")

@@ -198,10 +198,10 @@ def timm_arguments(
     `create_model`, the arguments of timm.create_model; `tokens`, the order of
     [CLS] and the registers in the output; `norm_epsilon`.
   """
-  module, size, patch = (
-      encoder.module, encoder.image_size, encoder.patch_size)
+  module: Any = encoder.module       # A `vit.Encoder`: no other comes here.
+  size, patch = encoder.image_size, encoder.patch_size
   count = len(tokens) - 1
-  made = dict(
+  made: dict[str, Any] = dict(
       img_size=size, patch_size=patch, embed_dim=module.width,
       depth=module.depth, num_heads=module.heads,
       mlp_ratio=module.mlp_dim / module.width, num_classes=0,
@@ -230,13 +230,13 @@ def timm_arguments(
 
 
 def _is_rotary(encoder: "encoder_lib.Encoder") -> bool:
-  module = encoder.module
+  module: Any = encoder.module       # A `vit.Encoder`: no other comes here.
   return bool(module.rotary_base and module.position_policy != "drop_all")
 
 
 def hf_config(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
   """The config.json of transformers' ViTModel."""
-  module = encoder.module
+  module: Any = encoder.module       # A `vit.Encoder`: no other comes here.
   return dict(
       architectures=["ViTModel"], model_type="vit", dtype="float32",
       hidden_size=module.width, num_hidden_layers=module.depth,

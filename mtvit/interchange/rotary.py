@@ -30,7 +30,7 @@ def section(
     CheckpointError: nothing tells that the positions are those of DINOv3.
   """
   if told.arguments.get("rope_type") == "dinov3":          # Our own export.
-    base = told.arguments.get("rope_temperature")
+    base: Any = told.arguments.get("rope_temperature")
     if type(base) not in (int, float) or not 1 < base < 1e9:
       raise errors.CheckpointError(
           f"{path}: its rope_temperature is said to be {repr(base)[:40]}",
