@@ -90,10 +90,11 @@ def config(
   known = config_values.flatten(result.to_dict())
   said = config_values.flatten(differences)
   for key in said:
-    if key not in known:
+    # Which evaluators there are, and their keys, is known to who runs them.
+    if key not in known and not key.startswith("evaluators."):
       raise errors.ConfigError(
           f"{key}: no such key" + errors.suggest(key, known))
-  result.update_from_flattened_dict(said)
+  result.update(differences)
   if options.get("variant"):
     _set("variant", options, {"model.variant": options["variant"]}, said,
          result)

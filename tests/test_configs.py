@@ -200,6 +200,9 @@ def test_what_a_file_can_not_set_is_named():
     common.config({}, optimizer=dict(base_rl=1.0))
   with pytest.raises(errors.ConfigError, match="tasks.colourise.mode: no such"):
     common.config({}, tasks=dict(colourise=dict(mode="off")))
+  # Whose sections are known to no config file.
+  config = common.config({}, evaluators=dict(shades=dict(every=2)))
+  assert config.evaluators.shades.every == 2
 
 
 @pytest.mark.parametrize("name, arg", SHARDED)

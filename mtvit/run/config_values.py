@@ -29,12 +29,16 @@ def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def defaults(section: type) -> dict[str, Any]:
   """The defaults of a dataclass whose fields are keys, or sections of keys."""
-  return {
-      field.name: dataclasses.asdict(field.default)
-      if dataclasses.is_dataclass(field.default)
-      and not isinstance(field.default, type) else field.default
-      for field in dataclasses.fields(section)
-      if field.default is not dataclasses.MISSING}
+  result = {}
+  for field in dataclasses.fields(section):
+    if field.default_factory is not dataclasses.MISSING:
+      result[field.name] = field.default_factory()
+    elif dataclasses.is_dataclass(field.default) and not isinstance(
+        field.default, type):
+      result[field.name] = dataclasses.asdict(field.default)
+    elif field.default is not dataclasses.MISSING:
+      result[field.name] = field.default
+  return result
 
 
 def over(
