@@ -115,7 +115,8 @@ def base(encoder: str = ENCODER) -> ml_collections.ConfigDict:
     for field in dataclasses.fields(task):
       if (field.name in task.config_fields()
           and field.name not in task.defaults()):
-        result.tasks[name][field.name] = config_dict.placeholder(field.type)
+        result.tasks[name][field.name] = config_dict.placeholder(
+            field.type if isinstance(field.type, type) else object)
   return result
 
 
@@ -146,13 +147,20 @@ def _of_strategy(
       strategy, ())
   modes = dict.fromkeys(KNOWN, "off") | dict.fromkeys(
       trained, "train") | dict.fromkeys(corrupts, "corrupt")
-  side = model.image_size // variants.parse_variant(model.variant)[1]
+  side = model.image_size // _patch_side(model)
   readout = "ct" if "contrastive" in trained else (
       "cls" if strategy == "supervised" else "gap")
   return {f"tasks.{name}.mode": mode for name, mode in modes.items()} | {
       f"tasks.{key}": count
       for key, count in (_shared(side**2) | dict(counts)).items()
   } | {"knn.readout": readout} | _OTHERS.get(strategy, lambda side: {})(side)
+
+
+def _patch_side(model: ml_collections.ConfigDict) -> int:
+  """The PATCH of a variant NAME/PATCH; names are those of the encoder."""
+  if model.kind == ENCODER:
+    return variants.parse_variant(model.variant)[1]
+  return int(model.variant.rpartition("/")[2])
 
 
 def _shared(patches: int) -> dict[str, int]:
