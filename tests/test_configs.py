@@ -46,7 +46,7 @@ def test_every_config_file_is_here_and_short():
   files = pathlib.Path(__file__).parents[1].glob("configs/*.py")
   found = {f.stem: len(f.read_text().splitlines()) for f in files}
   assert set(found) == set(ARGUMENTS) | {"common", "finetune"}
-  assert found.pop("common") <= 200
+  assert found.pop("common") <= 220
   assert max(found.values()) <= 50       # They state what differs.
 
 
