@@ -4,7 +4,9 @@ import dataclasses
 from typing import Any, Mapping, Sequence
 
 from mtvit import errors
+from mtvit.models import interface
 from mtvit.tasks import base
+from mtvit.tasks import checks
 from mtvit.tasks import clustering
 from mtvit.tasks import colorize
 from mtvit.tasks import contrastive
@@ -14,19 +16,31 @@ from mtvit.tasks import relative_position
 from mtvit.tasks import rotation
 from mtvit.tasks import supervised
 
+
+class Table(dict[str, type[base.Task]]):
+  """Tasks by name; listing one checks its declaration."""
+
+  def __init__(self, *tasks: type[base.Task]):
+    super().__init__()
+    for task in tasks:
+      self[getattr(task, "name", "")] = task
+
+  def __setitem__(self, name: str, task: type[base.Task]) -> None:
+    checks.declaration(name, task, self)
+    super().__setitem__(name, task)
+
+
 # In the order in which tasks corrupt views and claim patches.
-TASKS: dict[str, type[base.Task]] = {
-    task.name: task for task in (
-        contrastive.Contrastive,
-        rotation.Rotation,
-        clustering.Clustering,
-        relative_position.RelativePosition,
-        jigsaw.Jigsaw,
-        inpaint.Inpaint,
-        colorize.Colorize,
-        supervised.Supervised,
-    )
-}
+TASKS = Table(
+    contrastive.Contrastive,
+    rotation.Rotation,
+    clustering.Clustering,
+    relative_position.RelativePosition,
+    jigsaw.Jigsaw,
+    inpaint.Inpaint,
+    colorize.Colorize,
+    supervised.Supervised,
+)
 
 
 def create(
@@ -139,3 +153,12 @@ def with_statistics(
           "use the mtvit that wrote the checkpoint, or another --workdir"
       ) from e
   return bound
+
+
+def check_foreign(
+    tasks: Sequence[base.Task], encoder: interface.Encoder
+) -> None:
+  """Raises ConfigError if a task of another package does anything wrong."""
+  for task in tasks:
+    if not type(task).__module__.startswith(__name__ + "."):
+      checks.behaviour(task, encoder)

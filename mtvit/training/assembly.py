@@ -125,6 +125,8 @@ def create(
   if statistics is None:
     statistics = inputs.data_statistics(config, tasks, source, num_batches=1)
   tasks = tasks_lib.with_statistics(tasks, statistics)
+  tasks_lib.check_foreign(
+      tasks, pretrainer.Pretrainer(config.model, tasks).encoder())
   batches = pipeline.Batches(
       source, inputs.pipeline_spec(config, tasks, sharding.share(mesh)),
       start, total_steps)
