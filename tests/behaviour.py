@@ -29,11 +29,11 @@ import time
 
 STEPS = 20
 LIMIT = 900                  # Seconds for a run, on a busy machine.
-FLAGS = [f"--config.{key}={value}" for key, value in {
+# To the quickstart.
+CHANGES = {
     "total_steps": STEPS, "checkpoint_every": STEPS, "batch_size": 16,
     "log_every": 1, "diagnose_every": 0,
-    "model.unroll": 1,       # A layer is compiled once: seconds.
-}.items()]
+    "model.unroll": 1}       # A layer is compiled once: seconds.
 
 
 def behaviour(root):
@@ -84,7 +84,8 @@ def train(root, strategy, workdir):
     for number in (1, 2):
       os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = [
-        "mtvit.pretrain", f"--workdir={workdir}", *FLAGS,
+        "mtvit.pretrain", f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in CHANGES.items()),
         f"--config={root}/configs/quickstart.py:strategy={strategy}"]
     runpy.run_module("mtvit.pretrain", run_name="__main__", alter_sys=True)
     os._exit(1)

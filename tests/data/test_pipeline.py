@@ -18,6 +18,11 @@ from mtvit.training import inputs
 from mtvit.training import run_tasks
 
 
+@pytest.fixture
+def held(parsed):
+  return inputs.sources(parsed)[0]
+
+
 @pytest.fixture(params=["held", "indexed"])
 def source(request, parsed):
   config = parsed
@@ -115,12 +120,12 @@ def test_without_augmentation_a_view_is_the_image(parsed, source):
   assert np.abs(got.mean((1, 2)) - want.mean((1, 2))).max() < 12
 
 
-def test_switches_do_what_they_say(parsed, source):
+def test_switches_do_what_they_say(parsed, held):
   def views(**changes):
     base = dict(flip=0.0, jitter=0.0, gray=0.0)
     augment = dataclasses.replace(parsed.augment, **(base | changes))
     return batches(dataclasses.replace(
-        parsed, augment=augment), source, 0, 1, tasks=())[0]
+        parsed, augment=augment), held, 0, 1, tasks=())[0]
 
   plain = views()
   assert not plain["gray_view"].any()
@@ -154,13 +159,13 @@ def test_eval_batches_are_clean_complete_and_padded(parsed, source):
       few[0]["label"][few[0]["valid"]], labels[[0, 10, 20, 30]])
 
 
-def test_separate_passes_corrupt_the_same_views(tiny, parsed, source):
+def test_separate_passes_corrupt_the_same_views(tiny, parsed, held):
   """Each on its own, and each task as it would with others in its pass."""
   config = everything(tiny)
   separate = dataclasses.replace(config, forward="separate")
-  shared, = batches(config, source, 0, 1)
-  split, = batches(separate, source, 0, 1)
-  clean, = batches(config, source, 0, 1, tasks=())
+  shared, = batches(config, held, 0, 1)
+  split, = batches(separate, held, 0, 1)
+  clean, = batches(config, held, 0, 1, tasks=())
   assert set(split["passes"]) == {t.name for t in run_tasks.create(config)}
   np.testing.assert_array_equal(
       split["passes"]["contrastive"]["image"], clean["image"])
@@ -174,10 +179,10 @@ def test_separate_passes_corrupt_the_same_views(tiny, parsed, source):
   assert_equal(split["answers"]["rotation"], shared["answers"]["rotation"])
 
 
-def test_gray_input_takes_the_colour_from_every_view(tiny, parsed, source):
+def test_gray_input_takes_the_colour_from_every_view(tiny, parsed, held):
   config = everything(tiny)
-  colored, = batches(config, source, 0, 1)
-  gray, = batches(dataclasses.replace(config, input="gray"), source, 0, 1)
+  colored, = batches(config, held, 0, 1)
+  gray, = batches(dataclasses.replace(config, input="gray"), held, 0, 1)
   is_gray = lambda image: (np.ptp(image.astype(int), axis=-1) == 0).all()
   assert is_gray(gray["passes"]["shared"]["image"])
   assert not is_gray(colored["passes"]["shared"]["image"])
@@ -186,7 +191,7 @@ def test_gray_input_takes_the_colour_from_every_view(tiny, parsed, source):
       gray["answers"]["colorize"]["pixels"],
       colored["answers"]["colorize"]["pixels"])
   assert is_gray(gray["answers"]["inpaint"]["pixels"])
-  evaluated = next(pipeline.eval_batches(source, 24, 16, gray_input=True))
+  evaluated = next(pipeline.eval_batches(held, 24, 16, gray_input=True))
   assert is_gray(evaluated["image"]) and evaluated["image"].std() > 10
 
 

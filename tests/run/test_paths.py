@@ -18,6 +18,7 @@ from mtvit import pretrain
 from mtvit.report import runs
 from mtvit.run import config_values
 from mtvit.run import paths
+from mtvit.run import reading
 from mtvit.run import workdir as workdir_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -175,10 +176,15 @@ def test_a_cache_that_the_user_chose_stays(hits, tmp_path):
   assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
 
 
-def test_a_run_takes_its_own_only_with_its_config(run, tiny, monkeypatch):
-  seen = []
-  compiled = workdir_lib.compiled
-  monkeypatch.setattr(workdir_lib, "compiled", lambda place, own: (
-      seen.append(own), compiled(place, own))[1])
-  pretrain.pretrain(None, run)
-  assert seen == [False]
+def test_a_run_takes_its_own_only_with_its_config(run, monkeypatch):
+  class Seen(Exception):
+    pass
+
+  def compiled(unused_workdir, own):
+    raise Seen(own)
+
+  monkeypatch.setattr(workdir_lib, "compiled", compiled)
+  for config, own in (
+      (None, False), (reading.read_json(run / "config.json"), True)):
+    with pytest.raises(Seen, match=str(own)):
+      pretrain.pretrain(config, run)
