@@ -102,17 +102,17 @@ def _known(model: Mapping[str, Any]) -> dict[str, Any]:
   """
   name = model.get("kind", "vit")
   known, ours = (
-      {field.name for field in dataclasses.fields(encoders.config_class(kind))}
+      config_values.defaults(encoders.config_class(kind))
       for kind in (name, "vit"))
   if model.get("position_init") == "none" and "position_init" not in known:
     raise errors.ConfigError(
         "init_from was trained without positions (position=drop_all), and "
         f"model.kind={name} has no position_init to say so",
         "another init_from")
-  left_out = sorted(key for key in model.keys() - known if key in ours)
-  if left_out:
-    logging.warning("model.kind=%s has no %s: left out", name,
-                    ", ".join(left_out))
+  left_out = [key for key in model if key not in known and key in ours]
+  for key in left_out:
+    if model[key] and model[key] != ours[key]:
+      logging.warning("model.kind=%s has no %s: left out", name, key)
   return {key: model[key] for key in model if key not in left_out}
 
 
