@@ -7,11 +7,15 @@ that it builds turns images into `Features`. `vit.py` has ours.
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Protocol
+import re
+from typing import Any, ClassVar, Iterable, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from mtvit.models import blocks
+from mtvit.models import variants
 
 # The format of `mtvit.tools.export` that holds any listed encoder: parameters
 # under their own names, and the `model` section.
@@ -128,6 +132,24 @@ class EncoderConfig(abc.ABC):
   remat: str = "none"
   unroll: int = 0
   extra_tokens: str = ""
+
+  def __post_init__(self):
+    """Raises ValueError at an impossible value; so may what derives from it."""
+    variants.check_size(self.image_size, self.patch_size)
+    self.check_choices(
+        remat=blocks.REMAT_POLICIES, dtype=("float32", "bfloat16"))
+    if not re.fullmatch(r"([a-z]\w*(,[a-z]\w*)*)?", self.extra_tokens):
+      raise ValueError(
+          f"model.extra_tokens is {self.extra_tokens!r}; it must be names "
+          "with commas between, such as ct,rot")
+
+  def check_choices(self, **choices: Iterable[str]) -> None:
+    """Raises ValueError unless each field has one of its values."""
+    for key, values in choices.items():
+      if getattr(self, key) not in values:
+        raise ValueError(
+            f"model.{key} is {getattr(self, key)!r}; choose one of "
+            f"{', '.join(values)}")
 
   @property
   @abc.abstractmethod

@@ -6,7 +6,6 @@ The blocks are pre-norm as in Dosovitskiy et al. 2021 (arXiv:2010.11929).
 """
 
 import dataclasses
-import re
 from typing import Any, cast
 
 import flax.linen as nn
@@ -196,19 +195,9 @@ class ModelConfig(interface.EncoderConfig):
   norm_epsilon: float = 1e-6
 
   def __post_init__(self):
-    variants.check_size(self.image_size, self.patch_size)
-    for key, choices in (
-        ("remat", blocks_lib.REMAT_POLICIES), ("position_init", POSITION_INITS),
-        ("dtype", ("float32", "bfloat16")),
-        ("activation", blocks_lib.ACTIVATIONS)):
-      if getattr(self, key) not in choices:
-        raise ValueError(
-            f"model.{key} is {getattr(self, key)!r}; choose one of "
-            f"{', '.join(choices)}")
-    if not re.fullmatch(r"([a-z]\w*(,[a-z]\w*)*)?", self.extra_tokens):
-      raise ValueError(
-          f"model.extra_tokens is {self.extra_tokens!r}; it must be names "
-          "with commas between, such as ct,rot")
+    super().__post_init__()
+    self.check_choices(
+        position_init=POSITION_INITS, activation=blocks_lib.ACTIVATIONS)
     if self.extra_tokens.count(",") + self.registers >= variants.MAX_TOKENS:
       raise ValueError(
           "model.extra_tokens and model.registers are more than "
