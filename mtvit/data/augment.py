@@ -6,7 +6,7 @@ once, by matrices (`image_ops`). Others are decoded and augmented one by one
 two levels of each other, half a level in the mean.
 """
 
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,9 @@ import tensorflow as tf
 from mtvit.data import draws as draw_lib
 from mtvit.data import image_ops
 from mtvit.data import views as views_lib
+
+if TYPE_CHECKING:
+  from mtvit import config as config_lib
 
 
 _TRIES = 10       # torchvision's; then it takes the centre.
@@ -54,7 +57,9 @@ class Rows(NamedTuple):
   solarize: Any
 
 
-def draw_all(section: Any, draw: draw_lib.Draw, views: int) -> Drawn:
+def draw_all(
+    section: "config_lib.Augment", draw: draw_lib.Draw, views: int
+) -> Drawn:
   """Draws for each view of a batch.
 
   Args:
@@ -83,7 +88,9 @@ def draw_all(section: Any, draw: draw_lib.Draw, views: int) -> Drawn:
       solarize=hits(4, section.solarize))
 
 
-def batch(images: Any, drawn: Drawn, section: Any, size: int) -> Any:
+def batch(
+    images: Any, drawn: Drawn, section: "config_lib.Augment", size: int
+) -> Any:
   """The views of a batch of images of one size, by matrices.
 
   Args:
@@ -113,7 +120,7 @@ def batch(images: Any, drawn: Drawn, section: Any, size: int) -> Any:
   return image_ops.to_uint8(x)
 
 
-def rows(drawn: Drawn, section: Any) -> Rows:
+def rows(drawn: Drawn, section: "config_lib.Augment") -> Rows:
   """What `one` needs of the draws of a batch."""
   off = tf.zeros_like(drawn.amounts[:, 0])                  # [b]
   return Rows(
@@ -159,7 +166,7 @@ def shrink(its: Rows, size: int) -> Callable[[Any, Any], Any]:
   return most
 
 
-def _matrices(drawn: Drawn, section: Any, mean: Any) -> Any:
+def _matrices(drawn: Drawn, section: "config_lib.Augment", mean: Any) -> Any:
   """Colour jitter and gray of views of mean colours [b, 3]: [b, 3, 4]."""
   return image_ops.color_matrices(
       jitter=drawn.jitter, gray=drawn.gray, amounts=drawn.amounts,

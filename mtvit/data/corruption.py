@@ -5,12 +5,15 @@ through their methods alone, so nothing here knows which tasks there are.
 """
 
 import dataclasses
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 import tensorflow as tf
 
 from mtvit.data import draws as draw_lib
 from mtvit.data import patch_ops
+
+if TYPE_CHECKING:
+  from mtvit.tasks import base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +139,7 @@ def block_partition(grid: tuple[int, int], draw: draw_lib.Draw) -> Any:
 
 
 def corrupt(
-    images: Any, gray_view: Any, label: Any, tasks: Sequence[Any],
+    images: Any, gray_view: Any, label: Any, tasks: "Sequence[base.Task]",
     patch_size: int, draw: draw_lib.Draw, gray_input: bool = False
 ) -> dict[str, Any]:
   """Lets every task claim its patches, then corrupt them, then look around.

@@ -10,7 +10,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import re
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator
 import weakref
 
 import numpy as np
@@ -18,6 +18,9 @@ import tensorflow as tf
 
 from mtvit import errors
 from mtvit.run import console
+
+if TYPE_CHECKING:
+  from mtvit.data import source as source_lib
 
 MOST = 0.01       # Share of the examples that may go bad.
 _SHOWN = 3        # So many are named in an error.
@@ -47,7 +50,7 @@ class Bad:
     return found
 
 
-def replace(source: Any, ids: Any) -> tuple[Any, Any]:
+def replace(source: "source_lib.Source", ids: Any) -> tuple[Any, Any]:
   """Puts good examples in place of those now known as bad.
 
   Args:
@@ -69,7 +72,7 @@ def replace(source: Any, ids: Any) -> tuple[Any, Any]:
 
 
 def elements(
-    source: Any, make: Callable[[int], tf.data.Dataset],
+    source: "source_lib.Source", make: Callable[[int], tf.data.Dataset],
     ids: Callable[[int], Any]
 ) -> Iterator[Any]:
   """Elements of a data set in numpy; it is made anew when an example is bad.
@@ -114,7 +117,9 @@ def _close():
       reading.close()
 
 
-def _find(source: Any, ids: Any, error: tf.errors.OpError) -> None:
+def _find(
+    source: "source_lib.Source", ids: Any, error: tf.errors.OpError
+) -> None:
   """Adds those of these examples that can't be decoded to the bad ones."""
   text = _plain(error)
   if source.kind == "streamed":
@@ -137,7 +142,7 @@ def _find(source: Any, ids: Any, error: tf.errors.OpError) -> None:
   report(source, found)
 
 
-def report(source: Any, found: dict[int, str]) -> None:
+def report(source: "source_lib.Source", found: dict[int, str]) -> None:
   """Adds id -> reason to a source's bad examples and says so.
 
   Raises:
@@ -151,7 +156,7 @@ def report(source: Any, found: dict[int, str]) -> None:
                f"({reason})")
 
 
-def _reason(source: Any, i: int) -> str:
+def _reason(source: "source_lib.Source", i: int) -> str:
   """Why an example can't be decoded; "" if it can."""
   try:
     source.decode(source.read(i), tf.constant(i, tf.int64))
@@ -173,7 +178,7 @@ def _plain(error: tf.errors.OpError) -> str:
   return " ".join(text.split())[:200]
 
 
-def _too_many(source: Any) -> errors.DataError:
+def _too_many(source: "source_lib.Source") -> errors.DataError:
   """The error, naming a few; a file beside the manifest names all."""
   lines = [f"{source.describe(i)} ({reason})"
            for i, reason in sorted(source.bad.reasons.items())]

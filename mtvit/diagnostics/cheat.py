@@ -25,6 +25,7 @@ from mtvit.training import saved_runs
 
 if TYPE_CHECKING:
   from mtvit.data import datasets
+  from mtvit.tasks import base
 
 BLANKS = ("nothing", "queried", "contents", "positions", "both")
 GRAY = 128
@@ -77,7 +78,7 @@ class Result:
 
 
 def accuracy_of_heads(
-    model: pretrainer.Pretrainer, params: Mapping[str, Any], task: Any,
+    model: pretrainer.Pretrainer, params: Mapping[str, Any], task: "base.Task",
     what: str, fit: Iterable[Mapping[str, Any]],
     test: Iterable[Mapping[str, Any]]
 ) -> Result:
@@ -101,7 +102,7 @@ def accuracy_of_heads(
     return encoder.apply(
         {"params": params["encoder"]}, views["image"], views["hide_position"])
 
-  predict = lambda head_params, features, batch: head.apply(
+  predict: Callable[..., Any] = lambda head_params, features, batch: head.apply(
       {"params": head_params}, features, batch["queries"][task.name])
   correct = jax.jit(lambda head_params, features, batch: jnp.sum(
       predict(head_params, features, batch).argmax(-1)
@@ -137,7 +138,7 @@ def index(
   """
   rows = []
   for task in model.tasks:
-    if not (task.trains and task.position_policy):
+    if not (task.trains and task.position_policy) or task.chance is None:
       continue
     for what in BLANKS:
       found = accuracy_of_heads(model, params, task, what, fit(), test())
@@ -171,7 +172,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _refit(
-    head: Any, task: Any, encode: Callable[..., Any],
+    head: Any, task: "base.Task", encode: Callable[..., Any],
     predict: Callable[..., Any], batches: Iterable[Mapping[str, Any]]
 ) -> Any:
   """Trains a fresh head on frozen features, by the task's own loss."""
@@ -196,7 +197,7 @@ def _refit(
   return head_params
 
 
-def _arrays(batch: Mapping[str, Any], task: Any) -> dict[str, Any]:
+def _arrays(batch: Mapping[str, Any], task: "base.Task") -> dict[str, Any]:
   """What a task needs of a batch."""
   place = pretrainer.pass_of(task.name, batch["passes"])
   return {

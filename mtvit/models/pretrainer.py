@@ -1,11 +1,14 @@
 """One encoder and one head for each task."""
 
-from typing import Any, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 import flax.linen as nn
 
 from mtvit.models import interface
 from mtvit.models import parameter_names
+
+if TYPE_CHECKING:
+  from mtvit.tasks import base
 
 SHARED = "shared"
 
@@ -23,7 +26,7 @@ class Pretrainer(nn.Module):
     tasks: built tasks; those that train have a `head()` and perhaps a token.
   """
   config: interface.EncoderConfig
-  tasks: tuple[Any, ...]
+  tasks: "tuple[base.Task, ...]"
 
   @nn.compact
   def __call__(

@@ -1,7 +1,7 @@
 """Pictures: what the model sees, what it predicts, and how the losses went."""
 
 import pathlib
-from typing import Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 from etils import epy
@@ -14,11 +14,16 @@ with epy.lazy_imports():
   from matplotlib import figure as mpl_figure
   from matplotlib import patches as mpl_patches
 
+if TYPE_CHECKING:
+  from matplotlib import axes as mpl_axes
+  from mtvit.tasks import base
+  from mtvit.tasks import picture
+
 
 def task_rows(
-    batch: Mapping[str, Any], predicted: Mapping[str, Any] | None, task: Any,
-    limit: int
-) -> list[list[Any]]:
+    batch: Mapping[str, Any], predicted: Mapping[str, Any] | None,
+    task: "base.Task", limit: int
+) -> "list[list[picture.Panel]]":
   """A task's rows of panels of a corrupted batch, in numpy."""
   views = batch["passes"].get(
       pretrainer.pass_of(task.name, batch["passes"]))
@@ -30,7 +35,9 @@ def task_rows(
       None if predicted is None else predicted.get(task.name), limit)
 
 
-def draw_panel(axes: Any, panel: Any, patch_size: int) -> None:
+def draw_panel(
+    axes: "mpl_axes.Axes", panel: "picture.Panel", patch_size: int
+) -> None:
   """Draws an image with its boxes, arrows and labels."""
   axes.imshow(panel.image, interpolation="nearest")
   axes.set_title(panel.title, fontsize=8)
@@ -38,24 +45,25 @@ def draw_panel(axes: Any, panel: Any, patch_size: int) -> None:
   columns = panel.image.shape[1] // patch_size
   corner = lambda i: np.array(
       [i % columns, i // columns], float) * patch_size - 0.5
-  middle = lambda i: corner(i) + patch_size / 2
+  middle = lambda i, shift=0.0: tuple(corner(i) + patch_size / 2 + shift)
   for i, color in panel.boxes:
     axes.add_patch(mpl_patches.Rectangle(
         corner(i).tolist(), patch_size, patch_size, fill=False, color=color,
         lw=1))
   for i, (dy, dx), color in panel.arrows:
     axes.annotate(
-        "", xy=middle(i) + 0.8 * patch_size * np.array([dx, dy]),
+        "", xy=middle(i, 0.8 * patch_size * np.array([dx, dy])),
         xytext=middle(i),
         arrowprops=dict(arrowstyle="-|>", color=color, lw=1.5))
   for i, color, text in panel.labels:
     axes.annotate(
-        text, corner(i) + 1, color=color, fontsize=8, ha="left", va="top",
-        weight="bold")
+        text, tuple(corner(i) + 1), color=color, fontsize=8, ha="left",
+        va="top", weight="bold")
 
 
 def save_grid(
-    rows: Sequence[Sequence[Any]], patch_size: int, file: pathlib.Path
+    rows: "Sequence[Sequence[picture.Panel]]", patch_size: int,
+    file: pathlib.Path
 ) -> None:
   """Writes a PNG with a row of panels for each view."""
   columns = max(len(row) for row in rows)
@@ -73,7 +81,7 @@ def save_grid(
 
 def save_predictions(
     batch: Mapping[str, Any], predicted: Mapping[str, np.ndarray],
-    tasks: Sequence[Any], patch_size: int, folder: pathlib.Path,
+    tasks: "Sequence[base.Task]", patch_size: int, folder: pathlib.Path,
     num_views: int = 6
 ) -> list[pathlib.Path]:
   """Writes `<task>.png`: input, prediction and truth of some views."""

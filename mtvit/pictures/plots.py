@@ -5,7 +5,7 @@ They show what an evaluation measured; `pictures` shows what a run trained on.
 
 import pathlib
 import warnings
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from etils import epy
@@ -19,6 +19,9 @@ with epy.lazy_imports():
   from clu import metric_writers
   from matplotlib import cm
   from matplotlib import figure as mpl_figure
+
+if TYPE_CHECKING:
+  from matplotlib import axes as mpl_axes
 
 # Key of a layer's diagnostics -> what the plot calls it.
 MEASURES = {
@@ -281,7 +284,7 @@ def tensorboard(
     writer.close()
 
 
-def save(figure: Any, file: pathlib.Path) -> None:
+def save(figure: "mpl_figure.Figure", file: pathlib.Path) -> None:
   """Writes a figure as a PNG; its folder is made."""
   with warnings.catch_warnings():
     # A name may have letters that the font lacks; it shows boxes then.
@@ -289,7 +292,9 @@ def save(figure: Any, file: pathlib.Path) -> None:
     files_lib.write(file, lambda f: figure.savefig(f, dpi=110, format="png"))
 
 
-def _framed(axes: Any, image: np.ndarray, frame: str, text: str) -> None:
+def _framed(
+    axes: "mpl_axes.Axes", image: np.ndarray, frame: str, text: str
+) -> None:
   axes.imshow(image, interpolation="nearest")
   axes.set(xticks=[], yticks=[])
   axes.set_xlabel(text, fontsize=7)

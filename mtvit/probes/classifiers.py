@@ -4,7 +4,7 @@ A classifier is a task whose head reads one readout; only such a head answers
 for a clean image.
 """
 
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -13,6 +13,10 @@ from mtvit.models import parameter_names
 from mtvit.probes import bootstrap
 from mtvit.probes import features as features_lib
 from mtvit.training import evaluation
+
+if TYPE_CHECKING:
+  from mtvit.models import pretrainer
+  from mtvit.tasks import base
 
 
 class Classifiers(evaluation.Evaluator):
@@ -61,14 +65,14 @@ class Classifiers(evaluation.Evaluator):
 
 
 def _classifier(
-    model: Any, task: Any, mesh: jax.sharding.Mesh
+    model: "pretrainer.Pretrainer", task: "base.Task", mesh: jax.sharding.Mesh
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
   """A jitted (params, image [b, h, w, 3]) -> `class` int32 [b, 1]."""
   encoder, head = model.encoder(), task.head()
 
   def classify(params, image):
     features = encoder.apply({"params": params["encoder"]}, image)
-    logits = head.apply(
+    logits: Any = head.apply(
         {"params": params[parameter_names.head(task.name)]}, features, {})
     return {"class": logits.argmax(-1)[:, None]}            # [b, 1]
 

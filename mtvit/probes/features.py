@@ -1,6 +1,6 @@
 """Features of clean images, computed on the mesh."""
 
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,16 @@ from mtvit.training import sharding
 with epy.lazy_imports():
   from mtvit.data import pipeline
 
+if TYPE_CHECKING:
+  from mtvit.models import pretrainer
+
 # Images at most, a multiple of the devices. On CPU larger ones are slower: they
 # fall out of the caches.
 BATCH = 128
 
 
 def extractor(
-    model: Any, mesh: jax.sharding.Mesh
+    model: "pretrainer.Pretrainer", mesh: jax.sharding.Mesh
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
   """A jitted (params, image [b, h, w, 3]) -> readouts in float32, [b, d].
 

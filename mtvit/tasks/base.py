@@ -6,7 +6,7 @@ A task is declared once, in one file. Its dataclass fields are its config keys;
 
 import dataclasses
 import inspect
-from typing import Any, ClassVar, Iterable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Iterable, Mapping, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,10 @@ import numpy as np
 
 from mtvit import errors
 from mtvit.tasks import picture
+
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
 
 MODES = ("train", "corrupt", "off")
 POSITION_POLICIES = ("keep", "drop", "drop_all", "mask_token", "swap")
@@ -156,7 +160,7 @@ class Task:
 
   # Corruption, in TensorFlow, on whole batches.
 
-  def corrupt_image(self, images: Any, draw: Any) -> Corrupted:
+  def corrupt_image(self, images: Any, draw: "draws.Draw") -> Corrupted:
     """Changes whole views, before patches are cut and claimed.
 
     Args:
@@ -165,7 +169,7 @@ class Task:
     """
     return Corrupted(images)
 
-  def claim(self, layout: Any, draw: Any) -> Any:
+  def claim(self, layout: "corruption.Layout", draw: "draws.Draw") -> Any:
     """Which patches are this task's alone.
 
     Args:
@@ -178,8 +182,10 @@ class Task:
     del layout, draw
     return None
 
-  def corrupt(self, patches: Any, ids: Any, layout: Any, draw: Any
-              ) -> Corrupted:
+  def corrupt(
+      self, patches: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
+  ) -> Corrupted:
     """Corrupts the claimed patches of a batch.
 
     Args:
@@ -192,7 +198,8 @@ class Task:
     return Corrupted(patches)
 
   def context(
-      self, layout: Any, queries: Mapping[str, Any]) -> dict[str, Any]:
+      self, layout: "corruption.Layout", queries: Mapping[str, Any]
+  ) -> dict[str, Any]:
     """More answers, from what all tasks together have left unchanged.
 
     Args:

@@ -10,7 +10,7 @@ left out of the loss.
 import dataclasses
 import functools
 import math
-from typing import Any, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,10 @@ from mtvit.tasks import picture
 with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import patch_ops
+
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
 
 TARGETS = ("mean", "pixel", "bins")
 
@@ -57,11 +61,12 @@ class Colorize(base.Task):
   def trivial_loss(self) -> float:
     return self._target.trivial_loss
 
-  def claim(self, layout: Any, draw: Any) -> Any:
+  def claim(self, layout: "corruption.Layout", draw: "draws.Draw") -> Any:
     return layout.random_patches(self.num_patches, draw)
 
   def corrupt(
-      self, patches: Any, ids: Any, layout: Any, draw: Any
+      self, patches: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
   ) -> base.Corrupted:
     pixels = tf.gather(layout.originals, ids, batch_dims=1)  # [b, k, p, p, 3]
     return base.Corrupted(
@@ -70,7 +75,8 @@ class Colorize(base.Task):
         answers={"pixels": pixels, "gray_view": layout.gray_view})  # [b]
 
   def context(
-      self, layout: Any, queries: Mapping[str, Any]) -> dict[str, Any]:
+      self, layout: "corruption.Layout", queries: Mapping[str, Any]
+  ) -> dict[str, Any]:
     around, found = layout.clean_neighbours(                # [b, k, 3], [b, k]
         layout.originals, queries["ids"])
     return {"around": around, "around_found": found}

@@ -12,7 +12,7 @@ position embedding is added.
 
 import dataclasses
 import functools
-from typing import Any, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 import flax.linen as nn
 import jax
@@ -30,6 +30,10 @@ with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import patch_ops
 
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
+
 _CHOICES = {
     "region": ("whole", "part"),
     "fill": ("mask", "noise", "other", "mixed"),
@@ -42,7 +46,7 @@ VIEWS = 2              # of each image, adjacent rows
 MASK = 128             # the constant that fills a patch
 
 
-def _noise(shape: tuple[int, ...], draw: Any) -> Any:
+def _noise(shape: tuple[int, ...], draw: "draws.Draw") -> Any:
   """Uniform noise: uint8 [b, *shape, 3]."""
   # One number a pixel: they are drawn for the global batch and take memory.
   return tf.bitcast(draw.integers("noise", shape, 1 << 24), tf.uint8)[..., :3]
@@ -133,13 +137,14 @@ class Inpaint(base.Task):
       return 1.0    # Targets are standardised: 0 predicts them with 1.
     return self.statistics["absolute"][self.target]
 
-  def claim(self, layout: Any, draw: Any) -> Any:
+  def claim(self, layout: "corruption.Layout", draw: "draws.Draw") -> Any:
     if self.shape == "random":
       return layout.random_patches(self.num_patches, draw)
     return regions.block_patches(layout, self.num_patches, draw)
 
   def corrupt(
-      self, patches: Any, ids: Any, layout: Any, draw: Any
+      self, patches: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
   ) -> base.Corrupted:
     truth = tf.gather(patches, ids, batch_dims=1)           # [b, k, p, p, 3]
     missing = tf.ones_like(truth[..., 0], tf.bool)          # [b, k, p, p]
@@ -160,12 +165,16 @@ class Inpaint(base.Task):
         answers={"pixels": truth, "missing": missing})
 
   def context(
-      self, layout: Any, queries: Mapping[str, Any]) -> dict[str, Any]:
+      self, layout: "corruption.Layout", queries: Mapping[str, Any]
+  ) -> dict[str, Any]:
     around, found = layout.clean_neighbours(                # [b, q, 3], [b, q]
         layout.inputs, queries["ids"])
     return {"around": around, "around_found": found}
 
-  def _fill(self, truth: Any, ids: Any, layout: Any, draw: Any) -> Any:
+  def _fill(
+      self, truth: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
+  ) -> Any:
     """What replaces the patches `ids`: uint8 [b, k, p, p, 3] like `truth`."""
     if self.fill == "mask":
       return tf.ones_like(truth) * tf.constant(MASK, tf.uint8)

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,10 @@ from mtvit.tasks import picture
 with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import patch_ops
+
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
 
 KINDS = ("patch", "permutation")
 POSITIONS = tuple(p for p in base.POSITION_POLICIES if p != "swap")
@@ -149,13 +153,14 @@ class Jigsaw(base.Task):
   def trivial_loss(self) -> float:
     return math.log(self.num_classes)
 
-  def claim(self, layout: Any, draw: Any) -> Any:
+  def claim(self, layout: "corruption.Layout", draw: "draws.Draw") -> Any:
     if self.kind == "patch":
       return layout.random_patches(self.num_pieces, draw)   # [b, k]
     return layout.random_blocks(self.num_groups, draw)      # [b, 9g]
 
   def corrupt(
-      self, patches: Any, ids: Any, layout: Any, draw: Any
+      self, patches: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
   ) -> base.Corrupted:
     del layout
     if self.kind == "patch":

@@ -1,18 +1,22 @@
 """Random rectangles: of patches in the grid, and of pixels in a patch."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epy
 
 with epy.lazy_imports():
   import tensorflow as tf
 
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
+
 NUM_RECTANGLES = 64    # of `block_patches`: enough for 3/4 of a grid
 
 
 def _spans(
-    draw: Any, axis: str, count: int, size: int, sides: tuple[int, int],
-    margin: int
+    draw: "draws.Draw", axis: str, count: int, size: int,
+    sides: tuple[int, int], margin: int
 ) -> Any:
   """Marks random intervals of `size` places: bool [b, count, size].
 
@@ -29,7 +33,9 @@ def _spans(
   return (after >= 0) & (after < side[..., None])
 
 
-def block_patches(layout: Any, k: int, draw: Any) -> Any:
+def block_patches(
+    layout: "corruption.Layout", k: int, draw: "draws.Draw"
+) -> Any:
   """Chooses k free patches block-wise: int32 [b, k].
 
   Those that random rectangles cover, one rectangle after the other until there
@@ -50,7 +56,7 @@ def block_patches(layout: Any, k: int, draw: Any) -> Any:
   return tf.argsort(order, axis=1, stable=True)[:, :k]
 
 
-def rectangles(k: int, p: int, draw: Any) -> Any:
+def rectangles(k: int, p: int, draw: "draws.Draw") -> Any:
   """A random rectangle in each of k patches of side p: bool [b, k, p, p].
 
   Sides are p/4 .. 3p/4 pixels and at least 1: only for p = 1 the whole patch.

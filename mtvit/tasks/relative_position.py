@@ -23,7 +23,7 @@ How much an ideal reader of slots could know is the metric `slot_bound`.
 """
 
 import dataclasses
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import flax.linen as nn
 import jax
@@ -42,6 +42,10 @@ with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import image_ops
   from mtvit.data import patch_ops
+
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
 
 PAIRS = ("neighbours", "any")
 
@@ -126,7 +130,7 @@ class RelativePosition(base.Task):
     shares = self.label_shares
     return float(-np.sum(shares * np.log(shares)))
 
-  def claim(self, layout: Any, draw: Any) -> Any:
+  def claim(self, layout: "corruption.Layout", draw: "draws.Draw") -> Any:
     if self.pairs == "any":
       return layout.random_patches(2 * self.num_pairs, draw)  # [b, 2m]
     pairs = layout.random_pairs(                            # [b, m, 2]
@@ -134,7 +138,8 @@ class RelativePosition(base.Task):
     return tf.reshape(pairs, [-1, 2 * self.num_pairs])
 
   def corrupt(
-      self, patches: Any, ids: Any, layout: Any, draw: Any
+      self, patches: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
   ) -> base.Corrupted:
     home = tf.reshape(ids, [-1, self.num_pairs, 2])         # [b, m, 2]
     label = self._directions(home, layout.grid)             # [b, m]
@@ -162,7 +167,7 @@ class RelativePosition(base.Task):
     return tf.gather_nd(
         directions.direction_table(grid), offset + [gh - 1, gw - 1])
 
-  def _augment(self, pixels: Any, draw: Any) -> Any:
+  def _augment(self, pixels: Any, draw: "draws.Draw") -> Any:
     """Crops and jitters each of uint8 [b, 2m, p, p, 3] on its own."""
     k, p = pixels.shape[1], pixels.shape[2]
     side = min(p, round(p / self.crop))

@@ -10,7 +10,7 @@ differently shall be alike) and the upright prior of the position tasks; hence
 """
 
 import dataclasses
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,9 @@ from mtvit.tasks import picture
 with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import views as views_lib
+
+if TYPE_CHECKING:
+  from mtvit.data import draws
 
 VIEWS = ("both_views", "one_view", "shared")
 
@@ -59,7 +62,7 @@ class Rotation(base.Task):
   def chance(self) -> float:
     return 1 / 4
 
-  def corrupt_image(self, images: Any, draw: Any) -> base.Corrupted:
+  def corrupt_image(self, images: Any, draw: "draws.Draw") -> base.Corrupted:
     turns = draw.integers("turns", (), 4)                   # [b]
     second = tf.range(tf.shape(turns)[0]) % 2 == 1          # [b]
     if self.views == "shared":

@@ -7,7 +7,7 @@ arXiv:1905.04899) puts a rectangle of one into the other.
 """
 
 import dataclasses
-from typing import Any, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 from etils import epy
 import flax.linen as nn
@@ -24,6 +24,10 @@ from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
+
+if TYPE_CHECKING:
+  from mtvit.data import corruption
+  from mtvit.data import draws
 
 QUANTILES = 1001        # Steps of the inverse of a Beta distribution.
 
@@ -66,7 +70,7 @@ class Supervised(base.Task):
   def chance(self) -> float:
     return 1 / self.num_classes
 
-  def corrupt_image(self, images: Any, draw: Any) -> base.Corrupted:
+  def corrupt_image(self, images: Any, draw: "draws.Draw") -> base.Corrupted:
     if not self.mixes:
       return base.Corrupted(images)
     _, h, w, _ = images.shape
@@ -99,7 +103,8 @@ class Supervised(base.Task):
     return other * views + rows % views
 
   def corrupt(
-      self, patches: Any, ids: Any, layout: Any, draw: Any
+      self, patches: Any, ids: Any, layout: "corruption.Layout",
+      draw: "draws.Draw"
   ) -> base.Corrupted:
     answers = {"label": layout.label}
     if self.mixes:

@@ -1,7 +1,7 @@
 """Everything that a run must remember between steps."""
 
 import dataclasses
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import flax.struct
 import jax
@@ -11,6 +11,9 @@ import optax
 from mtvit import config as config_lib
 from mtvit.training import sharding
 from mtvit.training import weighting as weighting_lib
+
+if TYPE_CHECKING:
+  from mtvit.models import pretrainer
 
 
 @flax.struct.dataclass
@@ -48,8 +51,8 @@ class TrainState:
 
 
 def initializer(
-    model: Any, tx: optax.GradientTransformation, inputs: Any,
-    weighting: config_lib.Weighting
+    model: "pretrainer.Pretrainer", tx: optax.GradientTransformation,
+    inputs: Any, weighting: config_lib.Weighting
 ) -> Callable[[jax.Array], TrainState]:
   """A function from a key to the first state.
 

@@ -5,7 +5,7 @@ A step whose loss or gradient is not finite changes nothing but its counters.
 
 import dataclasses
 import math
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -21,10 +21,14 @@ from mtvit.training import sharding
 from mtvit.training import train_state
 from mtvit.training import weighting as weighting_lib
 
+if TYPE_CHECKING:
+  from mtvit.tasks import base
+
 Metrics = dict[str, jax.Array]
+Batch = Mapping[str, Any]       # Of `pipeline.Batches`, on the devices.
 
 
-def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+def model_inputs(batch: Batch) -> dict[str, Any]:
   """What the model may see of a batch: never the answers."""
   return {k: batch[k] for k in ("passes", "queries")}
 
@@ -58,13 +62,12 @@ class Objective:
   accumulate: int = 1
 
   @property
-  def tasks(self) -> tuple[Any, ...]:
+  def tasks(self) -> "tuple[base.Task, ...]":
     """The tasks that train."""
     return tuple(task for task in self.model.tasks if task.trains)
 
   def losses(
-      self, params: Any, state: train_state.TrainState,
-      batch: Mapping[str, Any]
+      self, params: Any, state: train_state.TrainState, batch: Batch
   ) -> tuple[Metrics, tuple[Metrics, dict[str, Any]]]:
     """Each task's loss over its trivial value.
 
@@ -121,8 +124,7 @@ class Objective:
     return chunks.in_chunks(apply, inputs, self.accumulate)
 
   def total(
-      self, params: Any, state: train_state.TrainState,
-      batch: Mapping[str, Any]
+      self, params: Any, state: train_state.TrainState, batch: Batch
   ) -> tuple[jax.Array, Aux]:
     """The weighted sum of the losses, and what comes with it."""
     losses, (metrics, task_state) = self.losses(params, state, batch)
@@ -163,7 +165,8 @@ def create(
     objective: Objective, tx: optax.GradientTransformation,
     schedule: optax.Schedule, total_steps: int, state: Any,
     mesh: jax.sharding.Mesh
-) -> Callable[[Any, Any], tuple[Any, Metrics]]:
+) -> Callable[
+    [train_state.TrainState, Batch], tuple[train_state.TrainState, Metrics]]:
   """The jitted, donated, sharded function (state, batch) -> (state, metrics).
 
   Args:
@@ -175,7 +178,7 @@ def create(
     mesh: of the run.
   """
   def step(
-      state: train_state.TrainState, batch: Mapping[str, Any]
+      state: train_state.TrainState, batch: Batch
   ) -> tuple[train_state.TrainState, Metrics]:
     (loss, aux), grads = jax.value_and_grad(
         objective.total, has_aux=True)(state.params, state, batch)

@@ -13,12 +13,15 @@ dwa: weight · K softmax(r / T) · L with r the ratio of a task's mean losses in
   (dynamic weight average, Liu et al. 2019, arXiv:1803.10704, eq. 7).
 """
 
-from typing import Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from mtvit import config as config_lib
+
+if TYPE_CHECKING:
+  from mtvit.tasks import base
 
 LOG_VARIANCE = "log_variance"
 LOG_VARIANCE_RANGE = (-2.0, 4.0)
@@ -26,7 +29,7 @@ Scalars = dict[str, jax.Array]
 
 
 def init_params(
-    config: config_lib.Weighting, tasks: Sequence[Any]
+    config: config_lib.Weighting, tasks: "Sequence[base.Task]"
 ) -> dict[str, Any]:
   """What the weighting adds to the parameters: s of each task, or nothing."""
   if config.kind != "uncertainty":
@@ -35,7 +38,7 @@ def init_params(
 
 
 def init_state(
-    config: config_lib.Weighting, tasks: Sequence[Any]
+    config: config_lib.Weighting, tasks: "Sequence[base.Task]"
 ) -> dict[str, Any]:
   """What the weighting carries from step to step: loss history, or nothing."""
   if config.kind != "dwa":
@@ -49,7 +52,7 @@ def init_state(
 
 
 def weights(
-    config: config_lib.Weighting, tasks: Sequence[Any],
+    config: config_lib.Weighting, tasks: "Sequence[base.Task]",
     params: Mapping[str, Any], state: Mapping[str, Any]
 ) -> Scalars:
   """The factor of each training task's loss, by task name."""
@@ -69,7 +72,7 @@ def weights(
 
 
 def total(
-    config: config_lib.Weighting, tasks: Sequence[Any], losses: Scalars,
+    config: config_lib.Weighting, tasks: "Sequence[base.Task]", losses: Scalars,
     params: Mapping[str, Any], state: Mapping[str, Any]
 ) -> jax.Array:
   """The scalar to minimise.
