@@ -95,6 +95,9 @@ class Encoder(Protocol):
   def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
     """As every Flax module has it."""
 
+  def init_with_output(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+    """As every Flax module has it."""
+
   def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
     """As every Flax module has it."""
 
