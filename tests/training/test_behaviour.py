@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import common
 from configs import quickstart
 from mtvit import config as config_lib
 from mtvit.training import assembly
@@ -47,10 +48,13 @@ def losses(strategy, steps):
   return found
 
 
+def test_every_strategy_has_losses():
+  assert set(LOSSES) == set(common.STRATEGIES)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", LOSSES)
 def test_the_first_losses_are_as_they_were(strategy):
   want = LOSSES[strategy]
   found = losses(strategy, len(want))
-  print(strategy, found - want)
   np.testing.assert_allclose(found, want, rtol=1e-3)
