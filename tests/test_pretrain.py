@@ -119,7 +119,7 @@ def test_a_run_of_all_tasks_leaves_pictures_and_diagnostics(
   result = train(everything, tmp_path / "run")
   tasks = [name for name, task in everything.tasks.items()
            if task.mode == "train"]
-  assert len(tasks) == 7
+  assert len(tasks) >= 7
   for name in tasks:
     assert np.isfinite(result[f"{name}/skill"]), name
     # What dwa weighs a task with.
