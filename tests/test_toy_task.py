@@ -12,6 +12,7 @@ from mtvit.data import patch_ops
 from mtvit.models import heads
 from mtvit.run import config_values
 from mtvit.tasks import base
+from mtvit.tasks import capacity
 from mtvit.tasks import losses
 from mtvit.tasks import picture
 
@@ -72,6 +73,6 @@ def test_it_shares_the_checks_of_all_tasks(tiny, monkeypatch):
   fields = dict(mode="train", weight=1.0, num_patches=17)
   made = tasks.create({"negative": fields}, geometry)
   with pytest.raises(Exception, match="negative need 17 patches; the 4x4 grid"):
-    tasks.check_capacity(made, geometry.grid)
+    capacity.check(made, geometry.grid)
   with pytest.raises(Exception, match="tasks.negative.num_patch: no such key"):
     tasks.create({"negative": dict(fields, num_patch=3)}, geometry)

@@ -7,6 +7,7 @@ from mtvit import errors
 from mtvit import tasks as tasks_lib
 from mtvit.models import pretrainer
 from mtvit.tasks import base
+from mtvit.tasks import capacity
 
 
 def geometry(config: config_lib.Config) -> base.Geometry:
@@ -25,7 +26,7 @@ def create(config: config_lib.Config) -> tuple[base.Task, ...]:
   """
   created = tasks_lib.create(config.tasks, geometry(config))
   for pass_tasks in passes(config, created).values():
-    tasks_lib.check_capacity(pass_tasks, geometry(config).grid)
+    capacity.check(pass_tasks, geometry(config).grid)
     mixing = [t.name for t in pass_tasks if t.mixes]
     if mixing and len(pass_tasks) > 1:
       raise errors.ConfigError(

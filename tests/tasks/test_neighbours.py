@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mtvit import tasks as tasks_lib
 from mtvit.data import corruption
 from mtvit.data import draws
 from mtvit.tasks import base
+from mtvit.tasks import capacity
 from mtvit.tasks import jigsaw
 from mtvit.tasks import neighbours
 from mtvit.tasks import relative_position
@@ -189,10 +189,9 @@ def test_what_the_capacity_check_admits_is_always_found(side, groups, m):
       num_groups=groups, num_permutations=10, position="keep", hidden_dim=8,
       geometry=base.Geometry(4 * side, 4, 64))
   pairs = [pair_task(side, m)] if m else []
-  tasks_lib.check_capacity([blocks, *pairs], (side, side))
+  capacity.check([blocks, *pairs], (side, side))
   with pytest.raises(Exception, match="pairs of neighbours"):
-    tasks_lib.check_capacity(
-        [blocks, pair_task(side, m + 1)], (side, side))
+    capacity.check([blocks, pair_task(side, m + 1)], (side, side))
   for seed in range(3):
     ids = np.concatenate(claims([blocks, *pairs], side, 1000, seed), axis=1)
     assert (np.diff(np.sort(ids)) > 0).all()

@@ -9,6 +9,7 @@ from configs import quickstart
 from mtvit import errors
 from mtvit import tasks as tasks_lib
 from mtvit.tasks import base
+from mtvit.tasks import capacity
 from tests.tasks import helpers
 
 
@@ -26,7 +27,7 @@ def create(size=48, patch=8, **changes):
     config[name][field] = value
   geometry = base.Geometry(size, patch, 12)
   tasks = tasks_lib.create(config, geometry)
-  tasks_lib.check_capacity(tasks, geometry.grid)
+  capacity.check(tasks, geometry.grid)
   return tasks
 
 
