@@ -268,10 +268,10 @@ def load(path: paths.Given, step: int | None = None) -> Encoder:
   place = paths.parse(path)
   if place.suffix in loading.WEIGHTS:
     return _from_file(place)
-  return of_run(place, saved_runs.load(place, step))
+  return from_run(place, saved_runs.load(place, step))
 
 
-def of_run(path: paths.Given, run: saved_runs.TrainedRun) -> Encoder:
+def from_run(path: paths.Given, run: saved_runs.TrainedRun) -> Encoder:
   """The encoder of what was loaded from a path."""
   return Encoder(
       name=str(path), model=run.config.model, module=run.model.encoder(),

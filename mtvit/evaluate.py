@@ -121,7 +121,7 @@ def evaluate(path: paths.Given, options: Options) -> dict[str, Any]:
   """
   # ---- The encoder, and data with labels
   began, path = time.time(), paths.parse(path)
-  target = distributed.together(lambda: target_lib.open_target(
+  target = distributed.fail_together(lambda: target_lib.open_target(
       path, options))
   return evaluate_target(target, options, began)
 

@@ -71,7 +71,7 @@ def main(
 ) -> None:
   """The command line; `prepare` may complete the config."""
   distributed.initialize()
-  given = distributed.together(
+  given = distributed.fail_together(
       lambda: entry.run_flags(_CONFIG, _WORKDIR.value, prepare))
   pretrain(given.config, given.workdir, overrides=given.overrides,
            allow_config_change=_ALLOW_CHANGE.value)
@@ -95,7 +95,7 @@ def pretrain(
   """
   # ---- Configuration: all that can be wrong is found before data is touched
   own, folder = raw is not None, paths.parse(workdir)
-  raw, config = distributed.together(
+  raw, config = distributed.fail_together(
       lambda: saved_runs.parse(raw, folder, overrides))
   distributed.check_same(raw, "config")
   run_tasks.create(config)
@@ -124,7 +124,7 @@ class _Job:
   """What a run has before its data.
 
   Attributes:
-    raw: its config, plain.
+    raw: its config as plain values.
     config: the same, parsed.
     mesh: where it runs.
     workdir: which it has for itself.

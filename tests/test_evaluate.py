@@ -180,7 +180,7 @@ def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
       "evaluation_step2.json"]
   assert before and everything() == before
   assert list(mine.rglob("*.mtvit"))
-  given = target_lib.loading.own_places(
+  given = target_lib.loading.with_own_folders(
       target.data, cache_dir="given", data_dir="there")
   assert (given.cache_dir, given.data_dir) == ("given", "there")
 

@@ -18,7 +18,8 @@ class Work(NamedTuple):
   """What is measured.
 
   Attributes:
-    configs: contestant's name -> config, plain; the first is the config's own.
+    configs: contestant's name -> config as plain values; the first is the
+      config's own.
     batches: of a repetition.
     peer_python: of lightly's environment; None without it.
   """
@@ -63,7 +64,7 @@ def report(work: Work, measured: processes.Measured) -> str:
   rows = []
   for name in found:
     row = [name, show.spread(rate[name]).text(),
-           show.milliseconds(show.cpu(found[name])),
+           show.milliseconds(show.cpu_milliseconds(found[name])),
            show.ratio(rate[name], rate[CEILING]).text(2)]
     rows.append(row + (
         show.against(found[name], found[PEER]) if peer else []))
@@ -77,7 +78,7 @@ def _stages(
     work: Work, found: Mapping[str, Sequence[Mapping[str, float]]]
 ) -> str:
   """What each stage costs: the contestant with it, less the one without."""
-  cost = {name: show.cpu(x) for name, x in found.items()}
+  cost = {name: show.cpu_milliseconds(x) for name, x in found.items()}
   less: Callable[[str, str], list[float]] = lambda a, b: [
       x - y for x, y in zip(cost[a], cost[b], strict=True)]
   rows = [(CEILING, cost[CEILING]),

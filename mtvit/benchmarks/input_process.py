@@ -24,8 +24,8 @@ ENDLESS = 10**9     # Steps; no benchmark lasts so long.
 def start(settings: Mapping[str, Any]) -> tuple[dict, dict]:
   """Builds and warms up a pipeline; see `protocol.serve`.
 
-  `settings`: config, plain; kind, one of tasks, augment and ceiling; batches,
-  of a repetition; warm, batches to begin with.
+  `settings`: config as plain values; kind, one of tasks, augment and ceiling;
+  batches, of a repetition; warm, batches to begin with.
   """
   config = config_lib.parse(settings["config"])
   if settings["kind"] == "ceiling":

@@ -43,7 +43,7 @@ def rates(repetitions: Sequence[Mapping[str, float]]) -> list[float]:
   return [x["count"] / x["seconds"] for x in repetitions]
 
 
-def cpu(repetitions: Sequence[Mapping[str, float]]) -> list[float]:
+def cpu_milliseconds(repetitions: Sequence[Mapping[str, float]]) -> list[float]:
   """CPU milliseconds for each that was counted."""
   return [x["cpu_seconds"] / x["count"] * 1e3 for x in repetitions]
 
@@ -63,7 +63,8 @@ def against(
   The second is what stays right on a machine that has other work too.
   """
   return [ratio(rates(repetitions), rates(others)).text(2),
-          ratio(cpu(others), cpu(repetitions)).text(2)]
+          ratio(cpu_milliseconds(others),
+                cpu_milliseconds(repetitions)).text(2)]
 
 
 def memory(repetitions: Sequence[Mapping[str, float]]) -> str:

@@ -15,8 +15,8 @@ class Work(NamedTuple):
   """What is measured.
 
   Attributes:
-    configs: contestant's name -> config, plain; of the last the sizes of the
-      contrastive head are timm's too.
+    configs: contestant's name -> config as plain values; of the last the
+      sizes of the contrastive head are timm's too.
     steps: of a repetition.
     peer_python: of timm's environment; None without it.
   """
@@ -74,7 +74,7 @@ def report(
     most = [x / 1e9 for x in show.rates(found["matmul"])]
     row = [name, show.spread([views * x for x in rate[name]]).text(),
            f"{1e3 / show.spread(rate[name]).median:,.0f}",
-           f"{show.spread(show.cpu(found['step'])).median:,.0f}",
+           f"{show.spread(show.cpu_milliseconds(found['step'])).median:,.0f}",
            show.spread(flops).text(), show.ratio(flops, most).text(2),
            show.memory(found["step"]), _seconds(ready[name])]
     rows.append(row + (show.against(

@@ -79,7 +79,7 @@ class Training:
 def start(settings: Mapping[str, Any]) -> tuple[dict, dict]:
   """Compiles and warms up a train step; see `protocol.serve`.
 
-  `settings`: config, plain; steps, of a repetition; batches, of one of
+  `settings`: config as plain values; steps, of a repetition; batches, of one of
   `input`.
   """
   config = config_lib.parse(settings["config"])

@@ -11,7 +11,7 @@ SHARED, SEPARATE = "patch_level", "separate"
 ORDER = ("contrastive", "colorize", "relative_position", "inpaint", "rotation",
          "jigsaw", "clustering")
 
-# Strategy, tasks whose mode is off -> a config, plain.
+# Strategy, tasks whose mode is off -> a config as plain values.
 Variant = Callable[[str, list[str]], Mapping[str, Any]]
 
 
@@ -19,7 +19,7 @@ class Work(NamedTuple):
   """What is measured.
 
   Attributes:
-    configs: contestant's name -> config, plain.
+    configs: contestant's name -> config as plain values.
     steps: of a repetition.
     batches: of a repetition of the input pipeline.
   """
@@ -63,13 +63,14 @@ def report(
   for name, found in measured.items():
     told = ready[name]
     images = work.configs[name]["batch_size"]
+    spent = show.spread(show.cpu_milliseconds(found["input"]))
     rows.append([
         name, f"{1e3 / show.spread(rate[name]).median:,.0f}",
         show.ratio(rate[ALONE], rate[name]).text(2),
         f"{told['flops'] / 1e9:,.1f}",
         f"{told['flops'] / ready[ALONE]['flops']:.2f}",
         f"{told['memory_bytes'] / 1e6:,.0f}", show.memory(found["step"]),
-        f"{show.spread(show.cpu(found['input'])).median * images:,.0f}",
+        f"{spent.median * images:,.0f}",
         show.spread(show.rates(found["input"])).text()])
   text = show.table(
       ["", "ms a step", "against contrastive", "GFLOPs", "against it",

@@ -64,7 +64,7 @@ def found_config(workdir: os.PathLike[str]) -> dict[str, Any] | None:
   return None
 
 
-def own_places(
+def with_own_folders(
     data: config_lib.Data, cache_dir: str = "", data_dir: str = ""
 ) -> config_lib.Data:
   """A checkpoint's data section, with the places of who runs the command.

@@ -150,7 +150,8 @@ class Checkpointer:
       try:
         # Each process reads its share. What they compute together on it has to
         # wait until all of them have it.
-        found = distributed.together(functools.partial(self._read, step, read))
+        found = distributed.fail_together(
+            functools.partial(self._read, step, read))
         if found.state is not None:
           checks.check_content(found.meta["leaves"], found.state)
         return found

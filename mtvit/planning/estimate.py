@@ -124,7 +124,7 @@ class Estimate:
   compile_seconds: float
 
 
-def loaded(values: Any) -> Estimate:
+def from_values(values: Any) -> Estimate:
   """From what `dataclasses.asdict` made of one.
 
   Raises:

@@ -114,7 +114,7 @@ def read(
     if saved.get("versions") != _versions() or (
         saved.get("config") != json.loads(json.dumps(config))):
       return []
-    return [estimate_lib.loaded(x) for x in saved["estimates"]]
+    return [estimate_lib.from_values(x) for x in saved["estimates"]]
   except FileNotFoundError:
     return []
   except reading.Unusable as e:

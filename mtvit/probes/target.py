@@ -61,7 +61,8 @@ class Choice:
     train_split: "" for the run's own, or "train" with another data set.
     test_split: "" for the run's own, or "test" with another data set.
     data_dir: where TFDS keeps its data; "" for the run's own.
-    cache_dir: where caches go; "" for the default, see `loading.own_places`.
+    cache_dir: where caches go; "" for the default, see
+      `loading.with_own_folders`.
   """
   step: int | None = None
   random_init: bool = False
@@ -91,7 +92,7 @@ def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
     run, encoder = None, encoder_lib.load(path, choice.step)
   else:
     run = saved_runs.load(path, choice.step)
-    encoder = encoder_lib.of_run(path, run)
+    encoder = encoder_lib.from_run(path, run)
   given = {key: getattr(choice, key) for key in (
       "train_split", "test_split", "data_dir")}
   if choice.data:
@@ -101,7 +102,7 @@ def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
   asked = dataclasses.replace(
       _own_data(path, run, choice.data),
       **{key: value for key, value in given.items() if value})
-  section = loading.own_places(asked, choice.cache_dir, choice.data_dir)
+  section = loading.with_own_folders(asked, choice.cache_dir, choice.data_dir)
   if choice.random_init:
     encoder = _untrained(encoder)
   run_data.check_local(section)

@@ -84,7 +84,7 @@ def gather(value: Any) -> list[Any]:
   return [json.loads(bytes(r[:n])) for r, n in zip(rows, sizes)]
 
 
-def together(work: Callable[[], T]) -> T:
+def fail_together(work: Callable[[], T]) -> T:
   """What `work` returns; if it fails on one process, it fails on all.
 
   Args:

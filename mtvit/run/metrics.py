@@ -117,7 +117,7 @@ class Writer:
   """Writes scalars to `metrics.jsonl` and TensorBoard, on the first process.
 
   Attributes:
-    nonfinite: where skipped steps go.
+    skipped_steps: where skipped steps go.
   """
 
   def __init__(
@@ -134,7 +134,7 @@ class Writer:
     self._lines = JsonLines(
         workdir / METRICS,
         lambda line: line["step"] <= start_step and not again(line))
-    self.nonfinite = JsonLines(
+    self.skipped_steps = JsonLines(
         workdir / "nonfinite.jsonl", lambda line: line["step"] <= start_step)
     self._tensorboard = None
     if distributed.is_main():

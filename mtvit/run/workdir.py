@@ -44,7 +44,7 @@ def claimed(workdir: epath.Path) -> Iterator[Callable[[], None]]:
       that another run has it now, or that it is gone.
   """
   with contextlib.ExitStack() as held:
-    yield distributed.together(lambda: _claim(workdir, held))
+    yield distributed.fail_together(lambda: _claim(workdir, held))
 
 
 def _claim(

@@ -26,7 +26,7 @@ BINS_CELL = 4       # pixels; Zhang et al. predict at 1/4 of the resolution
 
 
 @functools.partial(jax.jit, static_argnames="side")
-def cells(pixels: jax.Array, side: int) -> jax.Array:
+def cell_colors(pixels: jax.Array, side: int) -> jax.Array:
   """Mean a and b of square cells, in reading order.
 
   Args:

@@ -90,7 +90,8 @@ class Colorize(base.Task):
       self, predicted: jax.Array, answers: Mapping[str, jax.Array]
   ) -> tuple[jax.Array, base.Metrics]:
     target = self._target
-    ab = color_targets.cells(answers["pixels"], self._cell)  # [b, k, q, 2]
+    ab = color_targets.cell_colors(
+        answers["pixels"], self._cell)                      # [b, k, q, 2]
     predicted = predicted.astype(jnp.float32).reshape(*ab.shape[:3], -1)
     decoded = target.decode(predicted)                      # [b, k, q, 2]
     around = color.rgb_to_lab(answers["around"] / 255)[..., None, 1:]
@@ -123,7 +124,7 @@ class Colorize(base.Task):
     """Mean and deviation of a and b; for "bins" their distribution too."""
     found = color_targets.Measured()
     for batch in batches:
-      ab = color_targets.cells(batch["image"], self._cell)  # [b, q, 2]
+      ab = color_targets.cell_colors(batch["image"], self._cell)  # [b, q, 2]
       found.add(np.asarray(ab)[~batch["gray_view"]])
     return found.bins() if self.target == "bins" else found.regression()
 

@@ -37,7 +37,7 @@ def main() -> None:
   workdir = paths.parse(_WORKDIR.value)
   run = saved_runs.load(workdir)
   config = dataclasses.replace(
-      run.config, data=loading.own_places(run.config.data))
+      run.config, data=loading.with_own_folders(run.config.data))
   run_data.check_local(config.data)
   train, test = inputs.sources(config)
   batches = lambda source, steps: inputs.global_batches(

@@ -45,7 +45,7 @@ def main() -> None:
     encoder = encoder_lib.load(path)
   else:
     loaded = loading.load_checkpoint(path, _STEP.value)
-    encoder = encoder_lib.of_run(path, saved_runs.rebuild(loaded, path))
+    encoder = encoder_lib.from_run(path, saved_runs.rebuild(loaded, path))
     config = loaded.meta["config"]
   if not distributed.is_main():
     return

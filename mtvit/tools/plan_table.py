@@ -207,7 +207,7 @@ def _planned(file: pathlib.Path) -> estimate_lib.Estimate | None:
     plans = saved.get("estimates") if isinstance(saved, dict) else None
     if not isinstance(plans, list) or not plans:
       raise reading.Unusable("holds no plan")
-    return estimate_lib.loaded(plans[0])
+    return estimate_lib.from_values(plans[0])
   except FileNotFoundError:
     return None
   except reading.Unusable as e:

@@ -126,7 +126,7 @@ class Loop:
     per_step = seconds / len(pending)
     skipped_steps.check(
         step - len(steps) + 1, steps, indices, self.config.max_skipped_steps,
-        self.writer.nonfinite)
+        self.writer.skipped_steps)
     scalars = metrics_lib.mean(steps)
     scalars["train/images_per_second"] = self.config.batch_size / per_step
     scalars["train/data_wait"] = waited / seconds

@@ -42,7 +42,7 @@ def goes_on(
 
   Args:
     saved: the checkpoint to continue; None for a new run.
-    raw: the config, plain.
+    raw: the config as plain values.
   """
   return saved is not None and all(
       saved.meta["config"]["data"][key] == raw["data"][key]
@@ -69,7 +69,7 @@ def open_sources(
   """
   check_local(config.data)
   there = saved.meta["data"] if saved and goes_on(saved, raw) else None
-  train, test = distributed.together(lambda: inputs.sources(
+  train, test = distributed.fail_together(lambda: inputs.sources(
       config, poll, _began(workdir, there) if there else None))
   here = describe(train)
   distributed.check_same(here, "training data", ALIKE)

@@ -38,7 +38,7 @@ def parse(
   given = {key: raw["data"][key] for key in ("cache_dir", "data_dir")
            if f"data.{key}" in command_line.keys(overrides)}
   return raw, dataclasses.replace(
-      config, data=loading.own_places(config.data, **given))
+      config, data=loading.with_own_folders(config.data, **given))
 
 
 class TrainedRun(NamedTuple):

@@ -39,7 +39,7 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds():
 def test_rates_and_cpu():
   found = repetitions(2.0, 4.0)
   assert show.rates(found) == [5, 2.5]
-  assert show.cpu(found) == [400, 800]
+  assert show.cpu_milliseconds(found) == [400, 800]
 
 
 def test_faster_by_the_clock_and_by_cpu_time():

@@ -83,10 +83,10 @@ def test_the_run_of_another_does_not_say_where_to_write(
   assert saved_runs.parse(raw, run)[1].data.cache_dir == stored
   # Data are read where they say; photo_crops would be made there.
   there = dataclasses.replace(data, name="cifar10", data_dir="/there")
-  assert loading.own_places(there).data_dir == "/there"
+  assert loading.with_own_folders(there).data_dir == "/there"
   there = dataclasses.replace(there, name="photo_crops")
-  assert loading.own_places(there).data_dir == ""
-  assert loading.own_places(there, data_dir="/mine").data_dir == "/mine"
+  assert loading.with_own_folders(there).data_dir == ""
+  assert loading.with_own_folders(there, data_dir="/mine").data_dir == "/mine"
 
 
 @pytest.mark.parametrize("override", [

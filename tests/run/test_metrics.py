@@ -64,8 +64,8 @@ def test_what_will_be_written_again_is_dropped(evaluated, kept, tmp_path):
   writer.write(2, {"train/loss": 1.0})
   writer.write(2, {"knn/accuracy": 0.5})
   writer.write(2, {"knn/accuracy": 0.6, "knn/accuracy_random_init": 0.4})
-  writer.nonfinite.append({"step": 1})
-  writer.nonfinite.append({"step": 3})
+  writer.skipped_steps.append({"step": 1})
+  writer.skipped_steps.append({"step": 3})
   writer.close()
   members = [run_knn.Knn.__new__(run_knn.Knn)]    # What it owns needs no run.
   metrics.Writer(tmp_path, 2, evaluators.written_again(

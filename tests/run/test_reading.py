@@ -121,7 +121,7 @@ def test_a_run_goes_on_after_bad_lines(tmp_path, bad, caplog):
   """Lines that once made a run unresumable, or did so by their kind."""
   writer = metrics.Writer(tmp_path, 0)
   writer.write(1, {"x": 0.5})
-  writer.nonfinite.append({"step": 1, "tasks": ["jigsaw"], "examples": [3]})
+  writer.skipped_steps.append({"step": 1, "tasks": ["jigsaw"], "examples": [3]})
   writer.close()
   for name in ("metrics.jsonl", "nonfinite.jsonl"):
     file = tmp_path / name

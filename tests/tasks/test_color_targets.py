@@ -193,7 +193,7 @@ def test_cells_divide_the_patch(patch, cell):
   assert head.out == (patch // cell) ** 2 * len(color_targets.gamut())
   want = cell_colors(images, cell)
   np.testing.assert_allclose(
-      np.asarray(color_targets.cells(images, cell)), want, atol=0.02)
+      np.asarray(color_targets.cell_colors(images, cell)), want, atol=0.02)
 
 
 def test_gray_data_have_a_prior_too():
