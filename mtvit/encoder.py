@@ -43,7 +43,7 @@ class Encoder:
   name: str
   model: interface.EncoderConfig
   module: interface.Encoder
-  params: Any
+  params: interface.Params
   gray: bool
   step: int
 
@@ -225,8 +225,8 @@ def _compiled(
 
 
 def at_layer(
-    module: interface.Encoder, params: Any, features: interface.Features,
-    layer: int
+    module: interface.Encoder, params: interface.Params,
+    features: interface.Features, layer: int
 ) -> interface.Features:
   """Another layer's outputs under the final norm.
 

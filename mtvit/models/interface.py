@@ -17,6 +17,10 @@ import jax.numpy as jnp
 from mtvit.models import blocks
 from mtvit.models import variants
 
+# A nested dict of arrays, or of what there is for each of them, by name.
+Params = Any
+# Any tree of arrays, as JAX has it.
+PyTree = Any
 # The format of `mtvit.tools.export` that holds any listed encoder: parameters
 # under their own names, and the `model` section.
 OWN_FORMAT = "numpy"
@@ -81,7 +85,7 @@ class Encoder(Protocol):
       train: layers may drop what they drop in training, by the rng "dropout".
     """
 
-  def final_norm(self, params: Any, x: jax.Array) -> jax.Array:
+  def final_norm(self, params: Params, x: jax.Array) -> jax.Array:
     """The norm after the last block, on another layer's output [..., d].
 
     Args:

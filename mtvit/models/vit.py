@@ -117,7 +117,7 @@ class Encoder(nn.Module):
         patches=x[:, t:], layers=outputs, attention=weights)
 
   @nn.nowrap
-  def final_norm(self, params: Any, x: jax.Array) -> jax.Array:
+  def final_norm(self, params: interface.Params, x: jax.Array) -> jax.Array:
     """See `interface.Encoder`."""
     norm = nn.LayerNorm(self.norm_epsilon, dtype=jnp.float32)
     return cast(jax.Array, norm.apply({"params": params["norm"]}, x))

@@ -68,7 +68,7 @@ def batch_size(num_examples: int, mesh: jax.sharding.Mesh) -> int:
 
 
 def extract(
-    params: Any, batches: Iterable[Mapping[str, np.ndarray]],
+    params: interface.Params, batches: Iterable[Mapping[str, np.ndarray]],
     extractor_fn: Callable[[Any, jax.Array], dict[str, jax.Array]],
     mesh: jax.sharding.Mesh, should_stop: Callable[[], bool] = lambda: False
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -115,14 +115,14 @@ class RunImages:
         max(context.train.num_examples, context.test.num_examples), self._mesh)
 
   def __call__(
-      self, params: Any, split: str, limit: int
+      self, params: interface.Params, split: str, limit: int
   ) -> evaluation.Features:
     return evaluation.Features(
         *self.outputs(self._extract, params, split, limit))
 
   def outputs(
       self, extractor_fn: Callable[[Any, jax.Array], dict[str, jax.Array]],
-      params: Any, split: str, limit: int
+      params: interface.Params, split: str, limit: int
   ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What `extract` returns, of the first `limit` images; of all if 0."""
     config = self._context.config

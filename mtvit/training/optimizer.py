@@ -1,7 +1,6 @@
 """AdamW with warm-up, cosine decay, clipping and a decay mask."""
 
 import re
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import optax
 
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit.models import interface
 from mtvit.models import parameter_names
 from mtvit.training import weighting
 
@@ -26,7 +26,9 @@ def schedule(
       0.0 if warmup else peak, peak, warmup, max(total_steps, warmup + 1))
 
 
-def decay_mask(params: Any, pattern: str, trainable: str = "") -> Any:
+def decay_mask(
+    params: interface.Params, pattern: str, trainable: str = ""
+) -> interface.PyTree:
   """True for the parameters in whose path both regular expressions are found.
 
   Never for the learned weights of the losses, which would drift to 1.
@@ -39,7 +41,9 @@ def decay_mask(params: Any, pattern: str, trainable: str = "") -> Any:
   return jax.tree_util.tree_map_with_path(decayed, params)
 
 
-def trainable_part(params: Any, pattern: str) -> Any:
+def trainable_part(
+    params: interface.Params, pattern: str
+) -> interface.Params:
   """The parameters, without gradient for those that are not trained.
 
   Args:

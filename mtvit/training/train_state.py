@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mtvit import config as config_lib
+from mtvit.models import interface
 from mtvit.training import sharding
 from mtvit.training import weighting as weighting_lib
 
@@ -34,16 +35,16 @@ class TrainState:
     skipped_in_a_row: int32, the last so many steps were skipped.
   """
   step: jax.Array
-  params: Any
-  opt_state: Any
+  params: interface.Params
+  opt_state: interface.PyTree
   rng: jax.Array
-  teacher: Any
-  task_state: Any
+  teacher: interface.Params
+  task_state: interface.PyTree
   weighting: Any
   skipped: jax.Array
   skipped_in_a_row: jax.Array
 
-  def started_from(self, params: Any) -> "TrainState":
+  def started_from(self, params: interface.Params) -> "TrainState":
     """A first state with other parameters; the teacher starts as their copy."""
     return dataclasses.replace(
         self, params=params,
