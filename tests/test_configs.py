@@ -16,11 +16,11 @@ from mtvit import errors
 from mtvit import tasks as tasks_lib
 from mtvit.models import parameter_names
 from mtvit.run import config_values
-from mtvit.tasks import base
 from mtvit.training import assembly
 from mtvit.training import inputs
 from mtvit.training import run_tasks
 from mtvit.training import sharding
+from tests import test_toy_task
 
 VARIANTS = ("Ti/16", "S/16", "B/16", "L/16", "H/14", "g/14")
 ARGUMENTS = {
@@ -122,12 +122,11 @@ def test_wrong_arguments_are_named(arg, message):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Outside(base.Task):
-  """A task of another package, with a key that has no default."""
+class Outside(test_toy_task.Negative):
+  """A task of another package; its num_patches has no default."""
 
   name = "outside"
 
-  num_patches: int
   size: float = 0.5
 
 
