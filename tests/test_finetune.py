@@ -8,15 +8,18 @@ import pytest
 from etils import epath
 
 from configs import finetune as finetune_config
+from mtvit import config as config_lib
 from mtvit import encoder
 from mtvit import errors
 from mtvit import finetune
 from mtvit import pretrain
 from mtvit.checkpoints import loading
+from mtvit.interchange import exporting
 from mtvit.run import config_values
 from mtvit.run import metrics
 from mtvit.run import reading
 from tests import states
+from tests.interchange import helpers
 
 
 @pytest.fixture
@@ -130,6 +133,44 @@ def test_what_the_config_leaves_open(run, config, tmp_path):
   raw["model"]["variant"] = "nano/8"
   with pytest.raises(errors.CheckpointError, match="there and"):
     pretrain.pretrain(finetune.complete(raw), tmp_path / "other")
+
+
+@pytest.fixture
+def dinov3(tmp_path):
+  """A file as timm's of DINOv3, with random weights, of 32 px images."""
+  exporting.export(helpers.encoder(
+      tokens=("cls", "ct"), activation="gelu", layer_scale=0.1, registers=2,
+      rotary_base=100.0, position_init="none", norm_epsilon=1e-5),
+                   tmp_path / "dinov3", ["safetensors"])
+  return tmp_path / "dinov3" / "model.safetensors"
+
+
+def test_what_an_encoder_has_is_taken_over(dinov3, config):
+  config.init_from, config.model.image_size = str(dinov3), 64
+  config.model.layer_scale = 0.5                    # Set, so it stays.
+  raw = finetune.complete(config_values.to_plain(config))
+  assert {"variant": "pico/8", "image_size": 64, "activation": "gelu",
+          "rotary_base": 100.0, "position_init": "none", "registers": 2,
+          "norm_epsilon": 1e-5, "layer_scale": 0.5,
+          "extra_tokens": "ct,reg0,reg1"}.items() <= raw["model"].items()
+  model = config_lib.parse(raw).model
+  loading.check_encoder(
+      model.encoder(("cls",)), 64, loading.weights(dinov3)["encoder"])
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_dinov3(dinov3, config, tmp_path):
+  config.init_from, config.model.image_size = str(dinov3), 64
+  config.optimizer.trainable = "^head_"
+  run(config, tmp_path / "run")
+  tuned, file = encoder.load(tmp_path / "run"), encoder.load(dinov3)
+  assert tuned.model.rotary_base == 100
+  for name in ("token_cls", "token_reg1"):
+    np.testing.assert_array_equal(tuned.params[name], file.params[name])
+  np.testing.assert_array_equal(
+      tuned.params["blocks"]["layer_scale1"],
+      file.params["blocks"]["layer_scale1"])
+  run(config, tmp_path / "run")                     # It goes on, and is done.
 
 
 def test_more_classes_than_the_head_has_are_named(config, tmp_path):

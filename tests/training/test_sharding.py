@@ -10,6 +10,7 @@ import pytest
 
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit.models import vit
 from mtvit.training import assembly
 from mtvit.training import sharding
 
@@ -38,6 +39,20 @@ def test_first_match_wins_and_moments_follow_parameters():
        "opt_state": [{"mu": {"blocks": {"fc1": {"kernel": leaf}}}}]}, mesh)
   specs = [s.spec for s in jax.tree.leaves(found)]
   assert specs == [P(None, "fsdp", "tensor")] * 2
+
+
+def test_what_encoders_may_have_is_on_every_device():
+  mesh = sharding.create_mesh(Mesh(data=2, fsdp=2, tensor=2))
+  encoder = vit.ModelConfig(
+      variant="nano/8", layer_scale=0.1, registers=1, class_position=True,
+  ).encoder(("cls",), "mask_token")
+  shapes = jax.eval_shape(
+      encoder.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3), jnp.uint8))
+  specs = jax.tree.map(lambda s: s.spec, sharding.state_sharding(
+      {"encoder": shapes["params"]}, mesh))["encoder"]
+  for spec in (*(specs["blocks"][f"layer_scale{i}"] for i in (1, 2)),
+               specs["token_reg0"], specs["position_cls"]):
+    assert spec == P()
 
 
 def test_what_no_rule_knows_is_split_where_it_can_be():

@@ -16,6 +16,11 @@ from mtvit.training import sharding
 from mtvit.training import train_step
 
 
+ADDITIONS = {
+    "model.layer_scale": 0.1, "model.registers": 2, "model.norm_epsilon": 1e-5,
+    "model.class_position": True, "model.rotary_base": 100.0}
+
+
 @pytest.fixture
 def parts(parsed):
   """Of the tiny run, with all its tasks."""
@@ -75,6 +80,7 @@ def assert_equal(found, wanted):
 
 @pytest.mark.parametrize("kind, remat, accumulate, meshes", [
     ("infonce", "none", 1, ((2, 2, 2),)),
+    pytest.param("additions", "full", 1, ((2, 2, 2),), marks=pytest.mark.slow),
     pytest.param("infonce", "none", 1, ((8, 1, 1), (2, 4, 1)),
                  marks=pytest.mark.slow),
     pytest.param("infonce", "dots", 2, ((1, 1, 1), (2, 4, 1), (2, 2, 2)),
@@ -85,7 +91,10 @@ def test_loss_and_gradients_are_equal_on_every_mesh(
     kind, remat, accumulate, meshes, everything):
   # All tasks; nano has 4 heads, which tensor can split.
   everything.model.variant = "nano/8"
-  everything.tasks.contrastive.kind = kind
+  if kind == "additions":
+    everything.update_from_flattened_dict(ADDITIONS)
+  else:
+    everything.tasks.contrastive.kind = kind
   wanted = loss_and_grads(
       make_parts(config_lib.parse(everything)), (1, 1, 1))
   everything.model.remat, everything.accumulate = remat, accumulate
@@ -210,7 +219,8 @@ def test_the_model_never_gets_the_answers(parts):
     ("shared", "byol"), ("separate", "infonce")])
 def test_every_parameter_gets_a_gradient_and_no_momentum_encoder(
     forward, kind, tiny):
-  parts = changed(tiny, **{"forward": forward, "tasks.contrastive.kind": kind})
+  parts = changed(tiny, **{"forward": forward, "tasks.contrastive.kind": kind},
+                  **ADDITIONS if forward == "separate" else {})
   objective, batch = parts.objective, first_batch(parts)
   state = parts.first_state()
   assert bool(state.teacher) == (kind == "byol")
