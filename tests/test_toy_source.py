@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import pretrain
 from mtvit.data import datasets
@@ -71,8 +72,8 @@ def test_a_source_from_outside_trains_and_resumes(
 
 def open_split(name, split, tmp_path):
   return datasets.open_source(
-      name, split, data_dir="", cache_dir=str(tmp_path), memory_mb=1,
-      max_pixels=10**8, min_side=4)
+      config_lib.Data(name=name, cache_dir=str(tmp_path), memory_mb=1), split,
+      min_side=4)
 
 
 def test_it_is_opened_by_its_name(tmp_path, monkeypatch):
@@ -90,8 +91,10 @@ def test_it_is_opened_by_its_name(tmp_path, monkeypatch):
 def test_a_folder_needs_no_tfds(image_folder, tmp_path):
   program = (
       "import sys; from mtvit.data import datasets, pipeline\n"
-      f"s = datasets.open_source('folder:{image_folder}', 'test', data_dir='',"
-      f" cache_dir={str(tmp_path)!r}, memory_mb=1, max_pixels=9**9, min_side=4)"
+      "from mtvit import config\n"
+      f"data = config.Data(name='folder:{image_folder}', memory_mb=1,"
+      f" cache_dir={str(tmp_path)!r})\n"
+      "s = datasets.open_source(data, 'test', min_side=4)"
       "\nprint(s.num_examples, 'tensorflow_datasets' in sys.modules)")
   done = subprocess.run(
       [sys.executable, "-c", program], capture_output=True, text=True,

@@ -1,6 +1,6 @@
 """Where images come from; adding a source is a file and a line in `SOURCES`."""
 
-from typing import Any, Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from etils import epy
 
@@ -15,6 +15,9 @@ with epy.lazy_imports():     # Importing TFDS takes a second.
   from mtvit.data import photo_crops
   from mtvit.data import tfds_sources
 
+if TYPE_CHECKING:
+  from mtvit import config as config_lib
+
 Source = source_lib.Source      # What `open_source` returns.
 # What `data.name` is, or begins with if it ends in ":" -> what opens a split of
 # it. Any other name is a TFDS data set's.
@@ -25,8 +28,8 @@ SOURCES: dict[str, Callable[[source_lib.Request], Source]] = {
 
 
 def open_source(
-    name: str, split: str, *, data_dir: str, cache_dir: str, memory_mb: int,
-    max_pixels: int, min_side: int, poll: Callable[[], None] = lambda: None,
+    data: "config_lib.Data", split: str, min_side: int,
+    poll: Callable[[], None] = lambda: None,
     began: source_lib.Began | None = None
 ) -> Source:
   """Opens one split of a data set.
@@ -34,12 +37,9 @@ def open_source(
   What is refused or odd is said on stderr, a line each.
 
   Args:
-    name: one of `SOURCES`, with a path if it ends in ":", or a TFDS name.
+    data: its name is one of `SOURCES`, with a path if that ends in ":", or a
+      TFDS name.
     split: what the source has: a TFDS split, or a folder below PATH.
-    data_dir: where TFDS keeps its data; "" for its default.
-    cache_dir: where decoded small sets and lists of files are kept.
-    memory_mb: sets of one image size that decode to at most this are held.
-    max_pixels: files of a folder with more, width times height, are refused.
     min_side: files of a folder with a shorter side, in pixels, are refused.
     poll: called regularly; may raise to stop. Nothing stays half-written.
     began: what a run goes on with. Files of a folder that are bad or gone by
@@ -49,19 +49,20 @@ def open_source(
     ConfigError: no such data set, folder or split.
     DataError: it is not prepared, has no images, or too many went bad.
   """
-  cache = paths.cache(cache_dir)
-  scheme, colon, path = name.partition(":")
+  cache = paths.cache(data.cache_dir)
+  scheme, colon, path = data.name.partition(":")
   known = scheme + colon in SOURCES        # TFDS names may have colons too.
   opener = SOURCES[scheme + colon] if known else tfds_sources.open_source
   opened = opener(source_lib.Request(
-      path=path if known else name, split=split, data_dir=data_dir,
-      cache_dir=cache, max_pixels=max_pixels, min_side=min_side, poll=poll,
-      began=began))
-  return held.hold(opened, cache, memory_mb, poll)
+      path=path if known else data.name, split=split, data_dir=data.data_dir,
+      cache_dir=cache, max_pixels=data.max_pixels, min_side=min_side,
+      poll=poll, began=began))
+  return held.hold(opened, cache, data.memory_mb, poll)
 
 
 def open_splits(
-    data: Any, min_side: int, poll: Callable[[], None] = lambda: None,
+    data: "config_lib.Data", min_side: int,
+    poll: Callable[[], None] = lambda: None,
     began: source_lib.Began | None = None
 ) -> tuple[Source, Source]:
   """The training and the test split, with the same classes.
@@ -74,10 +75,7 @@ def open_splits(
       its classes are kept.
   """
   train, test = (
-      open_source(
-          data.name, split, data_dir=data.data_dir, cache_dir=data.cache_dir,
-          memory_mb=data.memory_mb, max_pixels=data.max_pixels,
-          min_side=min_side, poll=poll, began=of_split)
+      open_source(data, split, min_side, poll, of_split)
       for split, of_split in (
           (data.train_split, began),
           (data.test_split, began and source_lib.Began(began.classes))))

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
+from mtvit import config as config_lib
 from mtvit.data import augment
 from mtvit.data import datasets
 from mtvit.data import draws
@@ -120,8 +121,9 @@ def folder(root, photos, **options):
   for name, photo in photos.items():
     Image.fromarray(photo).save(where / name, **options)
   return lambda memory_mb: datasets.open_source(
-      f"folder:{root}", "train", data_dir="", cache_dir=str(root / "cache"),
-      memory_mb=memory_mb, max_pixels=10**8, min_side=8)
+      config_lib.Data(
+          name=f"folder:{root}", cache_dir=str(root / "cache"),
+          memory_mb=memory_mb), "train", min_side=8)
 
 
 def test_both_paths_make_the_same_views(section, tmp_path):
@@ -219,9 +221,9 @@ def test_jpegs_that_pillow_alone_reads_are_seen(section, tmp_path):
   Image.fromarray(photograph(300, 400)).save(where / "0.jpg")
   (where / "1.jpg").write_bytes(lossless(41, 53))
   source = datasets.open_source(
-      f"folder:{tmp_path}", "train", data_dir="",
-      cache_dir=str(tmp_path / "cache"), memory_mb=0, max_pixels=10**8,
-      min_side=8)
+      config_lib.Data(
+          name=f"folder:{tmp_path}", cache_dir=str(tmp_path / "cache"),
+          memory_mb=0), "train", min_side=8)
   assert source.by_pillow.tolist() == [False, True]
   batch = next(iter(pipeline.Batches(source, spec(section, batch=2), 0, 1)))
   gray = batch["image"][batch["index"] == 1]
@@ -315,9 +317,9 @@ def test_large_photographs_of_every_decoder(section, tmp_path, monkeypatch):
   Image.fromarray(photo).save(where / "2.png")
   Image.fromarray(photo[..., 0]).save(where / "3.jpg", quality=95)
   source = datasets.open_source(
-      f"folder:{tmp_path}", "train", data_dir="",
-      cache_dir=str(tmp_path / "cache"), memory_mb=0, max_pixels=10**8,
-      min_side=8)
+      config_lib.Data(
+          name=f"folder:{tmp_path}", cache_dir=str(tmp_path / "cache"),
+          memory_mb=0), "train", min_side=8)
   assert source.by_pillow.tolist() == [False, True, False, False]
   make = lambda: next(iter(pipeline.Batches(
       source, spec(section, batch=4), 0, 1)))

@@ -20,10 +20,11 @@ from mtvit.training import inputs
 
 
 def open_source(name, split="train", tmp_path=None, memory_mb=100, **changes):
-  return datasets.open_source(
-      name, split, **dict(
-          data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path / "cache"),
-          memory_mb=memory_mb, max_pixels=10**8, min_side=4) | changes)
+  poll = changes.pop("poll", lambda: None)
+  return datasets.open_source(config_lib.Data(**dict(
+      name=name, data_dir=str(tmp_path / "tfds"),
+      cache_dir=str(tmp_path / "cache"), memory_mb=memory_mb) | changes),
+      split, 4, poll)
 
 
 def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
+from mtvit import config as config_lib
 from mtvit.data import datasets
 from mtvit.data import image_check
 from mtvit.data import images
@@ -240,9 +241,10 @@ def test_every_route_decodes_jpegs_alike(tmp_path):
   for side, memory_mb in (("plain", 9), ("plain", 0), ("beside", 9),
                           ("beside", 0)):
     source = datasets.open_source(
-        f"folder:{tmp_path / side}", "train", data_dir="",
-        cache_dir=str(tmp_path / "cache"), memory_mb=memory_mb,
-        max_pixels=LIMIT, min_side=8)
+        config_lib.Data(
+            name=f"folder:{tmp_path / side}", memory_mb=memory_mb,
+            cache_dir=str(tmp_path / "cache"), max_pixels=LIMIT),
+        "train", min_side=8)
     assert (source.images is None) == (memory_mb == 0)
     batch = next(pipeline.eval_batches(source, 40, 4))
     for i in range(3):

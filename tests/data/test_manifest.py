@@ -11,6 +11,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
+from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.data import cache_files
 from mtvit.data import datasets
@@ -38,11 +39,12 @@ def root(tmp_path):
   return tmp_path / "data" / "train"
 
 
-def open_folder(root, **changes):
+def open_folder(root, min_side=4, poll=lambda: None, **changes):
   return datasets.open_source(
-      f"folder:{root.parent}", "train", **dict(
-          data_dir="", cache_dir=str(root.parents[1] / "cache"), memory_mb=0,
-          max_pixels=10**6, min_side=4) | changes)
+      config_lib.Data(**dict(
+          name=f"folder:{root.parent}", memory_mb=0, max_pixels=10**6,
+          cache_dir=str(root.parents[1] / "cache")) | changes), "train",
+      min_side, poll)
 
 
 def values(source):

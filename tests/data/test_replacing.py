@@ -9,6 +9,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
+from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.data import datasets
 from mtvit.data import pipeline
@@ -19,8 +20,9 @@ COUNT, BATCH, STEPS = 300, 20, 15     # One epoch.
 
 def open_source(root, memory_mb=0):
   return datasets.open_source(
-      f"folder:{root}", "train", data_dir="", cache_dir=str(root / "cache"),
-      memory_mb=memory_mb, max_pixels=10**6, min_side=4)
+      config_lib.Data(
+          name=f"folder:{root}", cache_dir=str(root / "cache"),
+          memory_mb=memory_mb, max_pixels=10**6), "train", min_side=4)
 
 
 @pytest.fixture
