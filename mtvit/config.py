@@ -18,8 +18,8 @@ from mtvit.run import config_values
 from mtvit.run import paths
 
 Pair = tuple[float, float]
-INPUTS = ("rgb", "gray")
-FORWARDS = ("shared", "separate")
+Sections = Mapping[str, Mapping[str, Any]]
+INPUTS, FORWARDS = ("rgb", "gray"), ("shared", "separate")
 WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 MAX_STEPS = 2**31 - 1      # A step is an int32.
 MAX_SEED = 2**32 - 1       # jax.random.key takes no more bits.
@@ -81,9 +81,8 @@ class Augment:
     errors.check_ranges(
         flip=one(self.flip), jitter=one(self.jitter), gray=one(self.gray),
         jitter_strength=one(self.jitter_strength))
-    for i in range(2):
-      errors.check_ranges(
-          blur=one(self.blur[i]), solarize=one(self.solarize[i]))
+    for blur, solarize in zip(self.blur, self.solarize):
+      errors.check_ranges(blur=one(blur), solarize=one(solarize))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,10 +191,9 @@ class Config:
     total_steps: training steps; 0 if `total_epochs` says.
     total_epochs: passes over the training split; 0 if `total_steps` says.
     batch_size: images in a step.
-    accumulate: the model runs on the views of a step in so many pieces, one
-      after another, so that the activations of one piece are held at a time.
-      The losses are of the whole batch all the same; the model runs forward
-      twice.
+    accumulate: the views of a step go through the model in so many pieces, so
+      that the activations of one are held at a time. The losses are of the
+      whole batch all the same; the model runs forward twice.
     views: of each image in a batch; 2, or 1 if no task compares two.
     input: "rgb", or "gray": views lose their colour, for every task and for
       every evaluation (harmonised inputs, Doersch & Zisserman 2017).
@@ -228,10 +226,8 @@ class Config:
   data: Data = Data()
   augment: Augment = Augment()
   model: interface.EncoderConfig = vit.ModelConfig()
-  tasks: Mapping[str, Mapping[str, Any]] = dataclasses.field(
-      default_factory=dict)
-  evaluators: Mapping[str, Mapping[str, Any]] = dataclasses.field(
-      default_factory=dict)
+  tasks: Sections = dataclasses.field(default_factory=dict)
+  evaluators: Sections = dataclasses.field(default_factory=dict)
   weighting: Weighting = Weighting()
   optimizer: Optimizer = Optimizer()
   mesh: Mesh = Mesh()
