@@ -66,14 +66,7 @@ def told(
     architecture = theirs.get("architecture")
     side = made.get("img_size", _input_side(theirs))
   if act is None:
-    # The files of AugReg come from Flax, whose GELU is the approximation; the
-    # shapes in them tell the number of heads.
-    augreg = naming is naming_lib.AUGREG
-    act = "gelu_tanh" if augreg else "gelu"
-    notes.append(f"the activation is not in the file; {act} is assumed")
-    if not augreg and heads is None:
-      notes.append("the number of heads is not in the file; that of the usual "
-                   "ViT of this width is assumed")
+    act = _assumed(naming, heads, notes)
   if not isinstance(act, str) or act not in activations:
     raise errors.CheckpointError(
         f"{path} has the activation {repr(act)[:40]}", "a model with GELU")
@@ -83,6 +76,21 @@ def told(
         "repair the JSON beside it")
   return Told(activations[act], heads, tokens, epsilon, made, architecture,
               side)
+
+
+def _assumed(
+    naming: naming_lib.Naming, heads: Any, notes: list[str]
+) -> str:
+  """The activation of a file that nothing describes."""
+  # The files of AugReg come from Flax, whose GELU is the approximation; the
+  # shapes in them tell the number of heads.
+  augreg = naming is naming_lib.AUGREG
+  act = "gelu_tanh" if augreg else "gelu"
+  notes.append(f"the activation is not in the file; {act} is assumed")
+  if not augreg and heads is None:
+    notes.append("the number of heads is not in the file; that of the usual "
+                 "ViT of this width is assumed")
+  return act
 
 
 def _input_side(config: Mapping[str, Any]) -> Any:

@@ -73,9 +73,7 @@ def read(
     more |= rotary.section(path, found, told, notes)
     slots, num_patches = 0, 0
     side = rotary.side(told, patch, notes)
-  scaled = any(
-      e.ours == "blocks/layer_scale1" and e.theirs.format(0) in found
-      for e in naming.entries)
+  scaled = _is_scaled(naming, found)
   if scaled:
     more["layer_scale"] = LAYER_SCALE
   try:
@@ -92,6 +90,14 @@ def read(
       token_names=token_names, notes=tuple(notes), model=more | dict(
           variant=variant, activation=told.activation,
           image_size=side * patch))
+
+
+def _is_scaled(
+    naming: naming_lib.Naming, found: Mapping[str, tensors.Tensor]
+) -> bool:
+  """Whether there is LayerScale in the first block, and so in all."""
+  return any(e.ours == "blocks/layer_scale1" and e.theirs.format(0) in found
+             for e in naming.entries)
 
 
 def _registers(token_names: tuple[str, ...]) -> int:
