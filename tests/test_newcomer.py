@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 MOST_FILES, MOST_LINES = 6, 700
-PARTS = {"a task": "tasks", "a data source": "data"}
+PARTS = {"a task": "tasks", "a data source": "data", "an evaluator": "probes",
+         "an encoder": "models"}
 
 
 @pytest.mark.parametrize("part", PARTS)

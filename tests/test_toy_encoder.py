@@ -1,8 +1,6 @@
 """An encoder from outside the package, as mtvit/models/README.md has it."""
 
 import dataclasses
-import pathlib
-import re
 import shutil
 
 import flax.linen as nn
@@ -227,18 +225,3 @@ def test_what_derives_from_ours_is_not_taken_for_it(monkeypatch, tmp_path):
   assert exporting.holding(derived) == ("numpy",)
   exporting.export(derived, tmp_path / "export")
   assert type(mtvit.load(tmp_path / "export" / "mtvit.npz").module) is Rolled
-
-
-def test_a_newcomer_reads_little():
-  """What the README of the room names under "Add an encoder", and this file."""
-  root = pathlib.Path(__file__).parents[1]
-  readme = root / "mtvit/models/README.md"
-  section = readme.read_text().partition("## Add an encoder")[2].partition(
-      "\n## ")[0]
-  named = {f"{name}.py" for name in re.findall(
-      r"`(interface|encoders|vit|blocks|heads|pretrainer)\.", section)}
-  assert named == {"interface.py", "encoders.py"}
-  read = [pathlib.Path(__file__), readme, *(
-      root / "mtvit/models" / name for name in named)]
-  lines = sum(len(file.read_text().splitlines()) for file in read)
-  assert len(read) <= 6 and lines <= 700
