@@ -25,7 +25,7 @@ from mtvit import errors
 from mtvit.diagnostics import cheat
 from mtvit.diagnostics import measures
 from mtvit.pictures import evaluation as evaluation_pictures
-from mtvit.pictures import plots
+from mtvit.pictures import tensorboard
 from mtvit.probes import feature_cache
 from mtvit.probes import frozen
 from mtvit.probes import target as target_lib
@@ -259,7 +259,7 @@ def _draw(
       drawn = evaluation_pictures.save_pictures(
           target.encoder, target.train, target.test,
           (splits.train, splits.test), evaluation, folder)
-    plots.tensorboard(
+    tensorboard.write(
         target.events, target.encoder.step, target.folder.name, evaluation,
         drawn)
 

@@ -15,6 +15,7 @@ from mtvit import finetune
 from mtvit import pretrain
 from mtvit.checkpoints import loading
 from mtvit.interchange import exporting
+from mtvit.models import positions
 from mtvit.run import config_values
 from mtvit.run import metrics
 from mtvit.run import reading
@@ -215,13 +216,13 @@ def test_a_gray_run_without_positions_stays_so(tiny, config, tmp_path):
 
 def test_resized_positions():
   ramp = np.stack(np.divmod(np.arange(16.0), 4), 1)       # Row, column.
-  larger = loading.resize_positions(ramp, 64).reshape(8, 8, 2)
+  larger = positions.resized(ramp, 64).reshape(8, 8, 2)
   # Pixel centres: place i of 8 is place (i + 0.5) / 2 - 0.5 of 4.
   want = (np.arange(8) + 0.5) / 2 - 0.5
   np.testing.assert_allclose(larger[3:5, 3:5, 0], want[3:5, None] * [1, 1])
   np.testing.assert_allclose(larger[3:5, 3:5, 1], want[None, 3:5] * [[1], [1]])
-  assert loading.resize_positions(ramp, 16) is ramp
-  flat = loading.resize_positions(np.ones((16, 3)), 9)
+  assert positions.resized(ramp, 16) is ramp
+  flat = positions.resized(np.ones((16, 3)), 9)
   np.testing.assert_allclose(flat, 1, atol=1e-6)
 
 

@@ -1,7 +1,6 @@
 """What is read of a run's checkpoints outside that run: config, parameters."""
 
 import dataclasses
-import math
 import os
 import re
 from typing import Any
@@ -19,6 +18,7 @@ from mtvit.checkpoints import checks
 from mtvit.checkpoints import saving
 from mtvit.models import interface
 from mtvit.models import parameter_names
+from mtvit.models import positions
 from mtvit.run import files
 from mtvit.run import paths
 
@@ -259,14 +259,14 @@ def transfer(
     CheckpointError: a parameter has another shape, or none has the same path.
   """
   found = dict(jax.tree_util.tree_leaves_with_path(loaded))
-  positions = [f"encoder/{name}" for name in model.position_params]
+  resizable = [f"encoder/{name}" for name in model.position_params]
   missing = []
 
   def pick(path, leaf):
     new = found.pop(path, None)
     name = parameter_names.path_name(path)
-    if new is not None and name in positions:
-      new = resize_positions(new, len(leaf))
+    if new is not None and name in resizable:
+      new = positions.resized(new, len(leaf))
     if new is None or (name.startswith("head_") and new.shape != leaf.shape):
       missing.append(name)
       return leaf
@@ -293,13 +293,3 @@ def transfer(
     logging.warning(
         "init_from: left out: %s", errors.printable(", ".join(unused)))
   return result
-
-
-def resize_positions(position: np.ndarray, count: int) -> np.ndarray:
-  """Embeddings of a square grid for another: [n, d] -> [count, d], cubic."""
-  side, new = math.isqrt(len(position)), math.isqrt(count)
-  if len(position) == count or side**2 != len(position) or new**2 != count:
-    return position
-  grid = position.reshape(side, side, -1)                   # [g, g, d]
-  grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic")
-  return np.asarray(grid).reshape(count, -1)

@@ -1,5 +1,7 @@
 """Where patches are: embeddings by sines and cosines, and rotary positions."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,16 @@ def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
   angles = [at[:, None] * frequency for at in (row, column)]  # [n, d/4] each
   return np.concatenate(
       [f(x) for x in angles for f in (np.sin, np.cos)], 1).astype(np.float32)
+
+
+def resized(position: np.ndarray, count: int) -> np.ndarray:
+  """Embeddings of a square grid for another: [n, d] -> [count, d], cubic."""
+  side, new = math.isqrt(len(position)), math.isqrt(count)
+  if len(position) == count or side**2 != len(position) or new**2 != count:
+    return position
+  grid = position.reshape(side, side, -1)                   # [g, g, d]
+  grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic")
+  return np.asarray(grid).reshape(count, -1)
 
 
 def rotary_angles(
