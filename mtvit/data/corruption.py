@@ -138,6 +138,18 @@ def block_partition(grid: tuple[int, int], draw: draw_lib.Draw) -> Any:
   return tf.reshape(ids, [-1, (gh // 3) * (gw // 3), 9])
 
 
+def _claimed(
+    tasks: "Sequence[base.Task]", draw: draw_lib.Draw, layout: Layout
+) -> tuple[Layout, dict[str, Any]]:
+  """The layout once every task has claimed its patches, and these by task."""
+  claims = {}
+  for task in tasks:
+    ids = task.claim(layout, draw.fold(f"{task.name}/claim"))
+    claims[task.name] = ids
+    layout = layout if ids is None else layout.claimed(ids)
+  return layout, claims
+
+
 def corrupt(
     images: Any, gray_view: Any, label: Any, tasks: "Sequence[base.Task]",
     patch_size: int, draw: draw_lib.Draw, gray_input: bool = False
@@ -157,8 +169,8 @@ def corrupt(
     `image` uint8 [b, h, w, 3], `hide_position` bool [b, n], `queries` and
     `answers`: task name -> field -> [b, ...].
   """
-  _, h, w, _ = images.shape
-  grid = (h // patch_size, w // patch_size)
+  grid = (images.shape[1] // patch_size, images.shape[2] // patch_size)
+  gray = patch_ops.luminance if gray_input else lambda x: x
   queries: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
   answers: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
   for task in tasks:
@@ -167,19 +179,12 @@ def corrupt(
     queries[task.name] |= result.queries
     answers[task.name] |= result.answers
   originals = patch_ops.patchify(images, patch_size)        # [b, n, p, p, 3]
-  gray = patch_ops.luminance if gray_input else lambda x: x
-  inputs = gray(originals)
   nothing = tf.zeros(tf.shape(originals)[:2], tf.bool)
   nothing = tf.ensure_shape(nothing, originals.shape[:2])   # [b, n]
-  layout = Layout(
+  layout, claims = _claimed(tasks, draw, Layout(
       grid, block_partition(grid, draw.fold("layout")), nothing, originals,
-      inputs, gray_view, label)
-  claims = {}
-  for task in tasks:
-    ids = task.claim(layout, draw.fold(f"{task.name}/claim"))
-    claims[task.name] = ids
-    layout = layout if ids is None else layout.claimed(ids)
-  patches, hide = inputs, nothing
+      gray(originals), gray_view, label))
+  patches, hide = layout.inputs, nothing
   for task in tasks:
     result = task.corrupt(
         patches, claims[task.name], layout, draw.fold(task.name))
@@ -190,12 +195,13 @@ def corrupt(
       hide = patch_ops.mark(hide, result.hide_ids)
   # Again gray, for tasks that fill patches with colours of their own.
   patches = gray(patches)
-  changed = tf.reduce_any(patches != inputs, axis=(2, 3, 4))  # [b, n]
+  changed = tf.reduce_any(                                  # [b, n]
+      patches != layout.inputs, axis=(2, 3, 4))
   layout = dataclasses.replace(layout, changed=changed)
   for task in tasks:
     answers[task.name] |= task.context(layout, queries[task.name])
   return {
-      "image": patch_ops.unpatchify(patches, grid),
+      "image": patch_ops.unpatchify(patches, layout.grid),
       "hide_position": hide,
       "queries": {k: v for k, v in queries.items() if v},
       "answers": {k: v for k, v in answers.items() if v},
