@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -22,7 +23,10 @@ def test_scripts(file):
     if not shutil.which(program):
       environments.missing(
           f"{program} is missing: apt-get install {program}")
+  # Tests that a shell started in the background ignore Ctrl-C, and what they
+  # start would too.
   done = subprocess.run(
       ["bats", "--timing", str(file)], capture_output=True, text=True,
-      timeout=300)
+      timeout=300,
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
   assert done.returncode == 0, done.stdout + done.stderr
