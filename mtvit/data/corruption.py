@@ -5,15 +5,12 @@ through their methods alone, so nothing here knows which tasks there are.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import Any, Mapping, Protocol, Sequence
 
 import tensorflow as tf
 
 from mtvit.data import draws as draw_lib
 from mtvit.data import patch_ops
-
-if TYPE_CHECKING:
-  from mtvit.tasks import base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +135,31 @@ def block_partition(grid: tuple[int, int], draw: draw_lib.Draw) -> Any:
   return tf.reshape(ids, [-1, (gh // 3) * (gw // 3), 9])
 
 
+class Corrupter(Protocol):
+  """What is used of a task here; `tasks.base.Task` says what each does."""
+
+  @property
+  def name(self) -> str:
+    """Keys its randomness."""
+
+  def corrupt_image(self, images: Any, draw: draw_lib.Draw) -> Any:
+    """Changes whole views."""
+
+  def claim(self, layout: Layout, draw: draw_lib.Draw) -> Any:
+    """Which patches are its alone."""
+
+  def corrupt(
+      self, patches: Any, ids: Any, layout: Layout, draw: draw_lib.Draw
+  ) -> Any:
+    """Changes these."""
+
+  def context(
+      self, layout: Layout, queries: Mapping[str, Any]) -> dict[str, Any]:
+    """More answers, once all tasks have corrupted."""
+
+
 def _claimed(
-    tasks: "Sequence[base.Task]", draw: draw_lib.Draw, layout: Layout
+    tasks: Sequence[Corrupter], draw: draw_lib.Draw, layout: Layout
 ) -> tuple[Layout, dict[str, Any]]:
   """The layout once every task has claimed its patches, and these by task."""
   claims = {}
@@ -151,7 +171,7 @@ def _claimed(
 
 
 def corrupt(
-    images: Any, gray_view: Any, label: Any, tasks: "Sequence[base.Task]",
+    images: Any, gray_view: Any, label: Any, tasks: Sequence[Corrupter],
     patch_size: int, draw: draw_lib.Draw, gray_input: bool = False
 ) -> dict[str, Any]:
   """Lets every task claim its patches, then corrupt them, then look around.

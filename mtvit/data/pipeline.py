@@ -6,7 +6,7 @@ global stream is the same on any number of hosts.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -19,9 +19,6 @@ from mtvit.data import image_ops
 from mtvit.data import order
 from mtvit.data import patch_ops
 from mtvit.data import replacing
-
-if TYPE_CHECKING:
-  from mtvit.tasks import base
 
 # Nothing mapped here branches on tensors, and converting it takes seconds.
 _plain = tf.autograph.experimental.do_not_convert
@@ -49,7 +46,7 @@ class Spec:
   image_size: int
   patch_size: int
   augment: Any
-  passes: "Mapping[str, Sequence[base.Task]]"
+  passes: Mapping[str, Sequence[corruption.Corrupter]]
   gray_input: bool
   seed: int
   part: int = 0

@@ -8,49 +8,23 @@ never changes what a run sees.
 import atexit
 import concurrent.futures
 import contextlib
-import itertools
 import re
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import Any, Callable, Iterator
 import weakref
 
 import numpy as np
 import tensorflow as tf
 
 from mtvit import errors
+from mtvit.data import source as source_lib
 from mtvit.run import console
-
-if TYPE_CHECKING:
-  from mtvit.data import source as source_lib
 
 MOST = 0.01       # Share of the examples that may go bad.
 _SHOWN = 3        # So many are named in an error.
 _OPEN: weakref.WeakSet = weakref.WeakSet()     # Generators of `elements`.
 
 
-class Bad:
-  """Ids of a source's bad examples, and what is wrong with each."""
-
-  def __init__(self):
-    self.reasons: dict[int, str] = {}
-
-  def __len__(self) -> int:
-    return len(self.reasons)
-
-  def __contains__(self, i: int) -> bool:
-    return i in self.reasons
-
-  def substitutes(self, num_examples: int) -> dict[int, int]:
-    """Bad id -> the first good id after it; the last is followed by 0."""
-    if not self.reasons:
-      return {}
-    first = next(i for i in itertools.count() if i not in self.reasons)
-    found: dict[int, int] = {}
-    for i in sorted(self.reasons, reverse=True):
-      found[i] = first if i + 1 == num_examples else found.get(i + 1, i + 1)
-    return found
-
-
-def replace(source: "source_lib.Source", ids: Any) -> tuple[Any, Any]:
+def replace(source: source_lib.Source, ids: Any) -> tuple[Any, Any]:
   """Puts good examples in place of those now known as bad.
 
   Args:
@@ -72,7 +46,7 @@ def replace(source: "source_lib.Source", ids: Any) -> tuple[Any, Any]:
 
 
 def elements(
-    source: "source_lib.Source", make: Callable[[int], tf.data.Dataset],
+    source: source_lib.Source, make: Callable[[int], tf.data.Dataset],
     ids: Callable[[int], Any]
 ) -> Iterator[Any]:
   """Elements of a data set in numpy; it is made anew when an example is bad.
@@ -118,7 +92,7 @@ def _close():
 
 
 def _find(
-    source: "source_lib.Source", ids: Any, error: tf.errors.OpError
+    source: source_lib.Source, ids: Any, error: tf.errors.OpError
 ) -> None:
   """Adds those of these examples that can't be decoded to the bad ones."""
   text = _plain(error)
@@ -142,7 +116,7 @@ def _find(
   report(source, found)
 
 
-def report(source: "source_lib.Source", found: dict[int, str]) -> None:
+def report(source: source_lib.Source, found: dict[int, str]) -> None:
   """Adds id -> reason to a source's bad examples and says so.
 
   Raises:
@@ -156,7 +130,7 @@ def report(source: "source_lib.Source", found: dict[int, str]) -> None:
                f"({reason})")
 
 
-def _reason(source: "source_lib.Source", i: int) -> str:
+def _reason(source: source_lib.Source, i: int) -> str:
   """Why an example can't be decoded; "" if it can."""
   try:
     source.decode(source.read(i), tf.constant(i, tf.int64))
@@ -178,7 +152,7 @@ def _plain(error: tf.errors.OpError) -> str:
   return " ".join(text.split())[:200]
 
 
-def _too_many(source: "source_lib.Source") -> errors.DataError:
+def _too_many(source: source_lib.Source) -> errors.DataError:
   """The error, naming a few; a file beside the manifest names all."""
   lines = [f"{source.describe(i)} ({reason})"
            for i, reason in sorted(source.bad.reasons.items())]

@@ -6,6 +6,7 @@ resuming skips over them). `datasets.SOURCES` lists what opens which.
 """
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Any, Callable, ClassVar, NamedTuple, Sequence
 
@@ -13,12 +14,34 @@ import numpy as np
 import tensorflow as tf
 
 from mtvit.data import cache_files
-from mtvit.data import replacing
 
 PARALLEL = dict(num_parallel_calls=tf.data.AUTOTUNE)
 # Height and width (int32) of an image -> by how much a decoder may shrink it.
 Shrink = Callable[[Any, Any], Any]
 _RATIOS = (1, 2, 4, 8)      # What JPEG decoders can do.
+
+
+class Bad:
+  """Ids of a source's bad examples, and what is wrong with each."""
+
+  def __init__(self):
+    self.reasons: dict[int, str] = {}
+
+  def __len__(self) -> int:
+    return len(self.reasons)
+
+  def __contains__(self, i: int) -> bool:
+    return i in self.reasons
+
+  def substitutes(self, num_examples: int) -> dict[int, int]:
+    """Bad id -> the first good id after it; the last is followed by 0."""
+    if not self.reasons:
+      return {}
+    first = next(i for i in itertools.count() if i not in self.reasons)
+    found: dict[int, int] = {}
+    for i in sorted(self.reasons, reverse=True):
+      found[i] = first if i + 1 == num_examples else found.get(i + 1, i + 1)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +131,7 @@ class Source:
   mixed_sizes: bool = False
   names: tuple[str, ...] = ()
   stamps: np.ndarray | None = None
-  bad: replacing.Bad = dataclasses.field(default_factory=replacing.Bad)
+  bad: Bad = dataclasses.field(default_factory=Bad)
   bad_list: ListFile | None = None
 
   def lookup(self, ids: tf.data.Dataset) -> tf.data.Dataset:

@@ -15,6 +15,7 @@ from mtvit.data import datasets
 from mtvit.data import photo_crops
 from mtvit.data import pipeline
 from mtvit.data import replacing
+from mtvit.data import source as source_lib
 from mtvit.data import tfds_sources
 from mtvit.training import inputs
 
@@ -224,7 +225,7 @@ def test_a_bad_record_is_replaced_or_an_error(tmp_path, monkeypatch):
   with pytest.raises(errors.DataError, match="1 of 50 .* record 7 .*checksum"):
     list(pipeline.eval_batches(bad, 8, 10))
   monkeypatch.setattr(replacing, "MOST", 0.1)
-  bad = dataclasses.replace(bad, bad=replacing.Bad())
+  bad = dataclasses.replace(bad, bad=source_lib.Bad())
   got = [int(b["image"][0, 0, 0, 0])
          for b in pipeline.eval_batches(bad, 8, 1)]
   assert got == values[:7] + [values[8]] + values[8:]

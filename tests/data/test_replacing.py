@@ -14,6 +14,7 @@ from mtvit import errors
 from mtvit.data import datasets
 from mtvit.data import pipeline
 from mtvit.data import replacing
+from mtvit.data import source as source_lib
 
 COUNT, BATCH, STEPS = 300, 20, 15     # One epoch.
 
@@ -213,7 +214,7 @@ def test_an_error_that_is_no_image_is_a_data_error(memory_mb, root, spec):
 
 
 def test_a_cyclic_search_for_the_next_good_one():
-  bad = replacing.Bad()
+  bad = source_lib.Bad()
   assert bad.substitutes(5) == {}
   for i in (4, 0, 2):
     bad.reasons[i] = "broken"
