@@ -36,6 +36,7 @@ from mtvit.run import results
 from mtvit.training import run_data
 from mtvit.training import sharding
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(target_lib.Choice):
   """What is evaluated and how: the flags of these names."""
