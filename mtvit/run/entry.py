@@ -79,13 +79,13 @@ def _add_threads_for_simulated_devices() -> None:
 
   It makes one for each simulated device. A device that waits for the others in
   two collectives at once holds two of them, and then all of them may wait for
-  ever; after 40 s XLA ends the process.
+  ever; after 40 s XLA ends the process. The number does not depend on that of
+  the devices: with as many threads, as many devices in one process or in
+  several give the same bits.
   """
-  devices = re.search(
-      r"--xla_force_host_platform_device_count=(\d{1,3})\b",
-      os.environ.get("XLA_FLAGS", ""))
-  if devices and int(devices[1]) > 1:
-    os.environ.setdefault("NPROC", str(8 * int(devices[1])))
+  if re.search(r"--xla_force_host_platform_device_count=\d",
+               os.environ.get("XLA_FLAGS", "")):
+    os.environ.setdefault("NPROC", str(max(32, os.cpu_count() or 1)))
 
 
 def _guarded(main: Callable[[], None], argv: list[str]) -> None:

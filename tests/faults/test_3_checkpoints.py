@@ -161,7 +161,8 @@ def test_full_disk(small, tmp_path, fault):
     run.wait_until(lambda: (disk / "run/checkpoints/200").exists())
     digest = states.digest(disk / "run", 200)
     filler = disk / "filler"
-    with open(filler, "wb") as f, contextlib.suppress(OSError):
+    # Closing it writes what is left in the buffer, and fails too.
+    with contextlib.suppress(OSError), open(filler, "wb") as f:
       while True:
         f.write(bytes(2**16))
         f.flush()
@@ -218,6 +219,8 @@ def test_another_model_is_refused_by_name(tmp_path, fault):
   state = make_state(mesh, 1)
   saver = saving.Checkpointer(tmp_path, keep=1)
   saver.save(1, state, {"config": {}, "statistics": {}})
+  saver.close(1)
+  saver = saving.Checkpointer(tmp_path, keep=1)
   other = dict(state, params={
       "encoder": state["params"]["encoder"].astype("bfloat16"),
       "head": state["params"]["head"][:4], "new": state["step"]})

@@ -44,7 +44,7 @@ def temporary(folder):
 def fill(disk):
   """Fills a disk, but for less than 64 kB; gives what to remove."""
   filler = disk / "filler"
-  with open(filler, "wb") as f, contextlib.suppress(OSError):
+  with contextlib.suppress(OSError), open(filler, "wb") as f:
     while True:
       f.write(bytes(2**16))
       f.flush()
