@@ -4,6 +4,7 @@ from absl import logging
 import numpy as np
 
 from mtvit.diagnostics import rank
+from mtvit.probes import run_knn
 from mtvit.training import evaluation
 
 RANK_IMAGES = 2048     # Test images at most, evenly spaced, for the ranks.
@@ -11,21 +12,13 @@ RANK_IMAGES = 2048     # Test images at most, evenly spaced, for the ranks.
 COLLAPSE_RANK = 1.5
 
 
-class Collapse(evaluation.Evaluator):
+class Collapse(run_knn.WhenKnn):
   """`rankme/<readout>`, when the section `knn` has it look at features."""
 
   name = "rankme"
 
-  def __init__(self, context: evaluation.Context):
-    super().__init__(context)
-    self._config = context.config.knn
-    self.every = self._config.every_steps if self._config.k else 0
-    self.at_end = "compare" if self._config.k else "nothing"
-
   def run(self, look: evaluation.Look) -> evaluation.Found:
-    limit = (self._config.final_num_test if look.final
-             else self._config.num_test)
-    test = look.features("test", limit)
+    test = look.features("test", self.num_test(look))
     if self.context.should_stop():
       return evaluation.Found()
     ranks = {name: rank.rankme(x[::-(-len(x) // RANK_IMAGES)])

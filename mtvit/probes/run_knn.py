@@ -4,13 +4,8 @@ from mtvit.probes import knn
 from mtvit.training import evaluation
 
 
-class Knn(evaluation.Evaluator):
-  """`knn/accuracy` of the chosen readout and `knn/<readout>` of all.
-
-  Its keys are the section `knn`. Nothing if the data have no labels.
-  """
-
-  name = "knn"
+class WhenKnn(evaluation.Evaluator):
+  """Looks when the section `knn` says, at as many images."""
 
   def __init__(self, context: evaluation.Context):
     super().__init__(context)
@@ -18,13 +13,25 @@ class Knn(evaluation.Evaluator):
     self.every = self._config.every_steps if self._config.k else 0
     self.at_end = "compare" if self._config.k else "nothing"
 
+  def num_test(self, look: evaluation.Look) -> int:
+    """How many test images; 0 for all."""
+    return (self._config.final_num_test if look.final
+            else self._config.num_test)
+
+
+class Knn(WhenKnn):
+  """`knn/accuracy` of the chosen readout and `knn/<readout>` of all.
+
+  Its keys are the section `knn`. Nothing if the data have no labels.
+  """
+
+  name = "knn"
+
   def run(self, look: evaluation.Look) -> evaluation.Found:
     config, should_stop = self._config, self.context.should_stop
-    num_train, num_test = (
-        (config.final_num_train, config.final_num_test) if look.final
-        else (config.num_train, config.num_test))
-    train = look.features("train", num_train)
-    test = look.features("test", num_test)
+    train = look.features(
+        "train", config.final_num_train if look.final else config.num_train)
+    test = look.features("test", self.num_test(look))
     if should_stop() or min(train.labels.min(), test.labels.min()) < 0:
       return evaluation.Found()
     scores = {

@@ -60,7 +60,7 @@ def run(main: Callable[[], None]) -> None:
   streams.protect()
   logging.get_absl_handler().python_handler.stream = sys.stderr
   # Orbax and its event loops log tracebacks, of one full disk a hundred, of
-  # what `checkpoint` catches and says in a line.
+  # what `checkpoints.saving` catches and says in a line.
   logging.get_absl_handler().addFilter(
       lambda record: not re.search("/(orbax|asyncio)/", record.pathname))
   sys.unraisablehook = _unraisable
