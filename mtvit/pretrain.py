@@ -32,6 +32,7 @@ from mtvit.run import distributed
 from mtvit.run import entry
 from mtvit.run import metrics
 from mtvit.run import paths
+from mtvit.run import progress as progress_lib
 from mtvit.run import results
 from mtvit.run import stop as stop_lib
 from mtvit.run import workdir as workdir_lib
@@ -166,7 +167,7 @@ def _run(job: _Job) -> dict[str, Any]:
 
   # ---- State: of the newest checkpoint, or the first
   start = _resume(job, parts) if job.saved else _begin(job, parts, train)
-  progress = metrics.Progress(
+  progress = progress_lib.Progress(
       parts.total_steps, job.config.batch_size,
       [task.name for task in parts.tasks if task.trains])
   progress.note(start.note)
@@ -182,7 +183,8 @@ def _run(job: _Job) -> dict[str, Any]:
           members, start.step, start.evaluated))
   evaluators = evaluators_lib.Evaluators(
       members=members, features=features.RunImages(context), writer=writer,
-      progress=progress, stop=job.stop, workdir=job.workdir)
+      progress=progress, stop=job.stop, workdir=job.workdir,
+      random_start=not job.config.init_from)
   state = loop.Loop(
       step_fn=parts.step, evaluators=evaluators,
       checkpointer=job.checkpointer, writer=writer, progress=progress,
@@ -197,7 +199,7 @@ def _run(job: _Job) -> dict[str, Any]:
   # ---- Report: scores beside the random-init encoder's, pictures, result.json
   report = metrics.last_report(job.workdir)
   ended = evaluators.end(parts.total_steps, state, parts.first_state)
-  writer.close(parts.total_steps, ended.pictures)
+  writer.close()
   scores = report | ended.scalars
   progress.note(results.summary(parts.tasks, scores, ended.pictures))
   return results.save_result(

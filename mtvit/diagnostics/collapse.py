@@ -16,6 +16,11 @@ class Collapse(run_knn.WhenKnn):
   """`rankme/<readout>`, when the section `knn` has it look at features."""
 
   name = "rankme"
+  title = "RankMe"
+
+  def __init__(self, context: evaluation.Context):
+    super().__init__(context)
+    self.headline = f"rankme/{context.config.knn.readout}"
 
   def run(self, look: evaluation.Look) -> evaluation.Found:
     test = look.features("test", self.num_test(look))
@@ -24,7 +29,7 @@ class Collapse(run_knn.WhenKnn):
     ranks = {name: rank.rankme(x[::-(-len(x) // RANK_IMAGES)])
              for name, x in test.readouts.items() if np.isfinite(x).all()}
     for name, value in ranks.items():
-      if value < COLLAPSE_RANK and not look.final:
+      if value < COLLAPSE_RANK and look.step and not look.final:
         logging.warning(
             "step %d: the features of %s have collapsed to %.1f dimensions",
             look.step, name, value)

@@ -27,6 +27,7 @@ class Classifiers(evaluation.Evaluator):
   """
 
   name = "classifiers"
+  title = "test accuracy"
   at_end = "run"
 
   def __init__(self, context: evaluation.Context):
@@ -38,6 +39,8 @@ class Classifiers(evaluation.Evaluator):
     self._classifiers = {
         task.name: _classifier(parts.model, task, parts.mesh)
         for task in parts.tasks if task.trains and task.readout}
+    self.headline = next(
+        (f"{name}/test_accuracy" for name in self._classifiers), "")
 
   def owns(self, scalar: str) -> bool:
     return scalar.partition("/")[2] in (

@@ -1,7 +1,12 @@
 """The evaluator `knn`: accuracy of k nearest neighbours of a run's own data."""
 
+from typing import TYPE_CHECKING
+
 from mtvit.probes import knn
 from mtvit.training import evaluation
+
+if TYPE_CHECKING:
+  from mtvit.data import datasets
 
 
 class WhenKnn(evaluation.Evaluator):
@@ -12,6 +17,16 @@ class WhenKnn(evaluation.Evaluator):
     self._config = context.config.knn
     self.every = self._config.every_steps if self._config.k else 0
     self.at_end = "compare" if self._config.k else "nothing"
+    self.same_images = self._same(
+        self._config.num_test, self._config.final_num_test, context.test)
+
+  def _same(
+      self, limit: int, final: int, source: "datasets.Source"
+  ) -> bool:
+    """Whether two limits, 0 for all, take the same images of a split."""
+    some, last = (min(n or source.num_examples, source.num_examples)
+                  for n in (limit, final))
+    return some == last
 
   def num_test(self, look: evaluation.Look) -> int:
     """How many test images; 0 for all."""
@@ -26,6 +41,13 @@ class Knn(WhenKnn):
   """
 
   name = "knn"
+  title = "kNN"
+  headline = "knn/accuracy"
+
+  def __init__(self, context: evaluation.Context):
+    super().__init__(context)
+    self.same_images &= self._same(
+        self._config.num_train, self._config.final_num_train, context.train)
 
   def run(self, look: evaluation.Look) -> evaluation.Found:
     config, should_stop = self._config, self.context.should_stop

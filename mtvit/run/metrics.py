@@ -1,12 +1,10 @@
-"""What a run writes down: metrics.jsonl, TensorBoard, and the progress line."""
+"""What a run writes down: metrics.jsonl and TensorBoard."""
 
 import contextlib
 import errno
 import io
 import math
 import os
-import sys
-import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from absl import logging
@@ -148,14 +146,16 @@ class Writer:
       with tensorboard(f"step {step}"):
         self._tensorboard.write_scalars(step, scalars)
 
-  def close(
-      self, step: int = 0, pictures: Sequence[epath.Path] = ()
-  ) -> None:
-    """Shows the PNGs of a run's report in TensorBoard too, and ends."""
+  def pictures(self, step: int, files: Sequence[epath.Path]) -> None:
+    """Shows PNGs of a run's report in TensorBoard too."""
+    if self._tensorboard and files:
+      with tensorboard(f"the pictures of step {step}"):
+        self._tensorboard.write_images(step, images(files, "report/"))
+
+  def close(self) -> None:
+    """Ends it."""
     if self._tensorboard:
       with tensorboard("the last steps"):
-        if pictures:
-          self._tensorboard.write_images(step, images(pictures, "report/"))
         self._tensorboard.close()
 
 
@@ -198,39 +198,3 @@ def mean(steps: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
       "train/finite": len(made) / len(steps),
       "train/skipped": float(steps[-1]["train/skipped"]),
       "train/skipped_in_a_row": float(steps[-1]["train/skipped_in_a_row"])}
-
-
-class Progress:
-  """A line that is rewritten on a terminal and plain lines elsewhere."""
-
-  def __init__(self, total_steps: int, batch_size: int, tasks: list[str]):
-    self._total = total_steps
-    self._batch_size = batch_size
-    self._tasks = tasks
-    self._active = distributed.is_main()
-    self._live = (
-        sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", ""))
-
-  def show(
-      self, step: int, seconds_per_step: float, wait: float,
-      scalars: Mapping[str, float]
-  ) -> None:
-    """Reports: step, ETA, images/s, data-wait share, the task losses."""
-    if not self._active:
-      return
-    left = (self._total - step) * seconds_per_step
-    eta = time.strftime("%H:%M:%S", time.gmtime(left))
-    losses = " · ".join(
-        f"{name} {scalars.get(f'{name}/loss', np.nan):.3f}"
-        for name in self._tasks)
-    line = (
-        f"step {step}/{self._total} · ETA {eta} · "
-        f"{self._batch_size / seconds_per_step:.0f} images/s · "
-        f"data wait {wait:.1%} · {losses}")
-    print(f"\r\x1b[K{line}" if self._live else line,
-          end="" if self._live else "\n", flush=True)
-
-  def note(self, text: str) -> None:
-    """Prints a line of its own."""
-    if self._active:
-      print(f"\r\x1b[K{text}" if self._live else text, flush=True)

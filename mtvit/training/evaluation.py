@@ -91,21 +91,27 @@ class Evaluator:
 
   Attributes:
     name: begins the names of its scalars.
-    title: what the log calls one that looks before a step.
+    title: what the log calls it, and its `headline`.
+    headline: the scalar that tells most, which the log shows; "" if none does.
     settings: a dataclass whose fields are the keys of its config section,
       `evaluators.<name>`, which `self.section` holds; None if it has none.
     every: steps from one look to the next; 0 for never during training. The
       last step is left to the end.
     when: "after" a step, or "before" it, with its batch.
     at_end: "nothing"; "run", once more when training is over; or "compare",
-      and with random parameters too, as `<scalar>_random_init`.
+      and with random parameters too, as `<scalar>_random_init`. One that looks
+      during training looks before the first step as well, at step 0.
+    same_images: whether the look at the end is at the images of those before:
+      what random parameters gave at step 0 then holds at the end.
   """
   name = ""
   title = ""
+  headline = ""
   settings: type | None = None
   every = 0
   when = "after"
   at_end = "nothing"
+  same_images = False
 
   def __init__(self, context: Context):
     """Binds the run; subclasses set what depends on it."""

@@ -18,6 +18,7 @@ from mtvit import errors
 from mtvit.checkpoints import saving
 from mtvit.run import metrics as metrics_lib
 from mtvit.run import paths
+from mtvit.run import progress as progress_lib
 from mtvit.run import skipped_steps
 from mtvit.run import stop as stop_lib
 from mtvit.training import evaluators as evaluators_lib
@@ -37,7 +38,7 @@ class Loop:
     checkpointer: where states go.
     meta: JSON to save with every state.
     writer: where scalars go.
-    progress: the progress line.
+    progress: the lines on the terminal.
     config: of the run.
     mesh: of the run.
     workdir: for the profile.
@@ -49,7 +50,7 @@ class Loop:
   checkpointer: saving.Checkpointer
   meta: dict[str, Any]
   writer: metrics_lib.Writer
-  progress: metrics_lib.Progress
+  progress: progress_lib.Progress
   config: config_lib.Config
   mesh: jax.sharding.Mesh
   workdir: epath.Path
@@ -72,6 +73,10 @@ class Loop:
       Preempted: a signal came; the state has been saved.
       NonFiniteError: the loss is not finite, again and again.
     """
+    if start:
+      self.evaluators.recall()
+    else:
+      self.evaluators.begin(state)
     if not evaluated:
       evaluated = self.evaluators.after(start, state)
     pending: list[tuple[Any, jax.Array]] = []

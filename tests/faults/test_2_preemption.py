@@ -77,7 +77,7 @@ def test_sigterm(small, tmp_path, fault):
   runs.append(start("run"))
   runs[-1].expect(0)
   states.assert_same(tmp_path / "whole", tmp_path / "run")
-  evaluated = [any(x.startswith("step 10 · knn") for x in r.lines)
+  evaluated = [any(x.startswith("step 10 · kNN") for x in r.lines)
                for r in runs]
   assert evaluated == [False, False, False, True, False], (
       "the evaluation of step 10 was lost, or made twice")

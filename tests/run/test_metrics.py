@@ -50,14 +50,6 @@ def test_a_folder_made_in_the_place_of_a_runs_gets_no_line(tmp_path):
   assert metrics.read(tmp_path / "elsewhere" / metrics.METRICS) == [{"step": 1}]
 
 
-def test_plain_lines_off_a_terminal(capsys):
-  progress = metrics.Progress(100, 64, ["colorize"])
-  progress.show(10, 0.5, 0.25, {"colorize/loss": 0.125})
-  assert capsys.readouterr().out == (
-      "step 10/100 · ETA 00:00:45 · 128 images/s · data wait 25.0% · "
-      "colorize 0.125\n")
-
-
 @pytest.mark.parametrize("evaluated, kept", [(True, [2, 2]), (False, [2])])
 def test_what_will_be_written_again_is_dropped(evaluated, kept, tmp_path):
   writer = metrics.Writer(tmp_path, 0)
