@@ -26,7 +26,9 @@ from mtvit.diagnostics import gradients
 from mtvit.pictures import run_report
 from mtvit.probes import classifiers
 from mtvit.probes import features
+from mtvit.probes import run_heldout
 from mtvit.probes import run_knn
+from mtvit.probes import run_retrieval
 from mtvit.run import config_values
 from mtvit.run import distributed
 from mtvit.run import entry
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 EVALUATORS = (
     gradients.Gradients,
     run_knn.Knn,
+    run_retrieval.Retrieval,
+    run_heldout.HeldOut,
     collapse.Collapse,
     classifiers.Classifiers,
     run_report.Report,

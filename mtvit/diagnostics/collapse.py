@@ -23,7 +23,10 @@ class Collapse(run_knn.WhenKnn):
     self.headline = f"rankme/{context.config.knn.readout}"
 
   def run(self, look: evaluation.Look) -> evaluation.Found:
-    test = look.features("test", self.num_test(look))
+    limit = self.num_test(look)
+    if not self.context.labelled:      # Then nothing else needs more of them.
+      limit = min(limit or RANK_IMAGES, RANK_IMAGES)
+    test = look.features("test", limit)
     if self.context.should_stop():
       return evaluation.Found()
     ranks = {name: rank.rankme(x[::-(-len(x) // RANK_IMAGES)])

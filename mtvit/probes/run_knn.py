@@ -51,6 +51,8 @@ class Knn(WhenKnn):
 
   def run(self, look: evaluation.Look) -> evaluation.Found:
     config, should_stop = self._config, self.context.should_stop
+    if not self.context.labelled:
+      return evaluation.Found()
     train = look.features(
         "train", config.final_num_train if look.final else config.num_train)
     test = look.features("test", self.num_test(look))

@@ -60,7 +60,7 @@ def overview(
             params, include_stats=False))
   return (
       f"{workdir}: {train.name}, {train.num_examples} images ({train.kind}), "
-      f"{len(train.classes)} classes; "
+      f"{len(train.classes) or 'no'} classes; "
       f"{parameter_overview.count_parameters(params):,} parameters; "
       f"{jax.device_count()} {jax.devices()[0].platform} device(s)")
 
@@ -69,25 +69,48 @@ def summary(
     tasks: "Sequence[base.Task]", scores: Mapping[str, float],
     pictures: Sequence[epath.Path]
 ) -> str:
-  """The table that ends a run."""
-  lines = ["", f"{'task':20} {'loss':>8} {'skill':>8} {'accuracy':>9}"]
+  """The tables that end a run."""
+  columns = {"loss": "{}/loss", "skill": "{}/skill",
+             "held out": "heldout/{}/skill", "accuracy": "{}/accuracy"}
+  if not _named("heldout/", scores):
+    del columns["held out"]
+  lines = ["", f"{'task':20} " + " ".join(f"{x:>8}" for x in columns)]
   for task in tasks:
     if task.trains:
-      value = lambda key, task=task: scores.get(f"{task.name}/{key}")
-      cells = [f"{'' if x is None else format(x, '.3f'):>{width}}" for x, width
-               in zip(map(value, ("loss", "skill", "accuracy")), (8, 8, 9))]
-      lines.append(" ".join([f"{task.name:20}", *cells]))
+      lines.append(f"{task.name:20} " + " ".join(
+          _cell(scores.get(key.format(task.name)), 8)
+          for key in columns.values()))
   for task in tasks:
     key = f"{task.name}/final_accuracy"
     if key in scores:
       lines += ["", f"{task.name}: accuracy on the test images "
                 f"{scores[key]:.3f} (95 %: {scores[f'{key}_low']:.3f} to "
                 f"{scores[f'{key}_high']:.3f})"]
-  knn = [key for key in scores
-         if key.startswith("knn/") and f"{key}_random_init" in scores]
-  if knn:
-    lines += ["", f"{'kNN accuracy':20} {'trained':>8} {'random init':>12}"]
-  for key in knn:
-    lines.append(f"{key:20} {scores[key]:8.3f} "
-                 f"{scores[f'{key}_random_init']:12.3f}")
+  lines += _beside_random("kNN accuracy", "knn/", scores)
+  lines += _beside_random("finds the other view", "retrieval/", scores)
+  if not _named("knn/", scores):
+    lines += _beside_random("dimensions (RankMe)", "rankme/", scores)
   return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])
+
+
+def _named(prefix: str, scores: Mapping[str, float]) -> list[str]:
+  return [key for key in scores if key.startswith(prefix)]
+
+
+def _beside_random(
+    title: str, prefix: str, scores: Mapping[str, float]
+) -> list[str]:
+  """A table of what there is for random parameters too."""
+  keys = [key for key in _named(prefix, scores)
+          if f"{key}_random_init" in scores]
+  if not keys:
+    return []
+  chance = scores.get(f"{prefix}chance")
+  return ["", f"{title:20} {'trained':>8} {'random init':>12}"
+          + ("" if chance is None else f"   (chance {chance:.4f})")] + [
+              f"{key:20} {_cell(scores[key], 8)} "
+              f"{_cell(scores[f'{key}_random_init'], 12)}" for key in keys]
+
+
+def _cell(value: float | None, width: int) -> str:
+  return f"{'' if value is None else format(value, '.3f'):>{width}}"

@@ -146,22 +146,33 @@ def check(
 
 def check_batch(config: config_lib.Config, mesh: jax.sharding.Mesh) -> None:
   """Raises ConfigError unless the views divide among devices and hosts."""
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
-  hosts = sharding.share(mesh).count
+  unit = batch_unit(config, mesh)
+  if config.batch_size % unit:
+    below = config.batch_size // unit * unit
+    sizes = [str(s) for s in (below, below + unit) if s]
+    shards, hosts = _shards(mesh), sharding.share(mesh).count
+    pieces = f", in {config.accumulate} pieces" * (config.accumulate > 1)
+    raise errors.ConfigError(
+        f"batch_size={config.batch_size} images can't be divided among "
+        f"{shards} devices and {hosts} hosts{pieces}",
+        f"--config.batch_size={' or '.join(sizes)}")
+
+
+def batch_unit(config: config_lib.Config, mesh: jax.sharding.Mesh) -> int:
+  """What the number of images in a batch must be a multiple of."""
+  shards, hosts = _shards(mesh), sharding.share(mesh).count
   views = shards * config.accumulate
   unit = views // math.gcd(views, config.views)
   if hosts > 1:
     # The views of an image stay on one device, since the rows of a host need
     # not be neighbours; and tasks that mix images take them in pairs.
     unit = math.lcm(unit, shards, 2 * hosts)
-  if config.batch_size % unit:
-    below = config.batch_size // unit * unit
-    sizes = [str(s) for s in (below, below + unit) if s]
-    pieces = f", in {config.accumulate} pieces" * (config.accumulate > 1)
-    raise errors.ConfigError(
-        f"batch_size={config.batch_size} images can't be divided among "
-        f"{shards} devices and {hosts} hosts{pieces}",
-        f"--config.batch_size={' or '.join(sizes)}")
+  return unit
+
+
+def _shards(mesh: jax.sharding.Mesh) -> int:
+  """In how many pieces the devices take a batch."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def total_steps(

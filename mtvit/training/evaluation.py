@@ -85,6 +85,11 @@ class Context:
     """Of the run."""
     return self.parts.config
 
+  @property
+  def labelled(self) -> bool:
+    """Whether the images have labels that tell anything: of two classes."""
+    return min(len(self.train.classes), len(self.test.classes)) > 1
+
 
 class Evaluator:
   """Looks at a run; a subclass says when, and what it finds.

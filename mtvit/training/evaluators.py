@@ -19,6 +19,7 @@ from mtvit.training import evaluation
 from mtvit.training import train_state
 
 RANDOM = "_random_init"      # Ends the names of what random parameters give.
+CHANCE = "/chance"           # Ends those of what they have no part in.
 
 
 def check(
@@ -173,7 +174,8 @@ class Evaluators:
       at_random += [
           each.scalars for each in self._ended(others, step, first())]
     scalars |= {f"{key}{RANDOM}": x
-                for each in at_random for key, x in each.items()}
+                for each in at_random for key, x in each.items()
+                if not key.endswith(CHANCE)}
     self.writer.write(step, scalars)
     return Outcome(scalars, self._draw(step, found))
 

@@ -67,7 +67,8 @@ class Objective:
     return tuple(task for task in self.model.tasks if task.trains)
 
   def losses(
-      self, params: Any, state: train_state.TrainState, batch: Batch
+      self, params: Any, state: train_state.TrainState, batch: Batch,
+      train: bool = True
   ) -> tuple[Metrics, tuple[Metrics, dict[str, Any]]]:
     """Each task's loss over its trivial value.
 
@@ -75,13 +76,14 @@ class Objective:
       params: of the model, to differentiate.
       state: whose teacher and task state are used; its parameters are not.
       batch: the global batch.
+      train: see `interface.Encoder`.
 
     Returns:
       Task name -> scalar; the metrics; and the next task state.
     """
     inputs = model_inputs(batch)
     # Layers that drop paths draw anew in every step.
-    rng = jax.random.fold_in(state.rng, state.step)
+    rng = jax.random.fold_in(state.rng, state.step) if train else None
     tokens, predicted = self._apply(
         optimizer.trainable_part(params, self.trainable), inputs, rng)
     taught: dict[str, Any] = {}

@@ -19,9 +19,10 @@ def test_it_warns_of_features_on_a_line(final, parsed, caplog):
       step=7, state=None, final=final,
       features=lambda split, limit: evaluation.Features(
           {"gap": spread, "cls": line, "ct": broken}, np.full(200, -1)))
+  no_labels = types.SimpleNamespace(classes=())
   guard = collapse.Collapse(evaluation.Context(
-      parts=types.SimpleNamespace(config=parsed), train=None, test=None,
-      workdir=None, should_stop=lambda: False))
+      parts=types.SimpleNamespace(config=parsed), train=no_labels,
+      test=no_labels, workdir=None, should_stop=lambda: False))
   scalars = guard.run(look).scalars
   assert scalars.keys() == {"rankme/gap", "rankme/cls"}     # No labels needed.
   assert scalars["rankme/gap"] > 7 and scalars["rankme/cls"] < 1.1
