@@ -19,7 +19,7 @@ def test_it_warns_of_features_on_a_line(final, parsed, caplog):
       step=7, state=None, final=final,
       features=lambda split, limit: evaluation.Features(
           {"gap": spread, "cls": line, "ct": broken}, np.full(200, -1)))
-  no_labels = types.SimpleNamespace(classes=())
+  no_labels = types.SimpleNamespace(classes=(), num_examples=200)
   guard = collapse.Collapse(evaluation.Context(
       parts=types.SimpleNamespace(config=parsed), train=no_labels,
       test=no_labels, workdir=None, should_stop=lambda: False))
