@@ -1,7 +1,7 @@
 """CIFAR-10 with a nano ViT: the report's tasks, and what they compare with.
 
-  bash launch/local.sh mtvit.pretrain \
-      --config=configs/cifar10.py:strategy=patch_level \
+  mtvit pretrain \
+      --config=cifar10:strategy=patch_level \
       --config.data.name=folder:PATH --workdir=runs/cifar10
 
 PATH holds train/<class>/ and test/<class>/; without it the TFDS data set is
@@ -13,7 +13,7 @@ Hardware: 2 CPU cores. Expect: the table in README.md.
 
 import ml_collections
 
-from configs import common
+from mtvit.configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -1,6 +1,6 @@
 """What the configs share: their argument, and the strategies to compare.
 
-  --config=configs/cifar10.py:strategy=separate,variant=nano/4
+  --config=cifar10:strategy=separate,variant=nano/4
 
 A config file states what differs from the defaults, which stand in the
 dataclasses of `mtvit.config` and of the tasks. What an option of the argument

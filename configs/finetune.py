@@ -1,6 +1,6 @@
 """Fine-tunes a trained encoder on CIFAR-10, end to end or a linear head.
 
-  bash launch/local.sh mtvit.finetune --config=configs/finetune.py:mode=full \
+  mtvit finetune --config=finetune:mode=full \
       --config.init_from=runs/cifar10 --config.data.name=folder:PATH
 
 `mode=linear` trains a linear head on the frozen encoder. `init_from` is a work
@@ -14,7 +14,7 @@ Hardware: 2 CPU cores, 1 to 2 minutes an epoch of CIFAR-10 with nano/8.
 
 import ml_collections
 
-from configs import common
+from mtvit.configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

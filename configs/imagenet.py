@@ -1,8 +1,8 @@
 """ImageNet-1k with the report's three tasks, for TPU slices and GPUs.
 
   bash launch/prepare_tfds.sh imagenet2012
-  bash launch/local.sh mtvit.pretrain \
-      --config=configs/imagenet.py:variant=S/16 --workdir=DIR
+  mtvit pretrain \
+      --config=imagenet:variant=S/16 --workdir=DIR
 
 `:variant=` takes Ti/16, S/16, B/16, L/16, H/14 or g/14, and `,strategy=` what
 configs/common.py lists. Larger variants want mesh.fsdp above 1 and remat=dots
@@ -14,7 +14,7 @@ Hardware, hours and expected number: not measured yet.
 
 import ml_collections
 
-from configs import common
+from mtvit.configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@
 
 import ml_collections
 
-from configs import common
+from mtvit.configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -4,16 +4,36 @@
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${MTVIT_VENV:-$ROOT/.venv}"
 
+# The version of uv that gets a Python where there is none; TPU workers too.
+UV=0.13.9
+
 # Prints a Python of a version that the pins are for, or nothing.
 find_python() {
   local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.11 python; do
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 \
+      python3.11 python; do
     if "$candidate" -c 'import sys; sys.exit(
-        sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+        not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null; then
       echo "$candidate"
       return
     fi
   done
+}
+
+# Prints a Python that uv has got, with uv itself if need be, or nothing.
+get_python() {
+  local folder="$ROOT/.uv" uv
+  export UV_PYTHON_INSTALL_DIR="$folder/python"
+  echo "no Python 3.11 to 3.13 here; uv gets one, into $folder" >&2
+  if ! uv="$(command -v uv)"; then
+    uv="$folder/uv"
+    if [[ ! -x "$uv" ]]; then
+      curl -LsSf "https://astral.sh/uv/$UV/install.sh" 2> /dev/null \
+        | UV_UNMANAGED_INSTALL="$folder" sh > /dev/null 2>&1 || return 0
+    fi
+  fi
+  "$uv" python install --quiet --no-bin 3.12 > /dev/null 2>&1 || return 0
+  "$uv" python find --managed-python --no-project 3.12
 }
 
 # install NAME FILE...: installs requirement files into $VENV, once for each
@@ -23,9 +43,10 @@ install() {
   shift
   if [[ ! -x "$VENV/bin/python" ]]; then
     python="$(find_python)"
+    python="${python:-$(get_python)}"
     if [[ -z "$python" ]]; then
-      echo "error: no Python 3.11 or 3.12 found" >&2
-      echo "  fix: install one, or set PYTHON=/path/to/python3.11" >&2
+      echo "error: no Python 3.11, 3.12 or 3.13, and uv could not get one" >&2
+      echo "  fix: a network, or PYTHON=/path/to/python3.12" >&2
       exit 2
     fi
     # What is there already is not ours to remove, nor to fill.
@@ -52,6 +73,17 @@ install() {
     echo "installing $name into $VENV (some minutes, once)"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
       "${@/#/--requirement=}" || return
+    echo "$want" > "$stamp"
+  fi
+}
+
+# Installs the command mtvit into $VENV, as a link to this checkout.
+install_command() {
+  local stamp="$VENV/.installed_command" want
+  want="$ROOT $(cksum < "$ROOT/pyproject.toml")"
+  if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+      --no-deps --no-build-isolation --editable "$ROOT" || return
     echo "$want" > "$stamp"
   fi
 }

@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Runs mtvit on this machine, in .venv, which it makes on the first start.
+# Runs the command mtvit on this machine, in .venv, which it makes on the first
+# start.
 #
 #   bash launch/local.sh                              # trains the quickstart
-#   bash launch/local.sh mtvit.pretrain --config=configs/cifar10.py
-#   bash launch/local.sh mtvit.tools.inspect_batch --config=configs/quickstart.py
+#   bash launch/local.sh pretrain --config=cifar10
+#   bash launch/local.sh inspect --config=quickstart
 #
 # With --with_libtpu first it also installs the TPU compiler (200 MB), which
-# mtvit.tools.plan --topology asks; it needs no TPU. With --with_peers first it
-# makes .venv-peers, with what mtvit.tools.bench --peer measures (1 GB).
+# mtvit plan --topology asks; it needs no TPU. With --with_peers first it
+# makes .venv-peers, with what mtvit bench --peer measures (1 GB).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 install requirements "$ROOT/requirements.txt"
+install_command
 if [[ "${1:-}" == --with_libtpu ]]; then
   install libtpu "$ROOT/launch/libtpu.txt"
   shift
@@ -29,9 +31,8 @@ if [[ "${1:-}" == --with_peers ]]; then
   shift
 fi
 if [[ $# -eq 0 ]]; then
-  set -- mtvit.pretrain --config="$ROOT/configs/quickstart.py" \
-    --workdir="$ROOT/runs/quickstart"
+  set -- pretrain --config=quickstart --workdir="$ROOT/runs/quickstart"
 fi
 # What a stopped run prints as the command that continues it.
 export MTVIT_LAUNCHER="$0"
-exec "$VENV/bin/python" -m "$@"
+exec "$VENV/bin/python" -m mtvit "$@"

@@ -3,11 +3,11 @@
 # goes on when this machine or its connection does not. Shows the log of worker
 # 0 and ends with the exit code of the run.
 #
-#   bash launch/tpu_run.sh NAME --zone=ZONE [FLAG...] -- MODULE ARG...
+#   bash launch/tpu_run.sh NAME --zone=ZONE [FLAG...] -- mtvit COMMAND ARG...
 #   bash launch/tpu_run.sh NAME --zone=ZONE --attach
 #
-#   bash launch/tpu_run.sh my-slice --zone=us-west4-a -- mtvit.pretrain \
-#       --config=configs/imagenet.py:variant=B/16 --workdir=gs://BUCKET/run
+#   bash launch/tpu_run.sh my-slice --zone=us-west4-a -- mtvit pretrain \
+#       --config=imagenet:variant=B/16 --workdir=gs://BUCKET/run
 #
 #   --detach          does not follow the log
 #   --attach          follows the run that is going on, or ended last
@@ -96,10 +96,11 @@ if [[ -n "${FLAG[attach]:-}" ]]; then
   [[ "${#COMMAND[@]}" -eq 0 ]] || wrong_use "--attach takes no command"
   LINES_SHOWN=10
 else
-  [[ "${COMMAND[0]:-}" == mtvit.* ]] || wrong_use "-- MODULE is missing"
-  case "${COMMAND[0]} ${COMMAND[*]}" in
+  [[ "${COMMAND[0]:-}" == mtvit && "${#COMMAND[@]}" -gt 1 ]] \
+    || wrong_use "-- mtvit COMMAND is missing"
+  case "${COMMAND[*]} " in
     *" --coordinator"*) ;;
-    "mtvit.pretrain "* | "mtvit.finetune "* | "mtvit.evaluate "*)
+    "mtvit pretrain "* | "mtvit finetune "* | "mtvit evaluate "*)
       COMMAND+=(--coordinator=auto) ;;
   esac
   start

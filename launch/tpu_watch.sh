@@ -3,10 +3,10 @@
 # it up and runs; makes it again when it was taken away, and starts the run
 # again, which continues from its newest checkpoint.
 #
-#   bash launch/tpu_watch.sh NAME --zone=Z --type=T [FLAG...] -- MODULE ARG...
+#   bash launch/tpu_watch.sh NAME --zone=Z --type=T [FLAG...] -- mtvit COMMAND ARG...
 #
 #   bash launch/tpu_watch.sh my-slice --zone=us-west4-a --type=v5e-8 --spot -- \
-#       mtvit.pretrain --config=configs/imagenet.py --workdir=gs://BUCKET/run
+#       mtvit pretrain --config=imagenet --workdir=gs://BUCKET/run
 #
 #   --type= --version= --spot --queued       as for tpu_create.sh
 #   --git= --ref=                            as for tpu_setup.sh
@@ -27,12 +27,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/tpu_common.sh"
 parse "type= version= spot queued git= ref= replace max_restarts= wait=" "$@"
 MAX="$(whole_number max_restarts 5)" || exit
 WAIT="$(whole_number wait 30)" || exit
-[[ "${COMMAND[0]:-}" == mtvit.* ]] || wrong_use "-- MODULE is missing"
+[[ "${COMMAND[0]:-}" == mtvit && "${#COMMAND[@]}" -gt 1 ]] \
+  || wrong_use "-- mtvit COMMAND is missing"
 [[ -n "${FLAG[type]:-}" ]] || wrong_use "--type= is missing"
 # A slice on which nothing can start is billed all the same.
-if [[ -z "${FLAG[git]:-}" && -d "$ROOT/mtvit" \
-    && ! -e "$ROOT/${COMMAND[0]//.//}.py" ]]; then
-  wrong_use "there is no ${COMMAND[0]} in $ROOT"
+if [[ -z "${FLAG[git]:-}" && -d "$ROOT/mtvit" ]] \
+    && ! grep -qF "\"${COMMAND[1]}\":" "$ROOT/mtvit/__main__.py"; then
+  wrong_use "mtvit in $ROOT has no command ${COMMAND[1]}"
 fi
 WORKDIR="$(workdir "${COMMAND[@]}")"
 if [[ "$WORKDIR" != gs://* ]]; then

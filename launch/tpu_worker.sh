@@ -3,7 +3,7 @@
 #
 #   install               uv, Python, the pins of requirements.txt and jax[tpu]
 #   devices               what JAX sees; all workers must ask at once
-#   start ID REPLACE GRACE MODULE ARG...    a run within tmux; 73: one goes on
+#   start ID REPLACE GRACE mtvit COMMAND ARG...    a run within tmux; 73: one goes on
 #   stop ID GRACE         ends the run ID; after GRACE seconds without mercy
 #   state                 HOST none|running|lost|exit CODE, of the newest run
 #   command               its command, as start got it
@@ -21,7 +21,7 @@ LOGS="$HOME/mtvit_logs"
 LATEST="$LOGS/latest"
 SESSION=mtvit
 BUSY=73
-UV=0.13.9
+UV="$(sed -n "s/^UV=//p" "$REPO/launch/common.sh")"
 
 has_session() {
   tmux has-session -t "=$SESSION" 2> /dev/null

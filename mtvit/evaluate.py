@@ -1,7 +1,7 @@
 """Says what a trained encoder has learned, on any labelled data set.
 
-  python -m mtvit.evaluate --workdir=runs/my_run
-  python -m mtvit.evaluate --workdir=runs/my_run --step=400 --data=folder:PATH
+  mtvit evaluate --workdir=runs/my_run
+  mtvit evaluate --workdir=runs/my_run --step=400 --data=folder:PATH
 
 Weighted kNN, a linear probe and few-shot classification of frozen features, for
 every readout of the encoder, and kNN and linear by layer. The readout and the
@@ -86,7 +86,7 @@ def _define_flags() -> None:
       "mosaics.")
   flags.DEFINE_integer(
       "cheat_steps", 60, "Steps to refit each head for the cheat index; 0 "
-      "leaves it out. mtvit.tools.cheat_index takes more.", lower_bound=0)
+      "leaves it out. mtvit cheat_index takes more.", lower_bound=0)
   flags.DEFINE_bool(
       "shuffle_labels", False, "Permute the training labels: expect chance.")
   flags.DEFINE_bool(

@@ -1,9 +1,9 @@
 """Fine-tunes a trained encoder on labelled images, or trains one from scratch.
 
-  python -m mtvit.finetune --config=configs/finetune.py \
+  mtvit finetune --config=finetune \
       --config.init_from=runs/cifar10 --workdir=runs/finetuned
 
-It is a run as those of `mtvit.pretrain`, whose only task is the classification:
+It is a run as those of `mtvit pretrain`, whose only task is the classification:
 the same loop, checkpoints, exit codes and files. What the config leaves open
 ("", 0 or the default) is taken from what it starts from: sizes of the model,
 activation, special tokens, LayerScale, rotary positions, the epsilon of its
@@ -77,7 +77,7 @@ def complete(
     raise errors.ConfigError(
         "neither init_from nor model.variant is set",
         "--config.init_from=RUN, or from scratch: "
-        "--config=configs/finetune.py:variant=nano/8")
+        "--config=finetune:variant=nano/8")
   for key, value in found.items():
     model[key] = model[key] or value
   raw["model"] = _known(model)

@@ -1,6 +1,6 @@
 """Pretrains a ViT with many self-supervised tasks in one forward pass.
 
-  python -m mtvit.pretrain --config=configs/quickstart.py \
+  mtvit pretrain --config=quickstart \
       --config.tasks.colorize.mode=off --workdir=runs/my_run
 
 Running the same command again continues from the last checkpoint; for that

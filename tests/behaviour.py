@@ -71,7 +71,7 @@ def work(root, folder, only):
   import orbax.checkpoint  # noqa: F401
   import tensorflow  # noqa: F401
 
-  from configs import common
+  from mtvit.configs import common
   for strategy in only.split(",") if only else common.STRATEGIES:
     train(root, strategy, pathlib.Path(folder, strategy))
     print(strategy, flush=True)

@@ -31,7 +31,7 @@ from etils import epath  # noqa: E402
 from PIL import Image  # noqa: E402
 import pytest  # noqa: E402
 
-from configs import quickstart  # noqa: E402
+from mtvit.configs import quickstart  # noqa: E402
 from mtvit import config as config_lib  # noqa: E402
 from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402

@@ -10,7 +10,7 @@ import jax
 from ml_collections import config_flags
 import pytest
 
-from configs import common
+from mtvit.configs import common
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import tasks as tasks_lib
@@ -39,11 +39,11 @@ SHARDED = [
 
 
 def load(name, arg):
-  return importlib.import_module(f"configs.{name}").get_config(arg)
+  return importlib.import_module(f"mtvit.configs.{name}").get_config(arg)
 
 
 def test_every_config_file_is_here_and_short():
-  files = pathlib.Path(__file__).parents[1].glob("configs/*.py")
+  files = pathlib.Path(__file__).parents[1].glob("configs/[a-z]*.py")
   found = {f.stem: len(f.read_text().splitlines()) for f in files}
   assert set(found) == set(ARGUMENTS) | {"common", "finetune"}
   assert found.pop("common") <= 220

@@ -7,7 +7,7 @@ import pytest
 
 from etils import epath
 
-from configs import finetune as finetune_config
+from mtvit.configs import finetune as finetune_config
 from mtvit import config as config_lib
 from mtvit import encoder
 from mtvit import errors

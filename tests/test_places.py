@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import common
+from mtvit.configs import common
 from mtvit import config as config_lib
 from mtvit.data import corruption
 from mtvit.data import draws

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from configs import cifar10
-from configs import imagenet
-from configs import quickstart
+from mtvit.configs import cifar10
+from mtvit.configs import imagenet
+from mtvit.configs import quickstart
 from mtvit import errors
 from mtvit import pretrain
 from mtvit.run import config_values

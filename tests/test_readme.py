@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from configs import common
+from mtvit.__main__ import COMMANDS
+from mtvit.configs import common
 from mtvit.run import config_values
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -96,7 +97,8 @@ def test_config_keys_are_there(readme):
 
 def source_of(script):
   """The text of a shell script or module, and of what it has flags from."""
-  shared = {"sh": ["launch/tpu_common.sh"], "py": ["mtvit/run/distributed.py"]}
+  shared = {"sh": ["launch/tpu_common.sh"],
+            "py": ["mtvit/run/distributed.py", "mtvit/run/entry.py"]}
   shared = shared[script.rpartition(".")[2]] + {
       "mtvit/finetune.py": ["mtvit/pretrain.py"],
       "mtvit/tools/bench.py": ["mtvit/benchmarks/arguments.py"]}.get(script, [])
@@ -109,7 +111,7 @@ def test_commands_name_what_is_there(readme):
   for script, rest in re.findall(r"bash (\S+\.sh)([^\n#]*)", text):
     assert (ROOT / script).is_file(), script
     words = rest.partition(" | ")[0].split()
-    programs = [word for word in words if re.fullmatch(r"mtvit(\.\w+)+", word)]
+    programs = [word for word in words if word in COMMANDS]
     if script == "launch/test.sh":
       for word in words:
         assert not word.startswith("tests") or (ROOT / word).exists(), word
@@ -117,7 +119,14 @@ def test_commands_name_what_is_there(readme):
     last = words.index(programs[0]) if programs else len(words)
     check_flags(script, words[:last])
     if programs:
-      check_flags(programs[0].replace(".", "/") + ".py", words[last:])
+      check_program(programs[0], words[last:])
+  for command, rest in re.findall(
+      r"(?:^|`|\n)mtvit ([a-z]\w*)([^\n#]*)", text):
+    check_program(command, rest.split())
+
+
+def check_program(command, words):
+  check_flags(COMMANDS[command].replace(".", "/") + ".py", words)
 
 
 def check_flags(script, words):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import finetune as finetune_config
+from mtvit.configs import finetune as finetune_config
 import mtvit
 from mtvit import config as config_lib
 from mtvit import encoder as encoder_lib

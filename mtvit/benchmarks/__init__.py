@@ -1,1 +1,1 @@
-"""What `mtvit.tools.bench` measures, in processes of their own."""
+"""What `mtvit bench` measures, in processes of their own."""

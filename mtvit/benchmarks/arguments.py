@@ -1,14 +1,12 @@
-"""The command line of `mtvit.tools.bench`, before flags are parsed."""
+"""The command line of `mtvit bench`, before flags are parsed."""
 
-import pathlib
 from typing import Sequence
 
-_CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 # Benchmark -> its default config and batch, in images.
 DEFAULTS = {
-    "input": (f"{_CONFIGS}/imagenet.py", 64),
-    "step": (f"{_CONFIGS}/cifar10.py:variant=nano/4", 128),
-    "strategies": (f"{_CONFIGS}/cifar10.py", 64)}
+    "input": ("imagenet", 64),
+    "step": ("cifar10:variant=nano/4", 128),
+    "strategies": ("cifar10", 64)}
 
 
 def complete(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -61,7 +61,7 @@ def peer(
   if not python.is_file():
     raise errors.ConfigError(
         f"{python}, the Python of the other libraries, does not exist",
-        "bash launch/local.sh --with_peers mtvit.tools.bench ... makes it")
+        "bash launch/local.sh --with_peers bench ... makes it")
   environment = {
       key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
   command = [str(python), str(_PEERS / script)]

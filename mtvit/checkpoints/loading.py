@@ -47,7 +47,7 @@ def saved_config(workdir: os.PathLike[str]) -> dict[str, Any]:
           "restore one from a copy, or use another --workdir")
     raise errors.ConfigError(
         f"--config is missing, and {directory} holds no checkpoint",
-        "--config=configs/quickstart.py")
+        "--config=quickstart")
   return found
 
 
@@ -216,7 +216,7 @@ def imported(path: epath.Path) -> "interchange.imported.Imported":
   paths.check_file(weights=path)
   folder = path.parent.parent if path.parent.name == "hf" else path.parent
   files.check_finished(
-      folder / interchange.files.MARK, "run mtvit.tools.export again")
+      folder / interchange.files.MARK, "run mtvit export again")
   read = interchange.read(path)
   for note in read.notes:
     logging.warning("%s: %s", path, note)

@@ -2,7 +2,7 @@
 
 `read` takes a .safetensors file in the naming of timm's `VisionTransformer`, of
 its DINOv3, of DINOv2, or of Hugging Face's `ViTModel` and `Dinov2Model`, behind
-any prefix, an .npz file of AugReg or big_vision, and what `mtvit.tools.export`
+any prefix, an .npz file of AugReg or big_vision, and what `mtvit export`
 writes. What our encoder can't compute is refused by name.
 """
 

@@ -21,7 +21,7 @@ from mtvit.models import variants
 Params = Any
 # Any tree of arrays, as JAX has it.
 PyTree = Any
-# The format of `mtvit.tools.export` that holds any listed encoder: parameters
+# The format of `mtvit export` that holds any listed encoder: parameters
 # under their own names, and the `model` section.
 OWN_FORMAT = "numpy"
 
@@ -175,7 +175,7 @@ class EncoderConfig(abc.ABC):
     """
 
   def exports(self) -> tuple[str, ...]:
-    """Which formats of `mtvit.tools.export` can hold this encoder.
+    """Which formats of `mtvit export` can hold this encoder.
 
     Asked before anything is written, and never guessed from parameters. A
     class says it for itself alone: what derives from it computes something

@@ -29,7 +29,7 @@ def layers(book: runs_lib.Book) -> page.Section:
     else:
       parts.append(markup.missing(
           "This evaluation has no diagnostics of layers",
-          pairs[0][0].command("mtvit.evaluate")))
+          pairs[0][0].command("evaluate")))
     panels = probe_panels([evaluation for _, evaluation in pairs])
     if panels:
       file = book.drawing(f"layer_probes_{i + 1}")
@@ -124,7 +124,7 @@ def rank(book: runs_lib.Book) -> page.Section:
             formats.percent(dense["chance"])]]))
     if not rows and not dense:
       parts.append(markup.missing(
-          "This evaluation has no diagnostics", run.command("mtvit.evaluate")))
+          "This evaluation has no diagnostics", run.command("evaluate")))
   return page.Section(
       name="rank", title="Collapse, and single patches", lead=(
           "RankMe is about how many directions the features use, and the "
@@ -151,7 +151,7 @@ def cheat(book: runs_lib.Book) -> page.Section:
     else:
       parts.append(markup.missing(
           "Not measured, or no position task trained",
-          run.command("mtvit.tools.cheat_index")))
+          run.command("cheat_index")))
   return page.Section(
       name="cheat", title="Cheat index", lead=(
           "Could the tasks about places be solved without looking? Accuracy "

@@ -11,7 +11,7 @@ from mtvit.report import training
 
 # The three that a run is judged by.
 HEADLINES = ("knn_k20", "linear", "fewshot_10")
-_EVALUATE = "mtvit.evaluate"
+_EVALUATE = "evaluate"
 _INTERVALS = (
     "Below each number is its 95 % interval: over test images for kNN and the "
     "linear probe, over random draws of the training images for few images.")

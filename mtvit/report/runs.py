@@ -38,7 +38,7 @@ class Evaluation:
 
   @property
   def options(self) -> str:
-    """The flags of `mtvit.evaluate` that say on which data."""
+    """The flags of `mtvit evaluate` that say on which data."""
     data = self.values["data"]
     given = {"data": data["name"], "train_split": data["train_split"],
              "test_split": data["test_split"]}
@@ -78,10 +78,10 @@ class Run:
   evaluations: Sequence[Evaluation]
   left_out: Sequence[str] = ()
 
-  def command(self, module: str) -> str:
+  def command(self, name: str) -> str:
     """The shell command that makes a missing part."""
     folder = shlex.quote(os.fspath(self.folder))
-    return f"bash launch/local.sh {module} --workdir={folder}"
+    return f"mtvit {name} --workdir={folder}"
 
   def score(self, key: str) -> float | None:
     """A finite number of result.json, if it is there."""

@@ -116,7 +116,7 @@ def tasks(book: runs_lib.Book) -> page.Section:
     if not files:
       parts.append(markup.missing(
           "No pictures of tasks; the end of a run makes them",
-          run.command("mtvit.pretrain")))
+          run.command("pretrain")))
     parts.append(markup.tag("div", *(markup.picture(
         file, f"Views of the task {file.stem}: input, prediction and truth",
         file.stem) for file in files), class_="gallery"))
@@ -161,7 +161,7 @@ def environment(book: runs_lib.Book) -> page.Section:
     if not run.result:
       parts.append(markup.missing(
           f"{run.name} has not ended; to continue it",
-          run.command("mtvit.pretrain")))
+          run.command("pretrain")))
     speed = run.score("train/images_per_second")
     found = {
         "steps": formats.number(run.score("steps"), 0),

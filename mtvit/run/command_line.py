@@ -1,10 +1,12 @@
-"""--config=FILE and --config.KEY=VALUE, in any order and without FILE.
+"""--config=FILE and --config.KEY=VALUE, in any order; --plugin=MODULE.
 
 `ml_collections` wants the file first, since it tells the types of its keys. A
 run that is continued has its config in its checkpoint, and so needs no file.
 """
 
 import contextlib
+import importlib
+import pathlib
 import re
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -16,7 +18,10 @@ from mtvit import errors
 from mtvit.run import config_values
 from mtvit.run import paths
 
+# The configs that are shipped, by name.
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 _FILE = re.compile("--?config(=|$)")
+_PLUGIN = re.compile("--?plugin(=|$)")
 _OVERRIDE = re.compile(r"--?(no)?config\.")
 
 
@@ -45,12 +50,65 @@ def in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if kind is not others and "=" not in kind[-1] and left and (
         not left[0].startswith("-")):
       kind.append(left.pop(0))
-  for word in files:
-    name = re.sub("^--?config=?", "", word).partition(":")[0]
-    paths.check_file(**{"--config": name})
+  files = [_with_file(word) for word in files]
   if files:
     return [*files, *overrides, *others], []
   return others, overrides
+
+
+def _with_file(word: str) -> str:
+  """--config=NAME with the file of the shipped config NAME in its place."""
+  value = re.sub("^--?config=?", "", word)
+  flag = word.removesuffix(value)
+  name, colon, argument = value.partition(":")
+  if re.fullmatch(r"\w+", name):
+    shipped = CONFIGS / f"{name}.py"
+    if not shipped.is_file():
+      raise errors.ConfigError(
+          f"--config={name}: no such config is shipped"
+          + errors.suggest(name, names()),
+          "--config=PATH/FILE.py for one of your own")
+    name = str(shipped)
+  paths.check_file(**{"--config": name})
+  return flag + name + colon + argument
+
+
+def names() -> list[str]:
+  """The shipped configs."""
+  return sorted(
+      file.stem for file in CONFIGS.glob("*.py")
+      if file.stem not in ("__init__", "common"))
+
+
+def import_plugins(arguments: Sequence[str]) -> None:
+  """Imports the modules of --plugin=MODULE, which list what they add.
+
+  This comes before a config is read, which may have keys of theirs.
+
+  Raises:
+    ConfigError: there is no such module.
+  """
+  words = iter(arguments)
+  for word in words:
+    if not _PLUGIN.match(word):
+      continue
+    _, equals, module = word.partition("=")
+    module = module if equals else next(words, "")
+    try:
+      importlib.import_module(module)
+    except (ModuleNotFoundError, ValueError, TypeError) as e:
+      if getattr(e, "name", None) not in (None, *_parents(module)):
+        raise
+      raise errors.ConfigError(
+          f"--plugin={module}: there is no such module",
+          "the import path of one in this folder, on PYTHONPATH or installed"
+      ) from e
+
+
+def _parents(module: str) -> list[str]:
+  """"a.b.c" -> "a", "a.b", "a.b.c"."""
+  parts = module.split(".")
+  return [".".join(parts[:n + 1]) for n in range(len(parts))]
 
 
 def keys(overrides: Sequence[str]) -> set[str]:

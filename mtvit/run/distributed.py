@@ -3,7 +3,7 @@
 On TPU pods, SLURM and Open MPI `--coordinator=auto` is all; elsewhere every
 process gets the same command but for its number:
 
-  python -m mtvit.pretrain ... --coordinator=HOST:PORT --num_processes=2 \
+  mtvit pretrain ... --coordinator=HOST:PORT --num_processes=2 \
       --process_id=0
 """
 

@@ -27,6 +27,10 @@ from mtvit.run import streams
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show the traceback of an error.")
 
+flags.DEFINE_multi_string(
+    "plugin", [], "Import path of a module that adds a task, an evaluator, a "
+    "data source or an encoder.")
+
 # --config.KEY=VALUE of a command without --config.
 _overrides: list[str] = []
 
@@ -145,7 +149,7 @@ def given_config(holder: flags.FlagHolder) -> dict[str, Any]:
   value = holder.value
   if value is None:
     raise errors.ConfigError(
-        "--config is missing", "--config=configs/quickstart.py, or the "
+        "--config is missing", "--config=quickstart, or the "
         "--workdir of a run to continue")
   if not isinstance(value, ml_collections.ConfigDict):
     try:
@@ -183,6 +187,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; what is wrong with them becomes a ConfigError."""
   # --help is for app.run; only it prints the module's own flags.
   words = argv[1:]
+  command_line.import_plugins(words)
   if "config" in flags.FLAGS:        # Else nobody reads the overrides.
     words, _overrides[:] = command_line.in_order(words)
   # config_flags looks at sys.argv.
@@ -214,6 +219,9 @@ def command() -> str:
   """The command that started this program, for a shell."""
   words = list(sys.orig_argv)
   launcher = os.environ.get("MTVIT_LAUNCHER")
-  if launcher and "-m" in words:
-    words = ["bash", launcher, *words[words.index("-m") + 1:]]
+  if launcher and words[1:3] == ["-m", "mtvit"]:
+    words = ["bash", launcher, *words[3:]]
+  elif len(words) > 1 and pathlib.Path(words[1]).name == "mtvit":
+    words = words[1:]                # The script that pip has made.
+    words[0] = "mtvit"
   return shlex.join(words)

@@ -1,8 +1,8 @@
 """Measures this machine's speed, and prints Markdown tables.
 
-  python -m mtvit.tools.bench input --images=DIR
-  python -m mtvit.tools.bench step --profile
-  python -m mtvit.tools.bench strategies --json=strategies.json
+  mtvit bench input --images=DIR
+  mtvit bench step --profile
+  mtvit bench strategies --json=strategies.json
 
 `input` is the input pipeline, `step` the train step, `strategies` what tasks
 cost in one forward pass and in one for each. --config, with overrides, says of
@@ -11,7 +11,7 @@ what; a batch has 64 images (`step`: 128) unless --config.batch_size is given.
 Each contestant is a process of its own that works only when it has the word;
 they take turns, --repeats times. A figure is the median, with the least and the
 most in brackets; a ratio is the median of those of each round. With --peer
-lightly and timm take part: `bash launch/local.sh --with_peers mtvit.tools.bench
+lightly and timm take part: `bash launch/local.sh --with_peers bench
 input --peer` installs them into an environment of their own.
 """
 
@@ -90,7 +90,7 @@ def variant(
     except (ValueError, KeyError, TypeError, AttributeError) as e:
       raise errors.ConfigError(
           f"{file}:{argument}: {e}",
-          "a config file with strategies, such as configs/cifar10.py") from e
+          "a config file with strategies, such as cifar10") from e
     values = config_values.to_plain(config)
   for name in off:
     values["tasks"][name]["mode"] = "off"
@@ -182,7 +182,7 @@ def main(kind: str) -> None:
   if kind not in KINDS:
     raise errors.ConfigError(
         f"no benchmark {kind!r}" if kind else "which benchmark?",
-        f"mtvit.tools.bench {' | '.join(KINDS)}, and then flags")
+        f"mtvit bench {' | '.join(KINDS)}, and then flags")
   file = _JSON.value and pathlib.Path(paths.expand(_JSON.value))
   if file:
     try:

@@ -1,6 +1,6 @@
 """Measures how much of the position tasks a model answers without looking.
 
-  python -m mtvit.tools.cheat_index --workdir=runs/quickstart
+  mtvit cheat_index --workdir=runs/quickstart
 
 For relative position and jigsaw: accuracy on views of the test split, as they
 are, with the queried patches blank, with all contents blank, with all position

@@ -1,6 +1,6 @@
 """Exports the encoder of a run to timm, Hugging Face, AugReg's npz and numpy.
 
-  python -m mtvit.tools.export --workdir=runs/quickstart --output=exported
+  mtvit export --workdir=runs/quickstart --output=exported
 
   safetensors  model.safetensors, for timm's VisionTransformer; timm.json has
                the arguments of timm.create_model

@@ -1,6 +1,6 @@
 """Writes a PNG of a training batch: what the model sees, and the answers.
 
-  python -m mtvit.tools.inspect_batch --config=configs/quickstart.py \
+  mtvit inspect --config=quickstart \
       --step=0 --output=runs/batch.png
 
 Each row is a view, the two views of an image one below the other: before the

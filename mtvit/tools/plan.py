@@ -1,9 +1,9 @@
 """Prints what a config costs, without data, training or a TPU.
 
-  python -m mtvit.tools.plan --config=configs/imagenet.py:variant=S/16
-  python -m mtvit.tools.plan --config=configs/imagenet.py:variant=B/16 \
+  mtvit plan --config=imagenet:variant=S/16
+  mtvit plan --config=imagenet:variant=B/16 \
       --topology=v5e:16x16 --views_per_chip=128
-  python -m mtvit.tools.plan --config=configs/imagenet.py:variant=g/14 \
+  mtvit plan --config=imagenet:variant=g/14 \
       --topology=v5e:16x16 --search --json=g14.json
 
 The first counts the FLOPs of the matrix products of a train step, forward and

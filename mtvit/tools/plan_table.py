@@ -1,9 +1,9 @@
 """Plans many configs and prints tables of them, in Markdown.
 
-  python -m mtvit.tools.plan_table --output=plans
-  python -m mtvit.tools.plan_table --output=plans --only='models/B.*v5e'
+  mtvit plan_table --output=plans
+  mtvit plan_table --output=plans --only='models/B.*v5e'
 
-Each row is a `mtvit.tools.plan` of its own, which leaves a JSON file in the
+Each row is a `mtvit plan` of its own, which leaves a JSON file in the
 folder; rows that have one are not planned again, so it can be stopped and
 continued. A row takes one to ten minutes on two cores. --list prints the
 commands and runs nothing.
@@ -70,7 +70,7 @@ class Row:
     """What makes its file."""
     return [
         sys.executable, "-m", "mtvit.tools.plan",
-        "--config=configs/imagenet.py:"
+        "--config=imagenet:"
         f"variant={self.variant},strategy={self.strategy}",
         f"--topology={self.topology}", f"--views_per_chip={self.views}",
         f"--config.model.unroll={self.unroll}",

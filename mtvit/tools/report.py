@@ -1,8 +1,8 @@
 """Writes one HTML file about a run, or about several side by side.
 
-  python -m mtvit.tools.report --workdir=runs/quickstart
-  python -m mtvit.tools.report --workdir=runs/a,runs/b --output=compare.html
-  python -m mtvit.tools.report --workdir=runs/lr,1 --workdir=runs/lr,2
+  mtvit report --workdir=runs/quickstart
+  mtvit report --workdir=runs/a,runs/b --output=compare.html
+  mtvit report --workdir=runs/lr,1 --workdir=runs/lr,2
 
 The file needs nothing else: pictures are inside. It is made of what is on disk,
 without TensorFlow and without the model; what is missing is left out, with the

@@ -7,7 +7,7 @@ from mtvit.benchmarks import show
 from mtvit.benchmarks import step
 from mtvit.benchmarks import strategies
 
-from configs import cifar10
+from mtvit.configs import cifar10
 
 
 def repetitions(*seconds, count=10, cpu=2.0):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import common
+from mtvit.configs import common
 from mtvit import config as config_lib
 from mtvit.data import datasets
 from mtvit.data import pipeline

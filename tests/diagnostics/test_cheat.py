@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs import common
+from mtvit.configs import common
 from mtvit.diagnostics import cheat
 from mtvit.training import inputs
 from tests.tasks import helpers

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from configs import quickstart
+from mtvit.configs import quickstart
 from mtvit.run import config_values
 
 ROOT = pathlib.Path(__file__).parents[2]

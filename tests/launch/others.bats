@@ -21,11 +21,11 @@ load helpers
   ends 0
   says "worker:   t1v-n-fake-w-1 none"
   plan "0 0" "42 wait"
-  tpu run -- mtvit.pretrain --workdir=gs://b/r
+  tpu run -- mtvit pretrain --workdir=gs://b/r
   run tpu status
   says "newest:   no step yet"
   says "log:      first line of worker 0"
-  tpu run --detach -- mtvit.pretrain --workdir=gs://b/r
+  tpu run --detach -- mtvit pretrain --workdir=gs://b/r
   grows() { grep -q step "$FAKE/home of 0/mtvit_logs/latest/log"; }
   eventually grows
   run tpu status
@@ -33,7 +33,7 @@ load helpers
   says "slice:    pod READY"
   says "worker:   t1v-n-fake-w-0 running"
   says "worker:   t1v-n-fake-w-1 running"
-  says "command:  'mtvit.pretrain' '--workdir=gs://b/r' '--coordinator=auto'"
+  says "command:  'mtvit pretrain' '--workdir=gs://b/r' '--coordinator=auto'"
   says "newest:   step 42/100"
   says "log:      step 42/100 · ETA 00:00:10"
   touch "$FAKE/go"
@@ -83,7 +83,7 @@ load helpers
 }
 
 @test "--dry_run calls nothing, and prints what a shell can run" {
-  words=(mtvit.pretrain "--config.x=it's two" --workdir=gs://b/r)
+  words=(mtvit pretrain "--config.x=it's two" --workdir=gs://b/r)
   : > "$BATS_TEST_TMPDIR/said"
   for script in "create --type=v5e-8" "create --type=v5e-8 --queued --spot" \
       setup "setup --git=http://x/y" status delete "watch --type=v5e-8 --spot" \
@@ -160,7 +160,7 @@ load helpers
       --project=p --type=v5e-8 --max_restarts=3 --help; do
     for script in "run" "watch --type=v5e-8 --spot"; do
       read -ra script <<< "$script"
-      run tpu "${script[@]}" -- mtvit.pretrain --workdir=gs://b/r "$flag"
+      run tpu "${script[@]}" -- mtvit pretrain --workdir=gs://b/r "$flag"
       ends 2
       says "$flag stands behind --"
       says "fix: "
@@ -182,16 +182,16 @@ create pod --zone=z --type=v5e-8 --dry-run|unknown flag --dry-run
 create pod --zone=z --type=v5e-8 --dry_run=true|unknown flag --dry_run=true
 create -dry_run --zone=z --type=v5e-8|NAME '-dry_run' must be of
 create pod --zone=z --zone=y --type=v5e-8|--zone=y: given twice
-watch pod --zone=z --type=v5e-8 --sport -- mtvit.pretrain|unknown flag --sport
-watch pod --zone=z --type= -- mtvit.pretrain|--type= has no value
-watch pod --zone=z --type=v5e-8 mtvit.pretrain|stray argument
+watch pod --zone=z --type=v5e-8 --sport -- mtvit pretrain|unknown flag --sport
+watch pod --zone=z --type= -- mtvit pretrain|--type= has no value
+watch pod --zone=z --type=v5e-8 mtvit pretrain|stray argument
 delete pod --zone=z --project= --yes|--project= has no value
 END
   mkdir mtvit
-  touch mtvit/pretrain.py
-  run tpu watch --type=v5e-8 -- mtvit.pretain --workdir=gs://b/r
+  cp "$ROOT/mtvit/__main__.py" mtvit/
+  run tpu watch --type=v5e-8 -- mtvit pretain --workdir=gs://b/r
   ends 2
-  says "there is no mtvit.pretain in"
+  says "has no command pretain"
   file "" calls
 }
 

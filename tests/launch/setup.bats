@@ -121,7 +121,7 @@ setup_slice() {
 @test "not while a run goes on" {
   make
   plan "1 hang"
-  tpu run --detach -- mtvit.pretrain --workdir=gs://b/r
+  tpu run --detach -- mtvit pretrain --workdir=gs://b/r
   touch "$FAKE/home of 0/mtvit/mark"
   run tpu setup
   ends 2

@@ -1,7 +1,7 @@
 # tpu_watch.sh: what is started again, and what is not.
 load helpers
 
-WORDS=(mtvit.pretrain --workdir=gs://b/r "--config.x=it's two")
+WORDS=(mtvit pretrain --workdir=gs://b/r "--config.x=it's two")
 
 # watch FLAG... : with --wait=0 and a few flags that do not matter here.
 watch() {
@@ -198,7 +198,7 @@ starts() {
 @test "another run that goes on is left alone, or replaced if asked" {
   make
   plan "7 hang" "8 0"
-  tpu run --detach -- mtvit.pretrain --workdir=gs://b/other
+  tpu run --detach -- mtvit pretrain --workdir=gs://b/other
   run watch
   ends 2
   says "another run is going on on pod"
@@ -211,7 +211,7 @@ starts() {
 @test "a work directory on the slice: a note, and progress all the same" {
   make
   plan "1 1" "2 1" "3 0"
-  run tpu watch --type=v5e-8 --wait=0 --max_restarts=0 -- mtvit.pretrain \
+  run tpu watch --type=v5e-8 --wait=0 --max_restarts=0 -- mtvit pretrain \
     --config=configs/a.py:x --workdir=runs/a
   ends 0
   starts 3
@@ -220,8 +220,8 @@ starts() {
 
 @test "the default work directory" {
   source launch/tpu_common.sh
-  [[ "$(workdir mtvit.pretrain --config=configs/a.py:b/c)" == runs/a ]]
-  [[ "$(workdir mtvit.pretrain --config configs/a.py)" == runs/a ]]
+  [[ "$(workdir mtvit pretrain --config=configs/a.py:b/c)" == runs/a ]]
+  [[ "$(workdir mtvit pretrain --config configs/a.py)" == runs/a ]]
   [[ "$(workdir m --workdir=x --config=configs/a.py --workdir "y z")" \
     == "y z" ]]
 }

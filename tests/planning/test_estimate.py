@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from configs import cifar10
+from mtvit.configs import cifar10
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.planning import chips

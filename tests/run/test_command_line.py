@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from configs import quickstart
+from mtvit.configs import quickstart
 from mtvit import errors
 from mtvit.run import command_line
 from mtvit.run import config_values

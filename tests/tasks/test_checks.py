@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
-from configs import quickstart
+from mtvit.configs import quickstart
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit import tasks as tasks_lib

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs import quickstart
+from mtvit.configs import quickstart
 from mtvit import errors
 from mtvit import tasks as tasks_lib
 from mtvit.tasks import base

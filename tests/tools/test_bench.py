@@ -17,8 +17,8 @@ from tests import commands
 from tests import environments
 from tests.parity import environment as parity
 
-from configs import cifar10
-from configs import imagenet
+from mtvit.configs import cifar10
+from mtvit.configs import imagenet
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ("--repeats=2", "--steps=1", "--batches=1", "--config.batch_size=4")
@@ -133,7 +133,7 @@ def test_defaults_give_way_to_what_is_given():
   kind, words = arguments.complete(["step", "--repeats=1"])
   assert kind == "step" and words[1:] == [
       "--repeats=1", "--config.batch_size=128"]
-  assert words[0].endswith("configs/cifar10.py:variant=nano/4")
+  assert words[0] == "--config=cifar10:variant=nano/4"
   given = ["--config=x.py", "--config.batch_size=2"]
   assert arguments.complete(["input", *given]) == ("input", given)
   # In front of its overrides, which is what the flag wants.

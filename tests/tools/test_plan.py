@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from configs import cifar10
-from configs import imagenet
+from mtvit.configs import cifar10
+from mtvit.configs import imagenet
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.planning import compiler

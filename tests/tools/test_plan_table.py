@@ -67,7 +67,7 @@ def test_what_does_not_fit_has_no_speed():
 def test_commands_are_listed():
   done = run("--output=DIR", "--only=g/14.*v5p", "--list")
   (words,) = [shlex.split(line) for line in done.stdout.splitlines()]
-  assert "--config=configs/imagenet.py:variant=g/14,strategy=report" in words
+  assert "--config=imagenet:variant=g/14,strategy=report" in words
   assert "--topology=v5p:8x8x16" in words
 
 

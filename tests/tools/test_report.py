@@ -70,7 +70,7 @@ def test_every_section_is_there_and_every_picture_inside(one):
       f"#{name}" for name in page.ids]
   # Curves, colorize, two of layers, positions, attention, neighbours, gradients
   assert len(inside) == len(page.alts) == 8 and all(page.alts)
-  assert "launch/local.sh" not in page.text              # Nothing is missing.
+  assert "mtvit pretrain" not in page.text              # Nothing is missing.
   assert {"script", "link", "iframe", "object"}.isdisjoint(page.elements)
   assert one.read_bytes().isascii()
   drawn = {file.name for file in one.parent.glob("index_*.png")}
@@ -148,11 +148,9 @@ def test_what_random_init_reaches_is_shown(tmp_path):
 
 
 @pytest.mark.parametrize("gone, said", [
-    (["evaluation"], ["has not been evaluated: bash launch/local.sh "
-                      "mtvit.evaluate --workdir="]),
-    (["report"], ["mtvit.tools.cheat_index --workdir=", "No pictures of tasks"
-                  "; the end of a run makes them: bash launch/local.sh "
-                  "mtvit.pretrain --workdir="]),
+    (["evaluation"], ["has not been evaluated: mtvit evaluate --workdir="]),
+    (["report"], ["mtvit cheat_index --workdir=", "No pictures of tasks"
+                  "; the end of a run makes them: mtvit pretrain --workdir="]),
     (["result.json"], ["has not ended; to continue it"]),
     (["metrics.jsonl"], ["no reports in metrics.jsonl",
                          "--config.diagnose_every"]),
@@ -184,7 +182,7 @@ def test_an_evaluation_that_was_cut_short_says_so(tmp_path):
   assert not whole
   assert material.Page(cut).text.strip() == (
       "The evaluation of run1 on set was cut short: it lacks diagnostics and "
-      f"pictures: bash launch/local.sh mtvit.evaluate --workdir={folder} "
+      f"pictures: mtvit evaluate --workdir={folder} "
       "--data=set --train_split=train --test_split=test")
 
 

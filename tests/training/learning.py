@@ -7,7 +7,7 @@ place, direction, colour and identity can all be read from a patch.
 import jax
 import numpy as np
 
-from configs import quickstart
+from mtvit.configs import quickstart
 from mtvit import config as config_lib
 from mtvit.data import datasets
 from mtvit.training import assembly

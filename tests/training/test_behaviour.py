@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import common
-from configs import quickstart
+from mtvit.configs import common
+from mtvit.configs import quickstart
 from mtvit import config as config_lib
 from mtvit.training import assembly
 from mtvit.training import inputs

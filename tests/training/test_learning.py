@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from configs import common
+from mtvit.configs import common
 from mtvit.diagnostics import cheat
 from mtvit.training import inputs
 from tests.training import learning

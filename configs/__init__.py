@@ -1,0 +1,1 @@
+"""The shipped configs, one experiment a file: the package `mtvit.configs`."""
