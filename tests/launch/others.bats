@@ -33,7 +33,7 @@ load helpers
   says "slice:    pod READY"
   says "worker:   t1v-n-fake-w-0 running"
   says "worker:   t1v-n-fake-w-1 running"
-  says "command:  'mtvit pretrain' '--workdir=gs://b/r' '--coordinator=auto'"
+  says "command:  'mtvit' 'pretrain' '--workdir=gs://b/r' '--coordinator=auto'"
   says "newest:   step 42/100"
   says "log:      step 42/100 · ETA 00:00:10"
   touch "$FAKE/go"
@@ -188,7 +188,7 @@ watch pod --zone=z --type=v5e-8 mtvit pretrain|stray argument
 delete pod --zone=z --project= --yes|--project= has no value
 END
   mkdir mtvit
-  cp "$ROOT/mtvit/__main__.py" mtvit/
+  cp "$BATS_TEST_DIRNAME/../../mtvit/__main__.py" mtvit/
   run tpu watch --type=v5e-8 -- mtvit pretain --workdir=gs://b/r
   ends 2
   says "has no command pretain"
