@@ -20,6 +20,7 @@ from mtvit.run import paths
 Pair = tuple[float, float]
 Sections = Mapping[str, Mapping[str, Any]]
 INPUTS, FORWARDS = ("rgb", "gray"), ("shared", "separate")
+LABELS = ("auto", "folders", "none")
 WEIGHTINGS = ("fixed", "uncertainty", "dwa")
 MAX_STEPS = 2**31 - 1      # A step is an int32.
 MAX_SEED = 2**32 - 1       # jax.random.key takes no more bits.
@@ -31,8 +32,10 @@ class Data:
 
   Attributes:
     name: "photo_crops", "folder:PATH" or a TFDS name.
-    train_split: a TFDS split, or a folder below PATH.
-    test_split: likewise.
+    train_split: a TFDS split, or a folder below PATH; "." is PATH itself.
+    test_split: likewise; "" holds some training images of PATH out.
+    labels: of a folder: "folders" says that its folders are classes, "none"
+      that it has none, and "auto" that it should be told by what is there.
     data_dir: where TFDS keeps its data; "" for its default.
     cache_dir: where decoded small sets and lists of files are kept;
       $MTVIT_CACHE_DIR, if set, takes the place of "~/.cache/mtvit".
@@ -42,12 +45,14 @@ class Data:
   name: str = "photo_crops"
   train_split: str = "train"
   test_split: str = "test"
+  labels: str = "auto"
   data_dir: str = ""
   cache_dir: str = paths.CACHE_DIR
   memory_mb: int = 2048
   max_pixels: int = 100_000_000
 
   def __post_init__(self):
+    errors.check_choices(labels=(self.labels, LABELS))
     errors.check_ranges(max_pixels=(self.max_pixels, 1, 2**63))
 
 

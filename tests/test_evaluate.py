@@ -221,13 +221,14 @@ def add_class(root, name, count):
 
 def test_errors(run, tmp_path, colors):
   add_class(tmp_path / "one", "all", 3)
-  with pytest.raises(errors.DataError, match="one class"):
+  with pytest.raises(errors.DataError, match="no labels"):
     evaluate.evaluate(run, options(data=f"folder:{tmp_path / 'one'}"))
   add_class(tmp_path / "few", "a", 1)
   add_class(tmp_path / "few", "b", 1)
   with pytest.raises(errors.DataError, match="no class has two"):
     evaluate.evaluate(run, options(data=f"folder:{tmp_path / 'few'}"))
-  with pytest.raises(errors.ConfigError, match="does not exist"):
+  with pytest.raises(errors.ConfigError, match=(
+      "no folder 'validation'; folders there: test, train\n.*test_split=test")):
     evaluate.evaluate(run, options(
         data=f"folder:{colors}", test_split="validation"))
   with pytest.raises(errors.ConfigError, match="to 4"):

@@ -1,5 +1,6 @@
 """Where images come from; adding a source is a file and a line in `SOURCES`."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Callable, Sequence
 
 from etils import epy
@@ -54,9 +55,10 @@ def open_source(
   known = scheme + colon in SOURCES        # TFDS names may have colons too.
   opener = SOURCES[scheme + colon] if known else tfds_sources.open_source
   opened = opener(source_lib.Request(
-      path=path if known else data.name, split=split, data_dir=data.data_dir,
-      cache_dir=cache, max_pixels=data.max_pixels, min_side=min_side,
-      poll=poll, began=began))
+      path=path if known else data.name, split=split,
+      train_split=data.train_split, test_split=data.test_split,
+      labels=data.labels, data_dir=data.data_dir, cache_dir=cache,
+      max_pixels=data.max_pixels, min_side=min_side, poll=poll, began=began))
   return held.hold(opened, cache, data.memory_mb, poll)
 
 
@@ -74,11 +76,13 @@ def open_splits(
     began: what a run goes on with, of its training split; of the other one
       its classes are kept.
   """
-  train, test = (
-      open_source(data, split, min_side, poll, of_split)
-      for split, of_split in (
-          (data.train_split, began),
-          (data.test_split, began and source_lib.Began(began.classes))))
+  train = open_source(data, data.train_split, min_side, poll, began)
+  # Whether folders are classes is asked once.
+  alike = dataclasses.replace(
+      data, labels="folders" if train.classes else "none")
+  test = open_source(
+      alike, data.test_split, min_side, poll, began and source_lib.Began(
+          began.classes, trained=began.names or ()))
   # A label is a place among the sorted class names of its own split.
   check_same_classes(train, test)
   return train, test

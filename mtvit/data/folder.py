@@ -1,267 +1,178 @@
-"""A folder of class folders of image files."""
+"""A folder of image files, whose folders may be splits and classes."""
 
 import collections
-import dataclasses
-import hashlib
 import os
-import pathlib
-from typing import Any, NamedTuple, Sequence
-
-import numpy as np
-import tensorflow as tf
+from typing import Sequence
 
 from mtvit import errors
-from mtvit.data import images
+from mtvit.data import folder_layout
+from mtvit.data import folder_list
+from mtvit.data import hash_split
+from mtvit.data import image_files
 from mtvit.data import manifest as manifest_lib
-from mtvit.data import replacing
 from mtvit.data import source as source_lib
 from mtvit.run import console
-from mtvit.run import paths
+
+_few = folder_layout.few
+_LABELS = "--config.data.labels"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FolderSource(source_lib.Source):
-  """Image files in class folders.
-
-  Attributes:
-    files: absolute paths.
-    file_labels: int32 [n].
-    by_pillow: bool [n]; TensorFlow decodes the others right.
-    max_pixels: Pillow decodes no larger image.
-    root: absolute path of the folder.
-    manifest: where what is known of its files is kept.
-  """
-  kind = "indexed"
-  remedy = (
-      "restore the files, or start anew (a run: with another --workdir), which "
-      "leaves them out")
-  files: tuple[str, ...]
-  file_labels: np.ndarray
-  by_pillow: np.ndarray
-  max_pixels: int
-  root: str
-  manifest: pathlib.Path
-
-  def lookup(self, ids: tf.data.Dataset) -> tf.data.Dataset:
-    files = tf.constant([os.fsencode(file) for file in self.files])
-    labels = tf.constant(self.file_labels)
-    return ids.map(
-        lambda i: (tf.io.read_file(files[i]), labels[i], i),
-        **source_lib.PARALLEL)
-
-  def decode(
-      self, encoded: Any, i: Any, shrink: source_lib.Shrink | None = None
-  ) -> Any:
-    if not self.by_pillow.any():
-      return source_lib.native(encoded, shrink)
-    if tf.executing_eagerly():
-      # There `numpy_function` takes the zero bytes from the end of a string.
-      if not self.by_pillow[int(i)]:
-        return source_lib.native(encoded, shrink)
-      data = tf.convert_to_tensor(encoded).numpy()
-      return tf.constant(images.decode_pillow(data, self.max_pixels))
-    image = tf.cond(
-        tf.constant(self.by_pillow)[i],
-        lambda: tf.numpy_function(
-            lambda data: images.decode_pillow(data, self.max_pixels),
-            [encoded], tf.uint8, stateful=False),
-        lambda: source_lib.native(encoded, shrink))
-    return tf.ensure_shape(image, [None, None, 3])
-
-  def full_size(self, encoded: Any, i: Any, image: Any) -> Any:
-    if not self.by_pillow.any():
-      return source_lib.full_size(encoded, image)
-    # Pillow shrinks nothing, and it turns; and it reads JPEGs of kinds of which
-    # TensorFlow can't even tell the size.
-    return tf.cond(
-        tf.constant(self.by_pillow)[i], lambda: tf.shape(image)[:2],
-        lambda: source_lib.full_size(encoded, image))
-
-  def read(self, i: int) -> bytes:
-    return pathlib.Path(self.files[i]).read_bytes()
-
-  def remember(self, ids: Sequence[int]) -> None:
-    manifest_lib.remember(
-        self.manifest, self.root, [self.names[i] for i in ids],
-        self.max_pixels, source_lib.native)
-
-  def describe(self, i: int) -> str:
-    return console.printable(self.files[i])
-
-
-class _Files(NamedTuple):
-  """The files of a folder by name: (name, entry, label), or why not."""
-  good: dict[str, tuple[str, manifest_lib.Entry, int]]
-  refused: dict[str, str]
-
-
-def open_source(request: source_lib.Request) -> FolderSource:
-  """Opens PATH/SPLIT/<class>/**; see `datasets.open_source`."""
-  split, began, max_pixels = request.split, request.began, request.max_pixels
-  root = os.path.abspath(os.path.join(paths.expand(request.path), split))
-  shown = console.printable(root)
-  if not os.path.isdir(root):
-    raise errors.ConfigError(
-        f"data folder {shown} does not exist",
-        f"--config.data.name=folder:PATH with PATH/{split}/<class>/<images>")
+def open_source(request: source_lib.Request) -> image_files.FileSource:
+  """Opens a split of PATH; see `datasets.open_source`."""
+  place = folder_layout.find(request)
+  if place.note:
+    console.note(place.note)
+  listed = folder_list.of(place.root, request.poll)
   manifest = manifest_lib.read(
-      root, request.cache_dir, max_pixels, request.poll, source_lib.native)
-  classes = _classes(shown, manifest, began)
-  files = _sort(manifest, classes, max_pixels, request.min_side)
-  complaint = _complaint(root, manifest.file, files)
+      place.root, listed.files, request.cache_dir, request.max_pixels,
+      request.poll, source_lib.native)
+  files = image_files.sort(place.root, manifest, request)
+  files = files._replace(refused={**files.refused, **listed.refused})
+  quiet = place.shared and request.held_out         # The other split said it.
+  classes = _classes(files, listed.folders, request, quiet)
+  if classes:
+    known = set(classes)
+    files = files.where(lambda name: _class_of(name) in known)
+  complaint = image_files.complaint(files)
   if not files.good:
     raise errors.DataError(
-        f"no images in the class folders of {shown}"
-        + (f": {complaint}" if complaint else ""),
-        f"expected {shown}/<class>/<image> in JPEG, PNG, BMP, GIF, WebP or "
-        "AVIF")
-  if complaint:
-    console.note(f"{shown}: {complaint}")
-  _note_oddities(shown, manifest, classes, {
-      label for *_, label in files.good.values()})
-  if began is None or began.names is None:
-    return _source(
-        root, manifest.file, classes, list(files.good.values()), max_pixels)
-  return _as_it_began(root, manifest.file, classes, files, max_pixels, began)
-
-
-def _classes(
-    shown: str, manifest: manifest_lib.Manifest,
-    began: source_lib.Began | None
-) -> tuple[str, ...]:
-  """Names of the labels: a run keeps those that it began with."""
-  if not manifest.classes:
-    raise errors.DataError(
-        f"{shown} has no class folders"
-        + (f"; {manifest.loose:,} files lie directly in it" * bool(
-            manifest.loose)),
-        f"put the images into {shown}/<class>/, one folder (say, all) will do "
-        "without labels")
-  if began is None:
-    return manifest.classes
-  gone = [name for name in began.classes if name not in manifest.classes]
-  if gone:
-    raise errors.DataError(
-        f"{shown}: {len(gone)} of the {len(began.classes)} class folders with "
-        f"which the run began are gone: {_few(gone)}",
-        "restore them (empty ones will do), or use another --workdir")
-  new = [name for name in manifest.classes if name not in began.classes]
-  if new:
-    console.note(f"{shown}: {len(new)} new class folders are not used by this "
-               f"run, whose labels stay: {_few(new)}")
-  return began.classes
-
-
-def _few(names: Sequence[str]) -> str:
-  """The first few names."""
-  more = ", ..." if len(names) > 5 else ""
-  return ", ".join(map(console.printable, names[:5])) + more
-
-
-def _sort(
-    manifest: manifest_lib.Manifest, classes: Sequence[str], max_pixels: int,
-    min_side: int
-) -> _Files:
-  """The files of these classes, by whether they can be used."""
-  found = _Files({}, {})
-  labels = {name: label for label, name in enumerate(classes)}
-  for name_of_class, files in zip(manifest.classes, manifest.files):
-    if name_of_class not in labels:
-      continue
-    for name, entry in files.items():
-      reason = manifest_lib.refusal(entry, max_pixels, min_side)
-      if reason:
-        found.refused[name] = reason
-      else:
-        found.good[name] = (name, entry, labels[name_of_class])
-  return found
-
-
-def _as_it_began(
-    root: str, manifest: pathlib.Path, classes: tuple[str, ...],
-    files: _Files, max_pixels: int, began: source_lib.Began
-) -> FolderSource:
-  """The source of the files that a run began with; says what is different."""
-  shown, good, names = console.printable(root), files.good, began.names or ()
-  nothing = manifest_lib.Entry(0, 0, 0, 0, "tensorflow", "")
-  source = _source(root, manifest, classes, [
-      good[name] if name in good else
-      (name, nothing, classes.index(name.partition(os.sep)[0]))
-      for name in names], max_pixels)
-  replacing.report(source, {
-      i: files.refused.get(name, "the file is gone")
-      for i, name in enumerate(names) if name not in good})
-  if began.stamps is not None and source.stamps is not None:
-    changed = [
-        names[i] for i in np.flatnonzero(
-            (source.stamps != began.stamps).any(1)).tolist()
-        if i not in source.bad]
-    if changed:
-      console.note(
-          f"{shown}: {len(changed):,} files are not of the size or time "
-          f"with which the run began: {_few(changed)}")
-  new = len(good.keys() - set(names))
-  if new:
-    console.note(f"{shown}: {new:,} new files are not used by this run")
-  return source
+        f"no images in {files.shown}" + (f": {complaint}" * bool(complaint)),
+        f"expected {files.shown}/<image> or {files.shown}/<class>/<image> in "
+        "JPEG, PNG, BMP, GIF, WebP or AVIF")
+  if not quiet:
+    if complaint:
+      console.note(f"{files.shown}: {complaint}")
+    _note_oddities(files, listed, classes)
+  return _source(files, classes, request, place.shared)
 
 
 def _source(
-    root: str, manifest: pathlib.Path, classes: tuple[str, ...],
-    taken: Sequence[tuple[str, manifest_lib.Entry, int]], max_pixels: int
-) -> FolderSource:
-  """The source of the files that are taken."""
-  digest = hashlib.sha256(repr(classes).encode())
-  for name, entry, _ in taken:
-    digest.update(os.fsencode(
-        f"{name}:{entry.size}:{entry.time_ns}:{entry.decoder}\n"))
-  return FolderSource(
-      name=console.printable(root), num_examples=len(taken),
-      classes=classes, fingerprint=digest.hexdigest(),
-      names=tuple(name for name, *_ in taken),
-      stamps=np.array([e[:2] for _, e, _ in taken], np.int64),
-      files=tuple(os.path.join(root, name) for name, *_ in taken),
-      file_labels=np.array([label for *_, label in taken], np.int32),
-      by_pillow=np.array([e.decoder == "pillow" for _, e, _ in taken]),
-      max_pixels=max_pixels, root=root, manifest=manifest,
-      mixed_sizes=len({
-          frozenset((e.width, e.height)) for _, e, _ in taken
-          if e.width}) > 1,
-      bad_list=source_lib.ListFile(manifest.with_suffix(".bad.txt")))
+    files: image_files.Files, classes: tuple[str, ...],
+    request: source_lib.Request, shared: bool
+) -> image_files.FileSource:
+  """The source of what belongs to the split."""
+  began, offered, part = request.began, list(files.good), ""
+  if shared and request.test_split != request.train_split:
+    part = ", held-out part" if request.held_out else ""
+    offered = _part(files, request)
+  names = offered
+  if began and began.names is not None:
+    names = list(began.names)
+  labels = {name: label for label, name in enumerate(classes)}
+  source = image_files.source(
+      files, names, classes, lambda name: labels.get(_class_of(name), -1),
+      request.max_pixels, part)
+  if began and began.names is not None:
+    image_files.compare(source, files, began, offered)
+  return source
 
 
-def _complaint(root: str, manifest: pathlib.Path, files: _Files) -> str:
-  """Counts refused files by reason and lists them in a file; "" if none."""
-  refused = files.refused
-  if not refused:
+def _part(
+    files: image_files.Files, request: source_lib.Request
+) -> list[str]:
+  """Names of one split's images, where both splits are in one folder."""
+  names = list(files.good)
+  hash_split.check(files.shown, len(names))
+  chosen = dict(zip(names, hash_split.held_out(names).tolist()))
+  if not request.held_out:
+    console.note(
+        f"{files.shown}: {sum(chosen.values()):,} of {len(names):,} images, "
+        "chosen by their names, are held out (--config.data.test_split=FOLDER "
+        "for others)")
+    return [name for name in names if not chosen[name]]
+  trained = set(request.began.trained if request.began else ())
+  found = [name for name in names if chosen[name] and name not in trained]
+  if not found:
+    raise errors.DataError(
+        f"{files.shown}: all images that were held out are gone",
+        "restore them, or use another --workdir")
+  return found
+
+
+def _class_of(name: str) -> str:
+  """The folder in which a file lies, of those directly in the root; or ""."""
+  return name.partition(os.sep)[0] if os.sep in name else ""
+
+
+def _classes(
+    files: image_files.Files, folders: tuple[str, ...],
+    request: source_lib.Request, quiet: bool
+) -> tuple[str, ...]:
+  """Names of the labels, of which a run keeps those that it began with."""
+  began = request.began and request.began.classes
+  if request.labels == "none" or began == ():
+    return ()
+  if began:
+    _check_classes(files.shown, folders, began)
+    return began
+  if request.labels == "folders" and not folders:
+    raise errors.DataError(
+        f"{files.shown} has no class folders", f"put the images into "
+        f"{files.shown}/<class>/, or without labels: {_LABELS}=none")
+  why = _why_no_classes(files) if request.labels == "auto" else ""
+  if why and folders and not quiet:
+    console.note(
+        f"{files.shown}: no labels, as {why} ({_LABELS}=folders makes classes "
+        f"of {_few(folders)})")
+  return () if why else folders
+
+
+def _why_no_classes(files: image_files.Files) -> str:
+  """Why folders are taken for no classes; "" if they are.
+
+  They are classes if there are two with images, and more than half of all
+  images lie in one place of each. So folders of years that hold months, and a
+  few beside many loose images, are none.
+  """
+  places = collections.Counter(map(os.path.dirname, files.good))
+  largest: dict[str, int] = {}
+  for place, count in places.items():
+    if place:
+      folder = place.partition(os.sep)[0]
+      largest[folder] = max(count, largest.get(folder, 0))
+  if len(largest) < 2:
+    return "there are no two folders with images"
+  if sum(largest.values()) * 2 > places.total():
     return ""
-  kinds = collections.Counter(
-      reason.partition(":")[0] for reason in refused.values())
-  total = len(refused) + len(files.good)
-  text = f"{len(refused):,} of {total:,} files refused: " + ", ".join(
-      f"{count:,} {kind}" for kind, count in kinds.most_common())
-  lines = source_lib.ListFile(manifest.with_suffix(".refused.txt"))
-  if lines.write([
-      f"{reason}\t{console.printable(os.path.join(root, name))}"
-      for name, reason in refused.items()]):
-    text += f"; listed in {lines.file}"
-  return text
+  return ("most images lie beside the folders"
+          if places[""] * 2 > places.total()
+          else "the folders are divided further")
+
+
+def _check_classes(
+    shown: str, folders: Sequence[str], began: Sequence[str]
+) -> None:
+  """Says which class folders are new, or raises DataError for one gone."""
+  gone = [name for name in began if name not in folders]
+  if gone:
+    raise errors.DataError(
+        f"{shown}: {len(gone)} of the {len(began)} class folders with "
+        f"which the run began are gone: {_few(gone)}",
+        "restore them (empty ones will do), or use another --workdir")
+  new = [name for name in folders if name not in began]
+  if new:
+    console.note(f"{shown}: {len(new)} new class folders are not used by this "
+                 f"run, whose labels stay: {_few(new)}")
 
 
 def _note_oddities(
-    shown: str, manifest: manifest_lib.Manifest, classes: Sequence[str],
-    used: set[int]
+    files: image_files.Files, listed: folder_list.Listing,
+    classes: Sequence[str]
 ) -> None:
   """Says what is odd about the classes, and what is left out."""
-  empty = [name for label, name in enumerate(classes) if label not in used]
+  used = {_class_of(name) for name in files.good}
+  empty = [name for name in classes if name not in used]
   if empty:
-    console.note(f"{shown}: no images in {len(empty)} of {len(classes)} class "
-               f"folders: {_few(empty)}")
-  if len(used) == 1:
-    console.note(f"{shown}: one class only, so kNN accuracy tells nothing")
-  if manifest.loose:
-    console.note(f"{shown}: {manifest.loose:,} files beside the class folders "
-               "are not used")
-  if manifest.left_out:
-    console.note(f"{shown}: left out, as hidden or of other programs: "
-               f"{_few(sorted(manifest.left_out))}")
+    console.note(f"{files.shown}: no images in {len(empty)} of {len(classes)} "
+                 f"class folders: {_few(empty)}")
+  if classes and len(used) == 1:
+    console.note(
+        f"{files.shown}: one class only, so kNN accuracy tells nothing")
+  loose = sum(os.sep not in name for name, _ in listed.files)
+  if classes and loose:
+    console.note(
+        f"{files.shown}: {loose:,} files beside the class folders are not used "
+        f"({_LABELS}=none takes all, without labels)")
+  if listed.left_out:
+    console.note(f"{files.shown}: left out, as hidden or of other programs: "
+                 f"{_few(sorted(listed.left_out))}")

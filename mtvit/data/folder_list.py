@@ -1,8 +1,8 @@
-"""The files of a folder of class folders, without those of other programs."""
+"""The files of a folder and of those in it, without other programs' files."""
 
 import collections
 import os
-from typing import Callable, Iterator, Mapping, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 from mtvit import errors
 from mtvit.run import console
@@ -14,26 +14,29 @@ _NOT_OURS = frozenset({
     "lost+found", "found.000", "thumbs.db", "ehthumbs.db",
     "ehthumbs_vista.db", "desktop.ini", "icon\r", "network trash folder",
     "temporary items", "__pycache__"})
+_LOOP = "link to a folder that it lies in"
+_Ids = frozenset[tuple[int, int]]       # Device and number of folders.
 
 
 class Listing(NamedTuple):
-  """What a folder of class folders holds.
+  """What a folder holds.
 
   Attributes:
-    classes: names of its class folders, sorted.
-    files: of each class (name relative to the root, entry), in order.
-    loose: how many files lie directly in the root.
+    folders: names of the folders that lie directly in it, sorted.
+    files: (name relative to the root, entry) of all that is below it and no
+      folder, sorted in each folder.
+    refused: name of a folder that is not entered -> why.
     left_out: names of hidden files and folders, and those of other programs ->
       how often.
   """
-  classes: tuple[str, ...]
-  files: list[list[tuple[str, os.DirEntry]]]
-  loose: int
-  left_out: Mapping[str, int]
+  folders: tuple[str, ...]
+  files: list[tuple[str, os.DirEntry]]
+  refused: dict[str, str]
+  left_out: collections.Counter[str]
 
 
 def of(root: str, poll: Callable[[], None]) -> Listing:
-  """Lists a folder; links are followed.
+  """Lists a folder; links are followed, but not to a folder that they lie in.
 
   Args:
     root: absolute path.
@@ -43,19 +46,43 @@ def of(root: str, poll: Callable[[], None]) -> Listing:
     DataError: a folder can't be listed.
   """
   prefix = os.path.join(root, "")
-  left_out: collections.Counter[str] = collections.Counter()
+  found = Listing((), [], {}, collections.Counter())
   try:
-    shown = _ours(root, left_out)
-    names = [e.name for e in shown if _is_folder(e)]
-    found = [
-        [(e.path.removeprefix(prefix), e)
-         for e in _walk(prefix + name, frozenset(), left_out, poll)]
-        for name in names]
+    for entry in _walk(root, _parents(root), found, poll):
+      found.files.append((entry.path.removeprefix(prefix), entry))
+    names = folders(root)
   except OSError as e:
     raise errors.DataError(
         f"{console.printable(str(e.filename or root))} can't be listed: "
         f"{e.strerror}", "check its permissions") from e
-  return Listing(tuple(names), found, len(shown) - len(names), left_out)
+  refused = {
+      name.removeprefix(prefix): why for name, why in found.refused.items()}
+  return found._replace(
+      refused=refused, folders=tuple(x for x in names if x not in refused))
+
+
+def folders(folder: str) -> list[str]:
+  """Names of the folders that lie directly in it, sorted.
+
+  Raises:
+    OSError: it can't be listed.
+  """
+  return [e.name for e in _ours(folder, collections.Counter())
+          if _is_folder(e)]
+
+
+def _parents(root: str) -> _Ids:
+  """The folders that a folder lies in, wherever links lead."""
+  above, real = set(), os.path.realpath(root)
+  while (parent := os.path.dirname(real)) != real:
+    above.add(_id(parent))
+    real = parent
+  return frozenset(above)
+
+
+def _id(folder: str) -> tuple[int, int]:
+  status = os.stat(folder)
+  return status.st_dev, status.st_ino
 
 
 def _ours(folder: str, left_out: collections.Counter) -> list[os.DirEntry]:
@@ -80,17 +107,16 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _walk(
-    folder: str, above: frozenset[tuple[int, int]],
-    left_out: collections.Counter, poll: Callable[[], None]
+    folder: str, above: _Ids, found: Listing, poll: Callable[[], None]
 ) -> Iterator[os.DirEntry]:
   """What is below a folder and no folder, sorted; follows links."""
   poll()
-  status = os.stat(folder)
-  here = (status.st_dev, status.st_ino)
-  if here in above:       # A link to a folder that it lies in.
+  here = _id(folder)
+  if here in above:
+    found.refused[folder] = _LOOP
     return
-  for entry in _ours(folder, left_out):
+  for entry in _ours(folder, found.left_out):
     if _is_folder(entry):
-      yield from _walk(entry.path, above | {here}, left_out, poll)
+      yield from _walk(entry.path, above | {here}, found, poll)
     else:
       yield entry

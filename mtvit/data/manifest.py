@@ -1,4 +1,4 @@
-"""What is in a data folder: every file, taken or refused with a reason.
+"""What is known of image files: each is taken, or refused with a reason.
 
 Each file is checked once (`image_check`); what was found is kept in the cache
 folder, and a file is checked again only if its size or time changes.
@@ -16,14 +16,13 @@ import os
 import pathlib
 import stat
 import sys
-from typing import Any, Callable, Mapping, NamedTuple, Sequence, cast
+from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence, cast
 import warnings
 
 import numpy as np
 import PIL
 
 from mtvit.data import cache_files
-from mtvit.data import folder_list
 from mtvit.data import image_check
 from mtvit.data import images
 from mtvit.data import replacing
@@ -58,82 +57,79 @@ class Entry(NamedTuple):
 
 
 class Manifest(NamedTuple):
-  """A data folder.
+  """Image files.
 
   Attributes:
-    classes: names of its class folders, sorted.
-    files: of each class, name relative to the root -> Entry, sorted.
-    loose: how many files lie directly in the root.
-    left_out: names of hidden files and folders, and those of other programs ->
-      how often.
+    files: name relative to the root -> Entry, in the order of the list.
     file: where the manifest is kept; lists for people lie beside it.
   """
-  classes: tuple[str, ...]
-  files: tuple[Mapping[str, Entry], ...]
-  loose: int
-  left_out: Mapping[str, int]
+  files: Mapping[str, Entry]
   file: pathlib.Path
 
 
+class Listed(Protocol):
+  """A file that was found, such as os.DirEntry and pathlib.Path."""
+
+  def stat(self) -> os.stat_result:
+    """Follows links."""
+
+  def is_symlink(self) -> bool:
+    """Whether it is one."""
+
+
 def read(
-    root: str, cache_dir: pathlib.Path, max_pixels: int,
-    poll: Callable[[], None] = lambda: None, native: Decode | None = None
+    root: str, listed: Sequence[tuple[str, Listed]], cache_dir: pathlib.Path,
+    max_pixels: int, poll: Callable[[], None] = lambda: None,
+    native: Decode | None = None, kept_for: str = ""
 ) -> Manifest:
-  """Lists a folder of class folders and checks what is new or changed.
+  """Checks those of the listed files that are new or changed.
 
   Args:
     root: absolute path. Names in it may be any bytes.
+    listed: (name relative to the root, file).
     cache_dir: of the run.
     max_pixels: larger images are not decoded to check them.
     poll: called regularly; may raise to stop. What was checked is kept.
     native: decodes plain files, or raises. If it is given, the files are
       decoded that are to be checked, if they are few; and all, if more than
       a run puts up with went bad when they were read.
-
-  Raises:
-    DataError: a folder can't be listed.
+    kept_for: the path for which it is kept; "" for the root.
   """
-  key = hashlib.sha256(os.fsencode(root)).hexdigest()
+  key = hashlib.sha256(os.fsencode(kept_for or root)).hexdigest()
   file = cache_dir / "manifests" / (key + cache_files.SUFFIX)
   known, met = _load(file), _load(_met(file))
-  listed = folder_list.of(root, poll)
-  files, stats = _matched(listed.files, known, met)
+  files, stats = _matched(listed, known, met)
   went_bad = sum(
       name in met and _is_of(met[name], status) and bool(met[name].reason)
       for name, status in stats.items())
   everything = went_bad > replacing.MOST * len(stats)
   todo = [
-      (of_class, name, stats[name]) for of_class in files
-      for name, entry in of_class.items() if entry is None or (
+      (name, stats[name]) for name, entry in files.items()
+      if entry is None or (
           everything and not entry.reason and not entry.decoded)]
-  few = len(todo) <= _FEW and sum(s.st_size for *_, s in todo) <= _SMALL
+  few = len(todo) <= _FEW and sum(s.st_size for _, s in todo) <= _SMALL
   try:
-    _check(root, todo, max_pixels, poll,
+    _check(root, files, todo, max_pixels, poll,
            native if few or everything else None)
   finally:
     _save(file, root, files, known)
-  checked = cast(Sequence[dict[str, Entry]], files)       # By now, all are.
-  return Manifest(
-      listed.classes, tuple(checked), listed.loose, listed.left_out, file)
+  return Manifest(cast(dict[str, Entry], files), file)    # By now, all are.
 
 
 def _matched(
-    found: Sequence[Sequence[tuple[str, os.DirEntry]]],
-    known: Mapping[str, Entry], met: Mapping[str, Entry]
-) -> tuple[list[dict[str, Entry | None]], dict[str, os.stat_result]]:
-  """(of each class what is known of its files, stats of regular files)."""
-  files: list[dict[str, Entry | None]] = []
+    listed: Sequence[tuple[str, Listed]], known: Mapping[str, Entry],
+    met: Mapping[str, Entry]
+) -> tuple[dict[str, Entry | None], dict[str, os.stat_result]]:
+  """(what is known of each file, stats of regular files)."""
+  files: dict[str, Entry | None] = {}
   stats: dict[str, os.stat_result] = {}
-  for entries in found:
-    of_class: dict[str, Entry | None] = {}
-    for name, dir_entry in entries:
-      status, entry = _stat(dir_entry)
-      if status:
-        stats[name] = status
-        entry = next((e for e in (met.get(name), known.get(name))
-                      if _is_of(e, status)), None)
-      of_class[name] = entry        # Holds its place in the order.
-    files.append(of_class)
+  for name, item in listed:
+    status, entry = _stat(item)
+    if status:
+      stats[name] = status
+      entry = next((e for e in (met.get(name), known.get(name))
+                    if _is_of(e, status)), None)
+    files[name] = entry         # Holds its place in the order.
   return files, stats
 
 
@@ -184,14 +180,14 @@ def refusal(entry: Entry, max_pixels: int, min_side: int) -> str:
 
 
 def _stat(
-    dir_entry: os.DirEntry
+    item: Listed
 ) -> tuple[os.stat_result | None, Entry | None]:
   """(of a regular file, None), or (None, why anything else is refused)."""
   refused = lambda reason: (None, Entry(0, _NOT_KEPT, 0, 0, "", reason))
   try:
-    status = dir_entry.stat()
+    status = item.stat()
   except OSError as e:
-    return refused("broken link" if dir_entry.is_symlink() else
+    return refused("broken link" if item.is_symlink() else
                    f"can't be read: {e.strerror}")
   # A FIFO must not even be opened: that waits for a writer.
   if not stat.S_ISREG(status.st_mode):
@@ -217,12 +213,13 @@ def _entry_of(
 
 
 def _check(
-    root: str, todo: Sequence[tuple[dict, str, os.stat_result]],
-    max_pixels: int, poll: Callable[[], None], native: Decode | None
+    root: str, files: dict[str, Entry | None],
+    todo: Sequence[tuple[str, os.stat_result]], max_pixels: int,
+    poll: Callable[[], None], native: Decode | None
 ) -> None:
   """Checks files in parallel and puts what was found in their place."""
   def check(item):
-    _, name, status = item
+    name, status = item
     return image_check.check(
         os.path.join(root, name), status.st_size, max_pixels, native)
 
@@ -235,9 +232,8 @@ def _check(
     for start in range(0, len(todo), _CHUNK):
       poll()
       chunk = todo[start:start + _CHUNK]
-      for (of_class, name, status), found in zip(
-          chunk, pool.map(check, chunk)):
-        of_class[name] = _entry_of(found, status, native is not None)
+      for (name, status), found in zip(chunk, pool.map(check, chunk)):
+        files[name] = _entry_of(found, status, native is not None)
       progress.update(start + len(chunk))
 
 
@@ -273,12 +269,12 @@ def _entry(
 
 
 def _save(
-    file: pathlib.Path, root: str, files: Sequence[Mapping[str, Entry | None]],
+    file: pathlib.Path, root: str, files: Mapping[str, Entry | None],
     known: Mapping[str, Entry]
 ) -> None:
   """Keeps the entries that were checked, if they are news."""
   checked = {
-      name: entry for of_class in files for name, entry in of_class.items()
+      name: entry for name, entry in files.items()
       if entry and entry.time_ns != _NOT_KEPT}
   if checked != known:
     _write(file, root, checked)

@@ -65,10 +65,12 @@ class Began(NamedTuple):
       that there are.
     stamps: of each file its size in bytes and its time in nanoseconds, int64
       [n, 2]; None if that is not known.
+    trained: names of the training split's files, when this is of the other.
   """
   classes: tuple[str, ...]
   names: Sequence[str] | None = None
   stamps: np.ndarray | None = None
+  trained: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,9 @@ class Request:
   Attributes:
     path: what follows "SCHEME:" in `data.name`; of a TFDS set its name.
     split: `data.train_split` or `data.test_split`.
+    train_split: `data.train_split`.
+    test_split: `data.test_split`.
+    labels: `data.labels`.
     data_dir: where TFDS keeps its data; "" for its default.
     cache_dir: the folder for what a source wants to keep.
     max_pixels: images with more, width times height, should be refused.
@@ -87,12 +92,20 @@ class Request:
   """
   path: str
   split: str
+  train_split: str
+  test_split: str
+  labels: str
   data_dir: str
   cache_dir: pathlib.Path
   max_pixels: int
   min_side: int
   poll: Callable[[], None]
   began: Began | None
+
+  @property
+  def held_out(self) -> bool:
+    """Whether this is what is not trained on."""
+    return self.split != self.train_split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

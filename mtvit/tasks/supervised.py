@@ -144,11 +144,16 @@ class Supervised(base.Task):
     """Nothing to know; refuses data without labels, or with too many."""
     labels = np.concatenate([batch["label"] for batch in batches])
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= self.num_classes:
+    if low < 0:
+      raise errors.ConfigError(
+          "tasks.supervised: the data have images without labels",
+          "--config.tasks.supervised.mode=off and another task, or data with "
+          "labels: class folders, and --config.data.labels=folders if they "
+          "weren't taken for such")
+    if high >= self.num_classes:
       raise errors.ConfigError(
           f"tasks.supervised.num_classes={self.num_classes}: the data have "
-          f"labels {low} .. {high}", f"set it to {high + 1} at least" if
-          low >= 0 else "use data with labels, or another task")
+          f"labels {low} .. {high}", f"set it to {high + 1} at least")
     return {}
 
   def panels(

@@ -106,7 +106,8 @@ def _input(python: pathlib.Path | None) -> dict[str, Any]:
   with images_lib.folder(
       _IMAGES.value, config_lib.parse(given).data) as (folder, what):
     data = dict(
-        name=f"folder:{folder}", cache_dir=str(folder / "cache"))
+        name=f"folder:{folder}", cache_dir=str(folder / "cache"),
+        labels="folders")       # Some config may be supervised.
     own = variant(data=data)
     configs = {f"mtvit, {_tasks(own)}": own}
     if _ALSO.value:

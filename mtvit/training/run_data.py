@@ -46,7 +46,7 @@ def goes_on(
   """
   return saved is not None and all(
       saved.meta["config"]["data"][key] == raw["data"][key]
-      for key in ("name", "train_split"))
+      for key in ("name", "train_split", "labels"))
 
 
 def open_sources(

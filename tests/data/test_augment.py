@@ -118,6 +118,7 @@ def folder(root, photos, **options):
   """A source of the photographs, and the same if `memory_mb` holds them."""
   where = root / "train" / "a"
   where.mkdir(parents=True)
+  (root / "test").mkdir()
   for name, photo in photos.items():
     Image.fromarray(photo).save(where / name, **options)
   return lambda memory_mb: datasets.open_source(
@@ -218,6 +219,7 @@ def test_jpegs_that_pillow_alone_reads_are_seen(section, tmp_path):
   section = dataclasses.replace(section, jitter=0.0)
   where = tmp_path / "train" / "a"
   where.mkdir(parents=True)
+  (tmp_path / "test").mkdir()
   Image.fromarray(photograph(300, 400)).save(where / "0.jpg")
   (where / "1.jpg").write_bytes(lossless(41, 53))
   source = datasets.open_source(
@@ -312,6 +314,7 @@ def test_large_photographs_of_every_decoder(section, tmp_path, monkeypatch):
   turned = {"exif": exif_of(6), "quality": 95}
   where = tmp_path / "train" / "a"
   where.mkdir(parents=True)
+  (tmp_path / "test").mkdir()
   Image.fromarray(photo).save(where / "0.jpg", quality=95)
   Image.fromarray(np.rot90(photo)).save(where / "1.jpg", **turned)
   Image.fromarray(photo).save(where / "2.png")

@@ -28,6 +28,14 @@ def open_source(name, split="train", tmp_path=None, memory_mb=100, **changes):
       split, 4, poll)
 
 
+def make_folder(root):
+  """An empty data/train/a/; nothing of it is held out."""
+  folder = root / "data" / "train" / "a"
+  folder.mkdir(parents=True)
+  (root / "data" / "test").mkdir()
+  return folder
+
+
 def test_a_folder_is_read_in_order_and_cached(image_folder, tmp_path):
   name = f"folder:{image_folder}"
   source = open_source(name, tmp_path=tmp_path)
@@ -60,8 +68,7 @@ def test_the_environment_says_where_caches_go(
 
 
 def test_a_changed_folder_is_not_served_from_the_cache(tmp_path):
-  folder = tmp_path / "data" / "train" / "a"
-  folder.mkdir(parents=True)
+  folder = make_folder(tmp_path)
   save = lambda value: Image.fromarray(
       np.full((8, 8, 3), value, np.uint8)).save(folder / "0.png")
   save(10)
@@ -72,8 +79,7 @@ def test_a_changed_folder_is_not_served_from_the_cache(tmp_path):
 
 
 def test_images_of_several_sizes_are_not_held(image_folder, tmp_path):
-  folder = tmp_path / "data" / "train" / "a"
-  folder.mkdir(parents=True)
+  folder = make_folder(tmp_path)
   for i in range(70):       # Only the last is of another size.
     size = (9, 8) if i == 69 else (8, 8)
     Image.new("RGB", size).save(folder / f"{i:02}.png")
@@ -105,8 +111,7 @@ def test_a_damaged_cache_is_made_anew(damage, image_folder, tmp_path, capsys):
 
 def test_the_cache_depends_on_what_decides_the_pixels(
     image_folder, tmp_path, monkeypatch):
-  folder = tmp_path / "data" / "train" / "a"
-  folder.mkdir(parents=True)
+  folder = make_folder(tmp_path)
   for i, value in enumerate((10, 20)):
     Image.new("RGB", (8, 8 + i), (value,) * 3).save(folder / f"{i}.png")
   (tmp_path / "data" / "train" / "b").mkdir()

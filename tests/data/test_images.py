@@ -240,6 +240,7 @@ def test_every_route_decodes_jpegs_alike(tmp_path):
       encoded(picture[:40, :40], "WEBP", lossless=True))
   for side, memory_mb in (("plain", 9), ("plain", 0), ("beside", 9),
                           ("beside", 0)):
+    (tmp_path / side / "test").mkdir(exist_ok=True)
     source = datasets.open_source(
         config_lib.Data(
             name=f"folder:{tmp_path / side}", memory_mb=memory_mb,

@@ -29,6 +29,7 @@ def open_source(root, memory_mb=0):
 @pytest.fixture
 def root(tmp_path):
   """300 images in three classes; image i shows the value i // 2."""
+  (tmp_path / "test").mkdir()
   for i in range(COUNT):
     folder = tmp_path / "train" / f"class{i // 100}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -153,13 +153,13 @@ def test_odd_folders(folder, small, tmp_path, fault):
     for file in (root / "train").rglob("*.png"):
       Image.fromarray(np.zeros((3, 3, 3), np.uint8)).save(file)
 
-  answer(empty, 4, "no images in the class folders")
-  answer(flat, 4, "200 files lie directly in it", "put the images into")
+  answer(empty, 4, "no images in ")
+  answer(flat, 0, "200 images (indexed), no classes")
   answer(few, 4, "3 training images are fewer than batch_size=8")
   answer(tiny, 4, "200 of 200 files refused: 200 too small")
   answer(lambda root: shutil.rmtree(root / "test" / "rocket"), 4,
          "the classes of the splits differ", "rocket")
-  answer(one, 0, "one class only")
-  fault("empty folder, images outside class folders, fewer images than a "
-        "batch, 3-pixel images, a class that only one split has; one class",
-        "exit 4 each, with the fix; a note")
+  answer(one, 0, "no labels, as there are no two folders with images")
+  fault("empty folder, fewer images than a batch, 3-pixel images, a class that "
+        "only one split has; images outside class folders, one class",
+        "exit 4 each, with the fix; these two train without labels")

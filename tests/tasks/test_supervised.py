@@ -35,7 +35,7 @@ def test_loss_by_hand():
 
 
 @pytest.mark.parametrize("labels, fix", [
-    ([0, 5], "set it to 6"), ([-1, -1], "use data with labels")])
+    ([0, 5], "set it to 6"), ([-1, -1], "images without labels")])
 def test_other_labels_are_refused(labels, fix):
   with pytest.raises(errors.ConfigError, match=fix):
     make().statistics_of([{"label": np.array(labels)}])
