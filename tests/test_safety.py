@@ -117,6 +117,7 @@ PLACES = {
     # Through `files.write`, or into memory.
     "mtvit/pictures/plots.py": {"figure.savefig", "save"},
     "mtvit/tools/report.py": {"save"},
+    "mtvit/pictures/curves.py": {"plots.save"},
     "mtvit/pictures/panels.py": {"plots.save"},
     "mtvit/data/held.py": {"cache_files.save"},
     "mtvit/data/manifest.py": {"cache_files.save"},

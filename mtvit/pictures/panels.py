@@ -1,4 +1,4 @@
-"""Pictures: what the model sees, what it predicts, and how the losses went."""
+"""Pictures: what the model sees, and what it predicts."""
 
 import pathlib
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
@@ -92,45 +92,6 @@ def save_predictions(
       files.append(folder / f"{task.name}.png")
       save_grid(rows, patch_size, files[-1])
   return files
-
-
-def save_curves(lines: Sequence[Mapping[str, float]],
-                file: pathlib.Path) -> None:
-  """Draws every metric of metrics.jsonl over the steps, one group a plot.
-
-  Args:
-    lines: of `metrics.read`.
-    file: the PNG.
-  """
-  groups: dict[str, list[str]] = {}
-  for key in sorted({key for line in lines for key in line} - {"step"}):
-    if key.startswith("gradients/"):
-      continue                               # They have a picture of their own.
-    task, _, metric = key.partition("/")
-    # A task's losses, and its shares of 1, are read on different scales.
-    group = task
-    if task not in ("train", "knn", "features"):
-      group += "/loss" if "loss" in metric or "error" in metric else "/shares"
-    elif task == "train":
-      group = key
-    groups.setdefault(group, []).append(key)
-  columns = 3
-  rows = max(1, -(-len(groups) // columns))
-  figure, grid = _subplots(
-      rows, columns, panel=(3.3, 2.1), margins=(0.65, 0.25, 0.25))
-  for axes in grid.flat:
-    axes.axis("off")
-  for axes, (group, keys) in zip(grid.flat, groups.items()):
-    axes.axis("on")
-    axes.set_title(plots.label(group), fontsize=9)
-    for key in keys:
-      points = [(line["step"], line[key]) for line in lines if key in line]
-      axes.plot(*zip(*points), label=plots.label(key.partition("/")[2]), lw=1,
-                marker="." if len(points) < 20 else None)
-    axes.legend(fontsize=6)
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3)
-  plots.save(figure, file)
 
 
 def save_gradients(

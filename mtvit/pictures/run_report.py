@@ -6,6 +6,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 
+from mtvit.pictures import curves
 from mtvit.pictures import panels
 from mtvit.run import metrics as metrics_lib
 from mtvit.training import evaluation
@@ -33,10 +34,10 @@ class Report(evaluation.Evaluator):
 
     def draw(folder: pathlib.Path) -> list[pathlib.Path]:
       lines = metrics_lib.read(self.context.workdir / metrics_lib.METRICS)
-      curves = folder / "curves.png"
-      panels.save_curves(lines, curves)
+      file = folder / "curves.png"
+      curves.save_curves(lines, file)
       return [
-          curves,
+          file,
           *panels.save_gradients(lines, folder / "gradients.png"),
           *panels.save_predictions(
               batch, jax.device_get(predicted), parts.tasks,

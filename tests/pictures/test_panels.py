@@ -39,16 +39,3 @@ def test_titles_of_two_lines_are_whole(tmp_path):
   assert not ink[0] and not (ink & blue).any()
   begins = lambda x: int((np.diff(x.astype(int)) == 1).sum())
   assert begins(ink) == 3 * 2 and begins(blue) == 3
-
-
-def test_curves_of_all_metrics(tmp_path):
-  lines = [{"step": i, "colorize/loss": 5e-4 * i, "colorize/skill": 0.1 * i,
-            "train/loss": 2 / i} for i in range(1, 5)]
-  lines.append({"step": 4, "knn/accuracy": 0.5})
-  panels.save_curves(lines, tmp_path / "curves.png")
-  drawn = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
-  blue = np.abs(drawn.astype(int) - (31, 119, 180)).max(-1) < 60
-  assert blue.sum() > 200
-  # No number is cut off.
-  edges = [drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]]
-  assert all((edge == 255).all() for edge in edges)
