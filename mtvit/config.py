@@ -31,9 +31,10 @@ class Data:
   """Section `data`.
 
   Attributes:
-    name: "photo_crops", "folder:PATH" or a TFDS name.
+    name: "photo_crops", "folder:PATH", "list:FILE" or a TFDS name.
     train_split: a TFDS split, or a folder below PATH; "." is PATH itself.
-    test_split: likewise; "" holds some training images of PATH out.
+    test_split: likewise, or a list beside FILE; "" holds some images of the
+      training split out.
     labels: of a folder: "folders" says that its folders are classes, "none"
       that it has none, and "auto" that it should be told by what is there.
     data_dir: where TFDS keeps its data; "" for its default.

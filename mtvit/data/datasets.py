@@ -8,6 +8,7 @@ from etils import epy
 from mtvit import errors
 from mtvit.data import folder
 from mtvit.data import held
+from mtvit.data import list_file
 from mtvit.data import source as source_lib
 from mtvit.run import console
 from mtvit.run import paths
@@ -24,6 +25,7 @@ Source = source_lib.Source      # What `open_source` returns.
 # it. Any other name is a TFDS data set's.
 SOURCES: dict[str, Callable[[source_lib.Request], Source]] = {
     "folder:": folder.open_source,
+    "list:": list_file.open_source,
     "photo_crops": lambda request: photo_crops.open_source(request),
 }
 
@@ -40,7 +42,7 @@ def open_source(
   Args:
     data: its name is one of `SOURCES`, with a path if that ends in ":", or a
       TFDS name.
-    split: what the source has: a TFDS split, or a folder below PATH.
+    split: what the source has: a TFDS split, or see `config.Data`.
     min_side: files of a folder with a shorter side, in pixels, are refused.
     poll: called regularly; may raise to stop. Nothing stays half-written.
     began: what a run goes on with. Files of a folder that are bad or gone by

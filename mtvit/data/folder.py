@@ -7,7 +7,6 @@ from typing import Sequence
 from mtvit import errors
 from mtvit.data import folder_layout
 from mtvit.data import folder_list
-from mtvit.data import hash_split
 from mtvit.data import image_files
 from mtvit.data import manifest as manifest_lib
 from mtvit.data import source as source_lib
@@ -43,50 +42,10 @@ def open_source(request: source_lib.Request) -> image_files.FileSource:
     if complaint:
       console.note(f"{files.shown}: {complaint}")
     _note_oddities(files, listed, classes)
-  return _source(files, classes, request, place.shared)
-
-
-def _source(
-    files: image_files.Files, classes: tuple[str, ...],
-    request: source_lib.Request, shared: bool
-) -> image_files.FileSource:
-  """The source of what belongs to the split."""
-  began, offered, part = request.began, list(files.good), ""
-  if shared and request.test_split != request.train_split:
-    part = ", held-out part" if request.held_out else ""
-    offered = _part(files, request)
-  names = offered
-  if began and began.names is not None:
-    names = list(began.names)
   labels = {name: label for label, name in enumerate(classes)}
-  source = image_files.source(
-      files, names, classes, lambda name: labels.get(_class_of(name), -1),
-      request.max_pixels, part)
-  if began and began.names is not None:
-    image_files.compare(source, files, began, offered)
-  return source
-
-
-def _part(
-    files: image_files.Files, request: source_lib.Request
-) -> list[str]:
-  """Names of one split's images, where both splits are in one folder."""
-  names = list(files.good)
-  hash_split.check(files.shown, len(names))
-  chosen = dict(zip(names, hash_split.held_out(names).tolist()))
-  if not request.held_out:
-    console.note(
-        f"{files.shown}: {sum(chosen.values()):,} of {len(names):,} images, "
-        "chosen by their names, are held out (--config.data.test_split=FOLDER "
-        "for others)")
-    return [name for name in names if not chosen[name]]
-  trained = set(request.began.trained if request.began else ())
-  found = [name for name in names if chosen[name] and name not in trained]
-  if not found:
-    raise errors.DataError(
-        f"{files.shown}: all images that were held out are gone",
-        "restore them, or use another --workdir")
-  return found
+  return image_files.of_split(
+      files, classes, lambda name: labels.get(_class_of(name), -1), request,
+      place.shared)
 
 
 def _class_of(name: str) -> str:

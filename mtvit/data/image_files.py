@@ -10,7 +10,9 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import numpy as np
 import tensorflow as tf
 
+from mtvit import errors
 from mtvit.data import folder_layout
+from mtvit.data import hash_split
 from mtvit.data import images
 from mtvit.data import manifest as manifest_lib
 from mtvit.data import replacing
@@ -94,20 +96,19 @@ class Files(NamedTuple):
   """Image files by name, in order.
 
   Attributes:
+    shown: what they are the files of, for messages.
     root: absolute path of the folder to which names are relative.
     manifest: where what is known of them is kept.
     good: name -> what is known of a file that can be used.
     refused: name -> why it can't be.
+    missing: what to say of a name that a run has and that is not here.
   """
+  shown: str
   root: str
   manifest: pathlib.Path
   good: Mapping[str, manifest_lib.Entry]
   refused: Mapping[str, str]
-
-  @property
-  def shown(self) -> str:
-    """The root, for messages."""
-    return console.printable(self.root)
+  missing: str = "the file is gone"
 
   def where(self, keep: Callable[[str], bool]) -> "Files":
     """Those whose names are to be kept."""
@@ -128,7 +129,8 @@ def sort(
       refused[name] = reason
     else:
       good[name] = entry
-  return Files(root, manifest.file, good, refused)
+  return Files(
+      console.printable(root), root, manifest.file, good, refused)
 
 
 def complaint(files: Files) -> str:
@@ -148,9 +150,60 @@ def complaint(files: Files) -> str:
   return text
 
 
-def source(
+def of_split(
+    files: Files, classes: tuple[str, ...], label: Callable[[str], int],
+    request: source_lib.Request, shared: bool
+) -> FileSource:
+  """The source of what belongs to the split that is asked for.
+
+  A run that goes on has the files that it began with, and what is different is
+  said; what it trains on is not held out.
+
+  Args:
+    files: of the split; of both, if they are shared.
+    classes: names of the labels.
+    label: the label of a file by its name; -1 for none.
+    request: what to open.
+    shared: whether the names decide which files are held out.
+
+  Raises:
+    DataError: there are too few to hold some out, or too many are gone.
+  """
+  began, offered, part = request.began, list(files.good), ""
+  if shared and request.test_split != request.train_split:
+    part = ", held-out part" if request.held_out else ""
+    offered = _part(files, request)
+  if began is None or began.names is None:
+    return _source(files, offered, classes, label, request.max_pixels, part)
+  found = _source(
+      files, began.names, classes, label, request.max_pixels, part)
+  _compare(found, files, began, offered)
+  return found
+
+
+def _part(files: Files, request: source_lib.Request) -> list[str]:
+  """Names of one split's images, where both splits are in one place."""
+  names = list(files.good)
+  hash_split.check(files.shown, len(names))
+  chosen = dict(zip(names, hash_split.held_out(names).tolist()))
+  if not request.held_out:
+    console.note(
+        f"{files.shown}: {sum(chosen.values()):,} of {len(names):,} images, "
+        "chosen by their names, are held out (--config.data.test_split=NAME "
+        "for others)")
+    return [name for name in names if not chosen[name]]
+  trained = set(request.began.trained if request.began else ())
+  found = [name for name in names if chosen[name] and name not in trained]
+  if not found:
+    raise errors.DataError(
+        f"{files.shown}: all images that were held out are gone",
+        "restore them, or use another --workdir")
+  return found
+
+
+def _source(
     files: Files, names: Sequence[str], classes: tuple[str, ...],
-    label: Callable[[str], int], max_pixels: int, part: str = ""
+    label: Callable[[str], int], max_pixels: int, part: str
 ) -> FileSource:
   """The source of these files, in this order.
 
@@ -181,7 +234,7 @@ def source(
       bad_list=source_lib.ListFile(files.manifest.with_suffix(".bad.txt")))
 
 
-def compare(
+def _compare(
     found: FileSource, files: Files, began: source_lib.Began,
     offered: Sequence[str]
 ) -> None:
@@ -198,7 +251,7 @@ def compare(
   """
   names = found.names
   replacing.report(found, {
-      i: files.refused.get(name, "the file is gone")
+      i: files.refused.get(name, files.missing)
       for i, name in enumerate(names) if name not in files.good})
   if began.stamps is not None and found.stamps is not None:
     changed = [

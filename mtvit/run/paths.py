@@ -93,7 +93,9 @@ def absolute(path: epath.Path) -> epath.Path:
 def check_local(**given: Given) -> None:
   """Raises ConfigError naming the first of name=path that is gs://."""
   for name, path in given.items():
-    if is_remote(os.fspath(path).removeprefix("folder:")):
+    whole = os.fspath(path)
+    # In data.name the kind of a source stands before the path.
+    if is_remote(whole) or is_remote(whole.partition(":")[2]):
       raise errors.ConfigError(
           f"{name}={os.fspath(path)} must be on a disk of this machine",
           "a local folder; gcloud storage cp -r copies one from or to gs://")

@@ -103,7 +103,8 @@ def test_no_path_of_a_user_goes_through_pathlib():
 
 
 @pytest.mark.parametrize("key, value", [
-    ("cache_dir", "gs://b/cache"), ("name", "folder:gs://b/images")])
+    ("cache_dir", "gs://b/cache"), ("name", "folder:gs://b/images"),
+    ("name", "list:gs://b/train.txt")])
 def test_data_must_be_on_a_disk(tiny, tmp_path, key, value):
   tiny.data[key] = value
   with pytest.raises(errors.ConfigError, match=f"data.{key}=.*must be on a di"):
