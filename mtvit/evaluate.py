@@ -305,5 +305,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+  distributed.define_flags()
   _define_flags()
   entry.run(main)

@@ -25,8 +25,6 @@ from mtvit.models import encoders
 from mtvit.run import config_values
 from mtvit.run import entry
 
-flags.adopt_module_key_flags(pretrain)
-
 # Keys of a `model` section that a run sets for itself, or leaves open ("", 0).
 _OWN = ("variant", "activation", "image_size", "extra_tokens", "position_init",
         "dtype", "remat", "unroll", "freeze_patch_embed", "drop_path")
@@ -147,4 +145,6 @@ def _completed_as(
 
 
 if __name__ == "__main__":
+  pretrain.define_flags()
+  flags.adopt_module_key_flags(pretrain)
   entry.run(main)

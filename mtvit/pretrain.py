@@ -63,12 +63,16 @@ EVALUATORS = (
     run_report.Report,
 )
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; --config.KEY=VALUE overrides a key.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where the run is kept; default runs/<config name>.")
-_ALLOW_CHANGE = flags.DEFINE_bool(
-    "allow_config_change", False, "Continue a run with another config.")
+
+def define_flags() -> None:
+  """Not on import: a program that imports this has flags of its own."""
+  config_flags.DEFINE_config_file(
+      "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+  flags.DEFINE_string(
+      "workdir", None, "Where the run is kept; default runs/<config name>.")
+  flags.DEFINE_bool(
+      "allow_config_change", False, "Continue a run with another config.")
+  distributed.define_flags()
 
 
 def main(
@@ -76,10 +80,10 @@ def main(
 ) -> None:
   """The command line; `prepare` may complete the config."""
   distributed.initialize()
-  given = distributed.fail_together(
-      lambda: entry.run_flags(_CONFIG, _WORKDIR.value, prepare))
+  given = distributed.fail_together(lambda: entry.run_flags(
+      flags.FLAGS["config"], flags.FLAGS.workdir, prepare))
   pretrain(given.config, given.workdir, overrides=given.overrides,
-           allow_config_change=_ALLOW_CHANGE.value)
+           allow_config_change=flags.FLAGS.allow_config_change)
 
 
 def pretrain(
@@ -247,4 +251,5 @@ def _begin(
 
 
 if __name__ == "__main__":
+  define_flags()
   entry.run(main)

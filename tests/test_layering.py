@@ -25,19 +25,22 @@ ROOMS = {
         "checkpoints config data encoder errors models run training",
     "diagnostics": "data encoder models probes training",
     "pictures":
-        "data diagnostics encoder errors models probes run training",
+        "config data diagnostics encoder errors models probes run tasks "
+        "training",
     "planning": "config errors run training",
     "benchmarks": "config data errors models planning run tasks training",
     "report": "errors pictures run",
-    "__init__": "encoder",
     "pretrain":
         "checkpoints config diagnostics pictures probes run training",
     "evaluate": "config diagnostics errors pictures probes run training",
+    "api": "config encoder errors evaluate interchange pictures pretrain run "
+           "training",
+    "__init__": "",
     "finetune": "checkpoints encoder errors models pretrain run",
     "__main__": "errors",
     "configs": "config errors models run tasks",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
-             "interchange models pictures planning report run tasks training",
+             "interchange models pictures planning report run training",
 }
 # Constants of colour (sRGB curve, luminance, luma): in `data/srgb.py` alone.
 COLOUR = {0.04045, 1.055, 12.92, 0.0031308, 0.212671, 0.71516, 0.299,

@@ -50,16 +50,21 @@ def in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if kind is not others and "=" not in kind[-1] and left and (
         not left[0].startswith("-")):
       kind.append(left.pop(0))
-  files = [_with_file(word) for word in files]
+  for i, word in enumerate(files):
+    value = re.sub("^--?config=?", "", word)
+    if value:
+      files[i] = word.removesuffix(value) + with_file(value)
   if files:
     return [*files, *overrides, *others], []
   return others, overrides
 
 
-def _with_file(word: str) -> str:
-  """--config=NAME with the file of the shipped config NAME in its place."""
-  value = re.sub("^--?config=?", "", word)
-  flag = word.removesuffix(value)
+def with_file(value: str) -> str:
+  """NAME:ARGUMENT with the file of the shipped config NAME in its place.
+
+  Raises:
+    ConfigError: no such config is shipped, or it is no file.
+  """
   name, colon, argument = value.partition(":")
   if re.fullmatch(r"\w+", name):
     shipped = CONFIGS / f"{name}.py"
@@ -70,7 +75,7 @@ def _with_file(word: str) -> str:
           "--config=PATH/FILE.py for one of your own")
     name = str(shipped)
   paths.check_file(**{"--config": name})
-  return flag + name + colon + argument
+  return name + colon + argument
 
 
 def names() -> list[str]:

@@ -20,16 +20,19 @@ from mtvit.run import config_values
 
 T = TypeVar("T")
 
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "HOST:PORT of process 0 when there are several "
-    "processes; 'auto' on TPU pods, SLURM and Open MPI.")
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Processes of the run.", lower_bound=1)
-_PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "Number of this process, from 0.", lower_bound=0)
-_HEARTBEAT = flags.DEFINE_integer(
-    "heartbeat_seconds", 100, "After so long without a sign of life of a "
-    "process the others exit.", lower_bound=1)
+
+def define_flags() -> None:
+  """Not on import: a program that imports this has flags of its own."""
+  flags.DEFINE_string(
+      "coordinator", "", "HOST:PORT of process 0 when there are several "
+      "processes; 'auto' on TPU pods, SLURM and Open MPI.")
+  flags.DEFINE_integer(
+      "num_processes", None, "Processes of the run.", lower_bound=1)
+  flags.DEFINE_integer(
+      "process_id", None, "Number of this process, from 0.", lower_bound=0)
+  flags.DEFINE_integer(
+      "heartbeat_seconds", 100, "After so long without a sign of life of a "
+      "process the others exit.", lower_bound=1)
 
 
 def initialize() -> None:
@@ -39,7 +42,8 @@ def initialize() -> None:
     ConfigError: the flags contradict each other, or nobody answers.
   """
   address, count, number = (
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+      flags.FLAGS.coordinator, flags.FLAGS.num_processes,
+      flags.FLAGS.process_id)
   if not address:
     if count is not None or number is not None:
       raise errors.ConfigError(
@@ -61,8 +65,8 @@ def initialize() -> None:
   jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(
-        heartbeat_timeout_seconds=_HEARTBEAT.value,
-        shutdown_timeout_seconds=_HEARTBEAT.value, **arguments)
+        heartbeat_timeout_seconds=flags.FLAGS.heartbeat_seconds,
+        shutdown_timeout_seconds=flags.FLAGS.heartbeat_seconds, **arguments)
   except (RuntimeError, ValueError) as e:
     raise errors.ConfigError(
         f"--coordinator={address}: {str(e).splitlines()[0]}",

@@ -24,13 +24,6 @@ from mtvit.run import config_values
 from mtvit.run import paths
 from mtvit.run import streams
 
-_TRACEBACK = flags.DEFINE_bool(
-    "traceback", False, "Show the traceback of an error.")
-
-flags.DEFINE_multi_string(
-    "plugin", [], "Import path of a module that adds a task, an evaluator, a "
-    "data source or an encoder.")
-
 # --config.KEY=VALUE of a command without --config.
 _overrides: list[str] = []
 
@@ -58,6 +51,7 @@ def run(main: Callable[[], None]) -> None:
   # Else TensorFlow speaks on CPUs that it finds oneDNN faster on, whatever the
   # log level; the input pipeline has no use for it.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  _define_flags()
   _add_threads_for_simulated_devices()
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
@@ -76,6 +70,14 @@ def run(main: Callable[[], None]) -> None:
   except SystemExit as e:
     _end_threads(0 if e.code is None else e.code)
     raise
+
+
+def _define_flags() -> None:
+  """Not on import: a program that imports this has flags of its own."""
+  flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
+  flags.DEFINE_multi_string(
+      "plugin", [], "Import path of a module that adds a task, an evaluator, a "
+      "data source or an encoder.")
 
 
 def _add_threads_for_simulated_devices() -> None:
@@ -140,7 +142,7 @@ def _end_threads(code: Any) -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def given_config(holder: flags.FlagHolder) -> dict[str, Any]:
+def given_config(holder: flags.Flag | flags.FlagHolder) -> dict[str, Any]:
   """The config of a --config flag as plain values.
 
   Raises:
@@ -161,7 +163,7 @@ def given_config(holder: flags.FlagHolder) -> dict[str, Any]:
 
 
 def run_flags(
-    config: flags.FlagHolder, workdir: str | None,
+    config: flags.Flag | flags.FlagHolder, workdir: str | None,
     prepare: Callable[[Any, epath.Path], Any] = lambda values, workdir: values
 ) -> Started:
   """What a run is started with.
@@ -203,7 +205,7 @@ def _unraisable(unraisable: Any) -> None:
 
 
 def _fail(error: errors.UserError) -> None:
-  if flags.FLAGS.is_parsed() and _TRACEBACK.value:
+  if flags.FLAGS.is_parsed() and flags.FLAGS["traceback"].value:
     traceback.print_exception(error)
   if isinstance(error, errors.Preempted):
     text = f"stopped: {error}\n  to continue: {command()}"
