@@ -195,6 +195,55 @@ def test_a_tiny_set_is_told_how_many_are_needed(root):
   open_splits(root)
 
 
+def test_links_as_people_use_them(root, tmp_path, capsys):
+  """To files without endings, to classes, to splits, and to all of it."""
+  store = tmp_path / "store"
+  save(store, *numbered("blobs/{:064x}", 4), *numbered("dogs/{}.png", 3),
+       *numbered("validation/cat/{}.png", 2),
+       *numbered("validation/dog/{}.png", 2))
+  (store / "train" / "cat").mkdir(parents=True)
+  for i in range(4):
+    (store / "train" / "cat" / f"{i}.png").symlink_to(
+        f"../../blobs/{i:064x}")
+  (store / "train" / "dog").symlink_to("../dogs")
+  (store / "train" / "cat" / "gone.png").symlink_to("nowhere")
+  (store / "data").mkdir()
+  (store / "data" / "train").symlink_to(store / "train")
+  (store / "data" / "val").symlink_to(store / "validation")
+  root.symlink_to(store / "data")
+  train, test = open_splits(root)
+  assert train.names == (
+      *numbered("cat/{}.png", 4), *numbered("dog/{}.png", 3))
+  assert train.file_labels.tolist() == [0] * 4 + [1] * 3
+  assert test.names == (*numbered("cat/{}.png", 2), *numbered("dog/{}.png", 2))
+  said = capsys.readouterr().err
+  assert "1 of 8 files refused: 1 broken link" in said
+  # It is known by the name that was given, so all may move behind the link.
+  (store / "data").rename(store / "moved")
+  root.unlink()
+  root.symlink_to(store / "moved")
+  assert open_splits(root)[0].fingerprint == train.fingerprint
+
+
+def test_links_that_lead_back_are_refused_and_listed(root, capsys):
+  save(root, *numbered("cat/{}.png", 20), *numbered("dog/{}.png", 20))
+  (root / "cat" / "all").symlink_to(root)
+  (root / "every").symlink_to(".")
+  (root / "dog" / "home").symlink_to(root.parent)
+  (root / "dog" / "deep").mkdir()
+  (root / "dog" / "deep" / "up").symlink_to("..")
+  (root / "dog" / "a").symlink_to("b")
+  (root / "dog" / "b").symlink_to("a")
+  train, test = open_splits(root)
+  assert train.num_examples + test.num_examples == 40
+  assert train.classes == ("cat", "dog")
+  said = capsys.readouterr().err
+  assert "5 of 45 files refused: 3 link to a folder that it lies in" in said
+  assert "2 broken link" in said
+  listed = open(re.search(r"listed in (\S+)", said)[1]).read()
+  assert f"link to a folder that it lies in\t{root}/dog/deep/up\n" in listed
+
+
 def test_a_run_goes_on_with_what_it_began_with(root, capsys):
   """Whatever comes and goes: its images, and that it has no labels."""
   save(root, *numbered("{:03}.png", 300))
