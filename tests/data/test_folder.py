@@ -106,6 +106,22 @@ def test_splits_under_their_usual_names(
         name != usual)
 
 
+def test_the_training_folder_says_whether_there_are_labels(root):
+  classes = numbered("cat/{}.png", 3) + numbered("dog/{}.png", 3)
+  save(root / "train", *classes)
+  save(root / "test", *numbered("{}.png", 3))
+  with pytest.raises(errors.DataError, match=(
+      "test has no class folders\n.*labels=none")):
+    open_splits(root)
+  train, test = open_splits(root, labels="none")
+  assert labels(train) == labels(test) == {-1}
+  (root / "train").rename(root / "other")
+  (root / "test").rename(root / "train")
+  (root / "other").rename(root / "test")
+  train, test = open_splits(root)
+  assert train.classes == test.classes == () and labels(test) == {-1}
+
+
 def test_a_name_that_was_set_wins_and_one_that_is_missing_is_an_error(root):
   for name in ("train", "test", "val", "photos_2020"):
     save(root / name, *numbered(f"{name}{{}}.png", 3))

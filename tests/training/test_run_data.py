@@ -69,6 +69,41 @@ def test_files_that_come_and_go_move_no_other(folder, tiny, tmp_path, capfd):
     open_train(tiny, tmp_path, saved)
 
 
+@pytest.mark.parametrize("kind", ["folder", "list"])
+def test_images_without_labels_and_splits_stay(kind, tiny, tmp_path, capfd):
+  root = tmp_path / "photos"
+  root.mkdir()
+  tiny.data.name = f"{kind}:{root}" + "/all.txt" * (kind == "list")
+
+  def add(numbers):
+    for i in numbers:
+      Image.new("RGB", (8, 8), (i, 0, 0)).save(root / f"{i:03}.png")
+    (root / "all.txt").write_text("".join(
+        f"{file.name}\n" for file in sorted(root.glob("*.png"))))
+
+  def both(saved):
+    return run_data.open_sources(
+        config_lib.parse(tiny), config_values.to_plain(tiny), tmp_path, saved,
+        lambda: None)
+
+  add(range(100, 250))
+  first = both(None)
+  train, held_out = map(colours, first)
+  assert sorted(train + held_out) == list(range(100, 250)) and held_out
+  saved = checkpoint_of(tiny, first[0])
+  assert saved.meta["data"]["classes"] == []
+  capfd.readouterr()
+  add(range(80))
+  (root / f"{train[5]:03}.png").unlink()
+  add(())
+  again = both(saved)
+  assert colours(again[0]) == [*train[:5], train[6], *train[6:]]
+  assert set(held_out) < set(colours(again[1])) <= {*held_out, *range(80)}
+  assert run_data.describe(again[0]) == saved.meta["data"]
+  said = capfd.readouterr().err
+  assert f"{train[5]}.png (" in said and "new files are not used" in said
+
+
 def test_the_list_is_never_overwritten(folder, tiny, tmp_path):
   saved = checkpoint_of(tiny, open_train(tiny, tmp_path))
   other = tmp_path / "other"
