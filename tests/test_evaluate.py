@@ -1,11 +1,13 @@
 """Evaluations from start to end: files, choices, targets, and errors."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -17,11 +19,16 @@ from mtvit import errors
 from mtvit import evaluate
 from mtvit import pretrain
 from mtvit.data import pipeline
-from mtvit.probes import frozen
+from mtvit.probes import tables
 from mtvit.probes import target as target_lib
+from mtvit.probes import verdict
 from mtvit.run import config_values
 from mtvit.run import reading
+from mtvit.training import assembly
+from mtvit.training import inputs
 from mtvit.training import saved_runs
+from mtvit.training import sharding
+from mtvit.training import train_state
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -76,13 +83,17 @@ def test_a_run_is_evaluated(run, image_folder, capsys):
   assert {(r["layer"], r["readout"], r["probe"]) for r in found["layers"]} == {
       (layer, a, b) for layer in range(5) for a in readouts
       for b in ("knn_k20", "linear")}
-  out = capsys.readouterr().out
-  assert out.count("extracted") == 3 and str(file) in out
-  assert frozen.table(found) in out
-  # Again: the same numbers from the cache.
+  at_random = got["random_init"]["probes"]
+  assert at_random["chosen"].keys() == kinds and at_random != found
+  said = capsys.readouterr()
+  assert said.out.startswith(verdict.headline(got) + "\nfolder:")
+  assert tables.table(found, at_random) in said.out and str(file) in said.out
+  assert [line.partition(",")[0] for line in said.err.splitlines()
+          if line.startswith("[")] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+  assert "read from" not in said.err
+  # Again: the same numbers from the cache, of trained and random parameters.
   again = evaluate.evaluate(run, options(layer_images=20))
-  out = capsys.readouterr().out
-  assert out.count("read from") == 3 and "extracted" not in out
+  assert capsys.readouterr().err.count("read from") == 6
   assert again["probes"] == found
 
 
@@ -127,7 +138,7 @@ def test_a_checkpoint_and_a_layer_have_files_of_their_own(run):
       "evaluation_layer4.json"}
 
 
-def test_shuffled_labels_and_initial_parameters(run, colors):
+def test_shuffled_labels(run, colors):
   data = dict(data=f"folder:{colors}")
   plain_ = evaluate.evaluate(run, options(**data))
   shuffled = evaluate.evaluate(run, options(shuffle_labels=True, **data))
@@ -138,13 +149,20 @@ def test_shuffled_labels_and_initial_parameters(run, colors):
   folder, = (run / "evaluation").glob("folder_*")
   assert {f.name for f in folder.iterdir()} == {
       "evaluation.json", "evaluation_shuffled.json"}
-  trained, untrained = (evaluate.evaluate(
-      run, options(random_init=random)) for random in (False, True))
-  assert (trained["step"], untrained["step"]) == (2, 0)
-  assert untrained["probes"] != trained["probes"]
-  folder, = {*(run / "evaluation").glob("folder_*")} - {folder}
-  assert {f.name for f in folder.iterdir()} == {
-      "evaluation.json", "evaluation_random_init.json"}
+
+
+def test_random_init_is_what_the_run_began_with(run, parsed):
+  """Not the architecture with any seed: the parameters that it trained."""
+  config = dataclasses.replace(saved_runs.load(run).config, data=parsed.data)
+  mesh = sharding.create_mesh(config.mesh)
+  parts = assembly.create(
+      config, mesh, inputs.sources(config)[0], total_steps=2)
+  want = parts.first_state().params["encoder"]
+  got = target_lib.open_target(run).random_init()
+  jax.tree.map(np.testing.assert_array_equal, got.params, want)
+  assert got.step == 0
+  other = train_state.first_encoder(got.module, got.model, config.seed + 1)
+  assert (other["embed"]["kernel"] != got.params["embed"]["kernel"]).any()
 
 
 def test_the_test_split_decides_nothing(run, colors, tmp_path):
@@ -175,7 +193,7 @@ def test_the_checkpoint_may_go_and_nothing_is_written_where_it_says(
       run / "checkpoints" / "2",
       target_lib.Choice(data=f"folder:{colors}"))
   shutil.rmtree(run / "checkpoints")
-  evaluate.evaluate_target(target, options(random_init=False))
+  evaluate.evaluate_target(target, options())
   assert [f.name for f in (run / "evaluation").glob("folder_*/*.json")] == [
       "evaluation_step2.json"]
   assert before and everything() == before

@@ -23,7 +23,7 @@ ROOMS = {
     "encoder": "checkpoints data errors models run training",
     "probes":
         "checkpoints config data encoder errors models run training",
-    "diagnostics": "data encoder models probes training",
+    "diagnostics": "data models probes training",
     "pictures":
         "config data diagnostics encoder errors models probes run tasks "
         "training",
@@ -32,7 +32,8 @@ ROOMS = {
     "report": "errors pictures run",
     "pretrain":
         "checkpoints config diagnostics pictures probes run training",
-    "evaluate": "config diagnostics errors pictures probes run training",
+    "evaluate": "checkpoints config diagnostics errors pictures probes run "
+                "training",
     "api": "config encoder errors evaluate interchange pictures pretrain run "
            "training",
     "__init__": "",

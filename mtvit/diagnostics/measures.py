@@ -1,13 +1,13 @@
 """Why an encoder is good or not: the diagnostics of an evaluation.
 
-Over-smoothing by layer, position embeddings, rank of the readouts, a dense
-probe and the cheat index, on clean images through the run's own input
-transform.
+Over-smoothing by layer, position embeddings, rank of the readouts and a dense
+probe, on clean images through the run's own input transform. Each is a stage;
+programs are compiled once for all parameters of an architecture.
 """
 
 import dataclasses
 import functools
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epy
 
-from mtvit import encoder as encoder_lib
-from mtvit.diagnostics import cheat
 from mtvit.diagnostics import positions
 from mtvit.diagnostics import rank
 from mtvit.diagnostics import smoothing
+from mtvit.models import interface
 from mtvit.probes import dense
-from mtvit.probes import frozen
+from mtvit.probes import features
 from mtvit.probes import knn
 from mtvit.probes import linear
+from mtvit.probes import subject as subject_lib
 from mtvit.training import sharding
 
 with epy.lazy_imports():
@@ -33,6 +33,7 @@ with epy.lazy_imports():
 BATCH = 256           # Images at most.
 # What a device may hold of tokens of all layers and attention at once.
 LAYERS_BYTES = 256 * 2**20
+RANK_IMAGES = 2048    # Training images at most, evenly spaced, for the ranks.
 DENSE_PATCHES = 16    # Of a mosaic, at most; four images give these labels.
 DENSE_L2 = 1e-3
 
@@ -49,145 +50,113 @@ class Sizes:
 
   Attributes:
     layers: test images for over-smoothing.
-    train: training images whose neighbours vote, and for the ranks.
-    test: test images for the accuracy with changed embeddings.
+    train: training images whose neighbours vote with changed embeddings.
+    test: test images that they vote for.
     mosaics: of training and test images.
   """
-  layers: int = 512
-  train: int = 5000
+  layers: int = 256
+  train: int = 1000
   test: int = 1000
-  mosaics: tuple[int, int] = (2000, 500)
+  mosaics: tuple[int, int] = (500, 250)
 
 
-def diagnose(
-    encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
-    train: "datasets.Source", test: "datasets.Source", *,
-    cheat_rows: list[dict[str, Any]], sizes: Sizes = Sizes()
-) -> dict[str, Any]:
-  """The "diagnostics" section of an evaluation; `json` can write it.
-
-  Args:
-    encoder: to look into.
-    mesh: where it runs.
-    train: images with labels, to fit to.
-    test: others, to measure on.
-    cheat_rows: of `cheat.index`; may be empty.
-    sizes: how many images of both.
-  """
-  params = jax.device_put(encoder.params, NamedSharding(mesh, P()))
-  readouts, accuracy = _readouts(
-      encoder, params, mesh, (train, sizes.train), (test, sizes.test))
-  found = None
-  if encoder.position_param:
-    found = positions.describe(
-        encoder.params[encoder.position_param], encoder.grid) | {
-            "accuracy": accuracy}
-  return {
-      "layers": _layers(encoder, params, mesh, test, sizes.layers),
-      "positions": found, "rank": rank.describe(readouts),
-      "dense": _dense(encoder, params, mesh, (train, test), sizes.mosaics),
-      "cheat": cheat_rows}
+THOROUGH = Sizes(layers=512, train=5000, mosaics=(2000, 500))
 
 
-def _batches(
-    encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
-    source: "datasets.Source", limit: int, most: int
-) -> Iterator[dict[str, np.ndarray]]:
-  """Clean images of a source, in batches that the devices divide."""
-  rows = min(most, limit, source.num_examples)
-  rows = -(-rows // mesh.size) * mesh.size
-  return pipeline.eval_batches(
-      source, encoder.image_size, rows, limit, encoder.gray)
-
-
-def _layers(
-    encoder: encoder_lib.Encoder, params: Any, mesh: jax.sharding.Mesh,
-    source: "datasets.Source", limit: int
+def layers(
+    subject: subject_lib.Subject, sizes: Sizes = Sizes()
 ) -> list[dict[str, Any]]:
   """Over-smoothing, one row for each layer."""
-  special, (gh, gw) = len(encoder.token_names), encoder.grid
-  module, sequence = encoder.module, special + gh * gw
-
-  def encode(inputs):
-    params, image = inputs
-    features = module.apply(
-        {"params": params}, image, layers=True, attention=True)
-    return features.layers[:, :, special:], features.attention
-
+  encoder, module = subject.encoder, subject.encoder.module
+  gh, gw = encoder.grid
+  sequence = len(encoder.token_names) + gh * gw
   of_image = 4 * sequence * (
       (module.depth + 1) * module.width
       + module.depth * module.heads * sequence)             # bytes
-  most = max(1, min(BATCH, LAYERS_BYTES // of_image)) * mesh.size
+  most = max(1, min(BATCH, LAYERS_BYTES // of_image)) * subject.mesh.size
 
   def batches():
-    for batch in _batches(encoder, mesh, source, limit, most):
-      yield (params, sharding.spread(batch["image"], mesh)), batch["valid"]
+    for batch in _batches(subject, subject.test, sizes.layers, most):
+      yield (subject.params, sharding.spread(batch["image"], subject.mesh)), (
+          batch["valid"])
 
-  return smoothing.by_layer(encode, batches, encoder.grid, mesh)
+  return smoothing.by_layer(
+      _tokens_and_attention(module), batches, encoder.grid, subject.mesh)
 
 
-def _readouts(
-    encoder: encoder_lib.Encoder, params: Any, mesh: jax.sharding.Mesh,
-    *sets: tuple["datasets.Source", int]
-) -> tuple[dict[str, np.ndarray], dict[str, float] | None]:
-  """Readouts of the first set [m, d], and the accuracy from first to second.
+@functools.cache
+def _tokens_and_attention(module: interface.Encoder) -> smoothing.Encode:
+  """(params, image) -> what `smoothing` looks at."""
+  special = len(module.token_names)
 
-  The accuracy is that of kNN (k=20) of the mean patch with position embeddings
-  as trained, shuffled and zeroed; None without embeddings or labels.
+  def encode(inputs):
+    params, image = inputs
+    found = module.apply(
+        {"params": params}, image, layers=True, attention=True)
+    return found.layers[:, :, special:], found.attention
+
+  return encode
+
+
+def places(
+    subject: subject_lib.Subject, sizes: Sizes = Sizes()
+) -> dict[str, Any] | None:
+  """What the position embeddings know, and what is left without them.
+
+  Returns:
+    None if there are none. What `positions.describe` does, and `accuracy`: of
+    kNN (k=20) of the mean patch with embeddings as trained, shuffled and
+    zeroed; None without labels.
   """
-  embeddings = (
-      positions.changed(encoder.params[encoder.position_param])
-      if encoder.position_param else {})
-
-  @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, P()))
-  def extract(params, embeddings, image):
-    read = lambda params: jax.tree.map(
-        lambda x: x.astype(jnp.float32), encoder_lib.readouts(
-            encoder.module.apply({"params": params}, image)))
-    found = read(params)
-    return found, {"as_trained": found["gap"]} | {
-        name: read(params | {encoder.position_param: embedding})["gap"]
-        for name, embedding in embeddings.items()}
-
-  results = []
-  for source, limit in sets:
-    found = []
-    for batch in _batches(encoder, mesh, source, limit, BATCH):
-      out = extract(params, embeddings, sharding.spread(batch["image"], mesh))
-      found.append(jax.tree.map(
-          lambda x, valid=batch["valid"]: np.asarray(x)[valid],
-          (*out, batch["label"])))
-    results.append(jax.tree.map(lambda *x: np.concatenate(x), *found))
-  (parts, train, labels), (_, test, test_labels) = results
-  readouts = frozen.with_pairs(parts, encoder.readouts)
-  if not embeddings or min(labels.min(), test_labels.min()) < 0:
-    return readouts, None
-  return readouts, {
-      name: knn.accuracy(
-          train[name], labels, test[name], test_labels, k=20,
-          temperature=0.07) for name in train}
+  name = subject.encoder.position_param
+  if name is None:
+    return None
+  embedding = subject.encoder.params[name]                  # [n, d]
+  extract = features.encoder_extractor(subject.encoder.module, subject.mesh)
+  found: dict[str, float] = {}
+  for what, other in ({"as_trained": embedding}
+                      | positions.changed(embedding)).items():
+    (x, labels), (x_test, test_labels) = (
+        features.extract(
+            subject.params | {name: other},
+            _batches(subject, source, limit, features.BATCH), extract,
+            subject.mesh)
+        for source, limit in ((subject.train, sizes.train),
+                              (subject.test, sizes.test)))
+    if min(labels.min(), test_labels.min()) < 0:
+      break
+    found[what] = knn.accuracy(
+        x["gap"], labels, x_test["gap"], test_labels, k=20, temperature=0.07)
+  return positions.describe(embedding, subject.encoder.grid) | {
+      "accuracy": found or None}
 
 
-def _dense(
-    encoder: encoder_lib.Encoder, params: Any, mesh: jax.sharding.Mesh,
-    sources: Iterable["datasets.Source"], counts: tuple[int, int]
+def ranks(subject: subject_lib.Subject) -> list[dict[str, Any]]:
+  """How many dimensions each readout uses, on training images."""
+  split = subject.train_features
+  return rank.describe({
+      name: x[::-(-len(x) // RANK_IMAGES)]
+      for name, x in split.features.items()})
+
+
+def mosaics(
+    subject: subject_lib.Subject, sizes: Sizes = Sizes()
 ) -> dict[str, float] | None:
   """The dense probe; None if no patch has a quadrant, or without labels."""
+  encoder, mesh = subject.encoder, subject.mesh
   ids = dense.pick(encoder.grid, DENSE_PATCHES)
   if encoder.image_size % 2 or not len(ids):
     return None
-  tokens = jax.jit(
-      lambda params, image: encoder.module.apply(
-          {"params": params}, image).patches[:, ids].astype(jnp.float32),
-      out_shardings=NamedSharding(mesh, P()))
+  tokens = _patches(encoder.module, tuple(ids.tolist()), mesh)
   sets = []
-  for source, count in zip(sources, counts):
-    small, labels = _shrunk(encoder, mesh, source, count)
+  for source, count in zip((subject.train, subject.test), sizes.mosaics):
+    small, labels = _shrunk(subject, source, count)
     if len(small) < dense.QUADRANTS or labels.min() < 0:
       return None
-    mosaics = dense.mosaics(small, labels)
-    x = _in_batches(functools.partial(tokens, params), mosaics.images, mesh)
-    sets.append((x, dense.patch_labels(mosaics.classes, encoder.grid, ids)))
+    made = dense.mosaics(small, labels)
+    x = _in_batches(
+        functools.partial(tokens, subject.params), made.images, mesh)
+    sets.append((x, dense.patch_labels(made.classes, encoder.grid, ids)))
   (x, labels), (test, test_labels) = sets   # [m, k, d] and [m, k]
   probe = linear.fit(
       x.reshape(-1, x.shape[-1]), labels.ravel(),
@@ -196,16 +165,38 @@ def _dense(
   return dense.score(guesses.reshape(test_labels.shape), test_labels)
 
 
+@functools.cache
+def _patches(
+    module: interface.Encoder, ids: tuple[int, ...], mesh: jax.sharding.Mesh
+) -> Callable[[Any, jax.Array], jax.Array]:
+  """A jitted (params, image [b, s, s, 3]) -> patches `ids`, [b, k, d]."""
+  return jax.jit(
+      lambda params, image: module.apply(
+          {"params": params}, image).patches[:, np.array(ids)].astype(
+              jnp.float32),
+      out_shardings=NamedSharding(mesh, P()))
+
+
+def _batches(
+    subject: subject_lib.Subject, source: "datasets.Source", limit: int,
+    most: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """Clean images of a source, in batches that the devices divide."""
+  encoder, size = subject.encoder, subject.mesh.size
+  rows = -(-min(most, limit, source.num_examples) // size) * size
+  return pipeline.eval_batches(
+      source, encoder.image_size, rows, limit, encoder.gray)
+
+
 def _shrunk(
-    encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
-    source: "datasets.Source", mosaics: int
+    subject: subject_lib.Subject, source: "datasets.Source", count: int
 ) -> Images:
   """Images at half the side, enough for so many mosaics."""
   found = [
       (dense.shrink(batch["image"][batch["valid"]]),
        batch["label"][batch["valid"]])
       for batch in _batches(
-          encoder, mesh, source, dense.QUADRANTS * mosaics, BATCH)]
+          subject, source, dense.QUADRANTS * count, BATCH)]
   return Images(*(np.concatenate(x) for x in zip(*found)))
 
 
@@ -222,49 +213,3 @@ def _in_batches(
     out = function(sharding.spread(np.pad(part, padding), mesh))
     found.append(np.asarray(out)[:len(part)])
   return np.concatenate(found)
-
-
-def table(section: dict[str, Any]) -> str:
-  """The section as text."""
-  parts = [_layer_table(section["layers"])]
-  if section["positions"]:
-    parts.append(_position_table(section["positions"]))
-  parts.append("\n".join(
-      [f"{'readout':12} {'RankMe':>9} {'spread':>9}"]
-      + [f"{row['readout']:12} {row['rankme']:9.1f} "
-         f"{row['spread_per_dimension']:9.3f}" for row in section["rank"]]))
-  if section["dense"]:
-    parts.append(
-        "dense probe (2x2 mosaics): {accuracy:.3f} ({low:.3f} .. {high:.3f}), "
-        "chance {chance:.3f}".format(**section["dense"]))
-  if section["cheat"]:
-    parts.append(cheat.table(section["cheat"]))
-  return "\n\n".join(parts)
-
-
-def _layer_table(rows: list[dict[str, Any]]) -> str:
-  """One line for each layer."""
-  names = {
-      "cosine": "cosine", "centred": "cosine_centred",
-      "rank": "effective_rank", "image": "image_share",
-      "position": "position_share", "residual": "residual_share",
-      "entropy": "attention_entropy", "distance": "attention_distance"}
-  lines = ["layer" + "".join(f" {name:>8}" for name in names)]
-  for row in rows:
-    values = (row[key] for key in names.values())
-    lines.append(f"{row['layer']:5}" + "".join(
-        " " * 9 if x is None else f" {x:8.3f}" for x in values))
-  return "\n".join(lines)
-
-
-def _position_table(found: dict[str, Any]) -> str:
-  """What `positions.describe` gives, and the accuracy if there is one."""
-  text = (
-      "position embeddings: R² of row {r2_row:.3f}, of column "
-      "{r2_column:.3f}; nearness {distance_correlation:.3f}").format(**found)
-  if found["accuracy"]:
-    text += (
-        "\nkNN (gap) with embeddings as trained {as_trained:.3f}, shuffled "
-        "{shuffled:.3f}, zeroed {zeroed:.3f}"
-    ).format(**found["accuracy"])
-  return text

@@ -52,17 +52,10 @@ def by_layer(
     `effective_rank` of the centred tokens; `attention_entropy`, 1 if uniform,
     and `attention_distance` in patches, None for layer 0.
   """
-  everywhere = NamedSharding(mesh, P())
-  position, count = _position_means(encode, batches, everywhere)
+  add, of_batch = _compiled(encode, grid, mesh)
+  position, count = _position_means(add, batches)
   mean = position.mean(axis=1, keepdims=True)               # [l+1, 1, d]
   offset = position - mean                                  # [l+1, n, d]
-
-  @functools.partial(jax.jit, out_shardings=everywhere)
-  def of_batch(inputs, mean, offset):
-    tokens, attention = encode(inputs)
-    return (token_statistics(tokens, mean, offset)
-            | attention_statistics(attention, grid))
-
   sums: dict[str, np.ndarray] = {}
   gram: Any = 0.0
   rounded = [np.float32(x) for x in (mean, offset)]
@@ -86,15 +79,32 @@ def by_layer(
       for layer in range(len(gram))]
 
 
+@functools.cache      # Trained and random parameters share the programs.
+def _compiled(
+    encode: Encode, grid: tuple[int, int], mesh: jax.sharding.Mesh
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """What is done to a batch, in the first pass and in the second."""
+  everywhere = NamedSharding(mesh, P())
+
+  @functools.partial(jax.jit, out_shardings=everywhere)
+  def add(inputs, valid):
+    return jnp.einsum(
+        "lbnd,b->lnd", encode(inputs)[0].astype(jnp.float32),
+        valid.astype(jnp.float32), precision="highest")
+
+  @functools.partial(jax.jit, out_shardings=everywhere)
+  def of_batch(inputs, mean, offset):
+    tokens, attention = encode(inputs)
+    return (token_statistics(tokens, mean, offset)
+            | attention_statistics(attention, grid))
+
+  return add, of_batch
+
+
 def _position_means(
-    encode: Encode, batches: Batches, everywhere: NamedSharding
+    add: Callable[..., Any], batches: Batches
 ) -> tuple[np.ndarray, int]:
   """The mean token at each place, float64 [l+1, n, d], and how many images."""
-  add = jax.jit(
-      lambda inputs, valid: jnp.einsum(
-          "lbnd,b->lnd", encode(inputs)[0].astype(jnp.float32),
-          valid.astype(jnp.float32), precision="highest"),
-      out_shardings=everywhere)
   total: Any = 0.0
   count = 0
   for inputs, valid in batches():

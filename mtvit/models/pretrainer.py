@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 import flax.linen as nn
+import jax
 
 from mtvit.models import interface
 from mtvit.models import parameter_names
@@ -16,6 +17,19 @@ SHARED = "shared"
 def pass_of(task_name: str, passes: Iterable[str]) -> str:
   """Which forward pass a task is in: the one of its name, or the shared one."""
   return task_name if task_name in passes else SHARED
+
+
+class EncoderAlone(nn.Module):
+  """The encoder under the name that it has in a `Pretrainer`.
+
+  So that a key draws the same first parameters without any head.
+  """
+  encoder: interface.Encoder
+
+  def __call__(
+      self, image: jax.Array, hide_position: jax.Array
+  ) -> interface.Features:
+    return self.encoder(image, hide_position)
 
 
 class Pretrainer(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtvit import encoder as encoder_lib
 from mtvit.pictures import plots
-from mtvit.probes import frozen
+from mtvit.probes import subject as subject_lib
 from mtvit.run import paths
 
 with epy.lazy_imports():
@@ -29,48 +29,58 @@ def remove_pictures(folder: epath.Path) -> None:
 
 
 def save_pictures(
-    encoder: encoder_lib.Encoder, train: "datasets.Source",
-    test: "datasets.Source", splits: tuple[frozen.Split, frozen.Split],
-    evaluation: Mapping[str, Any], folder: pathlib.Path
+    subject: subject_lib.Subject, evaluation: Mapping[str, Any],
+    folder: paths.Given
 ) -> list[pathlib.Path]:
   """Draws layers, position embeddings, attention and nearest neighbours.
 
   Args:
-    encoder: that was evaluated.
-    train: the training split.
-    test: the test split.
-    splits: their features, of evenly spaced images; [n, d] for each readout.
+    subject: the encoder that was evaluated, and its features.
     evaluation: what evaluation.json holds.
     folder: where the PNGs go, on a disk.
 
   Returns:
     The PNGs.
   """
+  encoder, folder = subject.encoder, pathlib.Path(folder)
   diagnostics = evaluation["diagnostics"]
+  at_random = evaluation["random_init"]["diagnostics"]
   files = [folder / "layers.png"]
-  plots.save_layers([(encoder.name, diagnostics["layers"])], files[0])
+  plots.save_layers(
+      [("trained", diagnostics["layers"]),
+       ("random init", at_random["layers"])], files[0])
   if diagnostics["positions"]:
     files.append(folder / "positions.png")
     plots.save_positions(diagnostics["positions"], files[-1])
   # The same test images in both pictures.
-  rows = np.arange(SHOWN) * len(splits[1].labels) // SHOWN
-  ids = pipeline.eval_ids(test, len(splits[1].labels))[rows]
-  queries = _images(encoder, test, ids)                     # [m, s, s, 3]
+  count = len(subject.test_features.labels)
+  rows = np.arange(SHOWN) * count // SHOWN
+  ids = pipeline.eval_ids(subject.test, count)[rows]
+  queries = _images(encoder, subject.test, ids)             # [m, s, s, 3]
   files.append(folder / "attention.png")
   plots.save_attention(
       queries, encoder.attention(queries), encoder.token_names, encoder.grid,
       files[-1])
-  readout = evaluation["probes"]["chosen"]["knn_k20"]
-  train_x, test_x = (
-      frozen.with_pairs(split.features, [readout])[readout]
-      for split in splits)
-  near = plots.neighbours(train_x, test_x[rows], NEIGHBOURS)
-  ids = pipeline.eval_ids(train, len(splits[0].labels))[near.ids]  # [m, k]
   files.append(folder / "neighbours.png")
-  plots.save_neighbours(
-      queries, _images(encoder, train, ids), splits[1].labels[rows],
-      splits[0].labels[near.ids], train.classes, files[-1], near.cosines)
+  _save_neighbours(subject, evaluation, rows, queries, files[-1])
   return files
+
+
+def _save_neighbours(
+    subject: subject_lib.Subject, evaluation: Mapping[str, Any],
+    rows: np.ndarray, queries: np.ndarray, file: pathlib.Path
+) -> None:
+  """Draws what is nearest to these rows of the test split."""
+  train, test = subject.train_features, subject.test_features
+  # Without labels no readout was chosen.
+  readout = evaluation.get("probes", {}).get("chosen", {}).get("knn_k20", "gap")
+  near = plots.neighbours(
+      train.features[readout], test.features[readout][rows], NEIGHBOURS)
+  ids = pipeline.eval_ids(
+      subject.train, len(train.labels))[near.ids]           # [m, k]
+  plots.save_neighbours(
+      queries, _images(subject.encoder, subject.train, ids), test.labels[rows],
+      train.labels[near.ids], subject.train.classes, file, near.cosines)
 
 
 def _images(

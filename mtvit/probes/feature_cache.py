@@ -18,6 +18,7 @@ from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit.checkpoints import fingerprint
 from mtvit.data import images
+from mtvit.models import interface
 from mtvit.probes import features as features_lib
 from mtvit.probes import frozen
 from mtvit.run import distributed
@@ -30,7 +31,7 @@ with epy.lazy_imports():
   from mtvit.run import console
 
 _VERSION = 1      # Of what features are; another one makes all files anew.
-_MOST = 12        # Files in a folder; an evaluation makes three.
+_MOST = 24        # Files in a folder; an evaluation makes six.
 _OURS = re.compile(r"[0-9a-f]{24}\.mtvit")
 
 
@@ -38,24 +39,24 @@ class Extractor:
   """Features of an encoder, from the cache or computed on the mesh."""
 
   def __init__(
-      self, encoder: encoder_lib.Encoder, mesh: jax.sharding.Mesh,
-      folder: epath.Path, say: Callable[[str], None] = print
+      self, encoder: encoder_lib.Encoder, params: interface.Params,
+      mesh: jax.sharding.Mesh, folder: epath.Path,
+      say: Callable[[str], None] = print
   ):
     """Binds what does not change.
 
     Args:
       encoder: whose features.
+      params: its parameters, on the mesh.
       mesh: to compute on.
       folder: of the cache; all processes see it, the first one writes.
-      say: told where the features came from.
+      say: told what was in the cache.
     """
     self._encoder = encoder
     self._mesh = mesh
     self._folder = folder
     self._say = say
-    self._compiled: dict[Any, Any] = {}     # By layers.
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    self._params = jax.device_put(encoder.params, everywhere)
+    self._params = params
     self._about = {
         "version": _VERSION, "decoder": images.VERSION,
         "params": fingerprint.of_arrays(encoder.params), "step": encoder.step,
@@ -94,24 +95,22 @@ class Extractor:
           f"{self._encoder.name}: {what} are not finite",
           "evaluate an earlier checkpoint, --step=N")
     # With others in the place of bad images they hold for this once.
-    if distributed.is_main() and not source.bad and _save(file, split):
-      self._say(f"{what}: extracted, and kept in {file}")
+    if distributed.is_main() and not source.bad:
+      _save(file, split)
     return split
 
   def _extract(
       self, source: "datasets.Source", count: int,
       layers: Sequence[int] | None, what: str
   ) -> frozen.Split:
-    encoder, key = self._encoder, layers and tuple(layers)
-    if key not in self._compiled:
-      self._compiled[key] = features_lib.encoder_extractor(
-          encoder.module, self._mesh, layers)
+    encoder = self._encoder
+    extractor = features_lib.encoder_extractor(
+        encoder.module, self._mesh, None if layers is None else tuple(layers))
     batches = pipeline.eval_batches(
         source, encoder.image_size,
         features_lib.batch_size(count, self._mesh), count, encoder.gray)
     return frozen.Split(*features_lib.extract(
-        self._params, _watched(batches, what, count),
-        self._compiled[key], self._mesh))
+        self._params, _watched(batches, what, count), extractor, self._mesh))
 
 
 def _watched(
@@ -133,7 +132,7 @@ def _all_have(split: frozen.Split | None) -> TypeGuard[frozen.Split]:
   return all(distributed.gather(split is not None))
 
 
-def _save(file: epath.Path, split: frozen.Split) -> bool:
+def _save(file: epath.Path, split: frozen.Split) -> None:
   arrays = {f"feature_{name}": x for name, x in split.features.items()}
   try:
     with paths.on_disk(file.parent) as folder:
@@ -142,11 +141,9 @@ def _save(file: epath.Path, split: frozen.Split) -> bool:
     if saved:
       with contextlib.suppress(OSError):       # Others evaluate as well.
         _remove_oldest(epath.Path(file.parent))
-    return saved
   except OSError as e:
     console.note(
         f"{file} can't be written ({e.strerror}); it will be made anew")
-    return False
 
 
 def _remove_oldest(folder: epath.Path) -> None:

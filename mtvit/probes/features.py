@@ -1,6 +1,7 @@
 """Features of clean images, computed on the mesh."""
 
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
+import functools
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +38,10 @@ def extractor(
   return lambda params, image: run(params["encoder"], image)
 
 
+@functools.cache      # Trained and random parameters share the program.
 def encoder_extractor(
     module: interface.Encoder, mesh: jax.sharding.Mesh,
-    layers: Sequence[int] | None = None
+    layers: tuple[int, ...] | None = None
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
   """A jitted (params, image [b, h, w, 3]) -> readouts in float32.
 

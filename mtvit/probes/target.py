@@ -5,8 +5,6 @@ import re
 
 from etils import epath
 from etils import epy
-import jax
-import numpy as np
 
 from mtvit import config as config_lib
 from mtvit import encoder as encoder_lib
@@ -17,6 +15,7 @@ from mtvit.run import files
 from mtvit.run import paths
 from mtvit.training import run_data
 from mtvit.training import saved_runs
+from mtvit.training import train_state
 
 with epy.lazy_imports():
   from mtvit.data import datasets
@@ -49,6 +48,24 @@ class Target:
   folder: epath.Path
   events: epath.Path
 
+  @property
+  def labelled(self) -> bool:
+    """Whether there is something to classify."""
+    return len(self.train.classes) > 1
+
+  def random_init(self) -> encoder_lib.Encoder:
+    """The same architecture with the run's own first parameters.
+
+    Those of a run that began with a file of weights are what its seed draws; of
+    a file of weights itself, what seed 0 draws.
+    """
+    encoder = self.encoder
+    return dataclasses.replace(
+        encoder, step=0, name=f"{encoder.name}, random init",
+        params=train_state.first_encoder(
+            encoder.module, encoder.model,
+            self.run.config.seed if self.run else 0))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -56,7 +73,6 @@ class Choice:
 
   Attributes:
     step: of a run: which checkpoint; None for the newest.
-    random_init: take the encoder at initial parameters, at step 0.
     data: "photo_crops", "folder:PATH" or a TFDS name; "" for the run's own.
     train_split: "" for the run's own, or "train" with another data set.
     test_split: "" for the run's own, or "test" with another data set.
@@ -65,7 +81,6 @@ class Choice:
       `loading.with_own_folders`.
   """
   step: int | None = None
-  random_init: bool = False
   data: str = ""
   train_split: str = ""
   test_split: str = ""
@@ -103,8 +118,6 @@ def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
       _own_data(path, run, choice.data),
       **{key: value for key, value in given.items() if value})
   section = loading.with_own_folders(asked, choice.cache_dir, choice.data_dir)
-  if choice.random_init:
-    encoder = _untrained(encoder)
   run_data.check_local(section)
   train, test = _open(section, encoder)
   root = _writable(
@@ -122,15 +135,6 @@ def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
 def is_checkpoint(path: epath.Path) -> bool:
   """Whether it is one checkpoint, not a run."""
   return path.name.isdecimal() and (path / "meta").exists()
-
-
-def _untrained(encoder: encoder_lib.Encoder) -> encoder_lib.Encoder:
-  """The same architecture, its parameters as they are drawn."""
-  size = encoder.image_size
-  params = jax.jit(encoder.module.init)(
-      jax.random.key(0), np.zeros((1, size, size, 3), np.uint8))["params"]
-  return dataclasses.replace(
-      encoder, params=jax.device_get(params), step=0)
 
 
 def _own_data(

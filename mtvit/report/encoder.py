@@ -59,7 +59,7 @@ def summary(book: runs_lib.Book) -> page.Section:
                       for probe in HEADLINES))])
       styles.append(None)
       random_init = evaluation.random_init
-      if random_init and random_init["data"] == evaluation.values["data"]:
+      if random_init:
         rows.append([f"{run.name}, random parameters", *(
             formats.accuracy(chosen_row(random_init, probe))
             for probe in HEADLINES)])

@@ -23,7 +23,7 @@ class Evaluation:
   Attributes:
     folder: RUN/evaluation/TARGET.
     values: of evaluation.json.
-    random_init: the same of evaluation_random_init.json, or None.
+    random_init: the same of random init, or None.
   """
   folder: epath.Path
   values: Mapping[str, Any]
@@ -182,8 +182,9 @@ def read(folder: epath.Path, name: str) -> Run:
       f"{folder / metrics_lib.METRICS} {text}" for text in reports.complaints()]
   lines = metrics_lib.numbers(reports.good)
   evaluations = [
-      Evaluation(folder=place, values=values, random_init=of_kind(
-          place / "evaluation_random_init.json", schema.EVALUATION))
+      Evaluation(folder=place, values=values, random_init=(
+          values.get("random_init") or _once_apart(values, of_kind(
+              place / "evaluation_random_init.json", schema.EVALUATION))))
       for place in inside(folder / "evaluation", left_out)
       if (values := of_kind(
           place / "evaluation.json", schema.EVALUATION)) is not None]
@@ -198,6 +199,14 @@ def read(folder: epath.Path, name: str) -> Run:
       cheat=content(
           folder / "report" / "cheat_index.json", schema.read_cheat) or [],
       evaluations=evaluations, left_out=left_out)
+
+
+def _once_apart(
+    values: Mapping[str, Any], random_init: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+  """Random init from a file of its own, if it was about the same images."""
+  same = random_init and random_init["data"] == values["data"]
+  return random_init if same else None
 
 
 def inside(

@@ -1,20 +1,19 @@
 """Everything that a run must remember between steps."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mtvit import config as config_lib
 from mtvit.models import interface
+from mtvit.models import pretrainer
 from mtvit.training import sharding
 from mtvit.training import weighting as weighting_lib
-
-if TYPE_CHECKING:
-  from mtvit.models import pretrainer
 
 
 @flax.struct.dataclass
@@ -52,7 +51,7 @@ class TrainState:
 
 
 def initializer(
-    model: "pretrainer.Pretrainer", tx: optax.GradientTransformation,
+    model: pretrainer.Pretrainer, tx: optax.GradientTransformation,
     inputs: Any, weighting: config_lib.Weighting
 ) -> Callable[[jax.Array], TrainState]:
   """A function from a key to the first state.
@@ -89,6 +88,24 @@ def create(
   """Makes the first state directly where its arrays belong."""
   places = jax.tree.map(lambda x: x.sharding, shapes(init, mesh))
   return jax.jit(init, out_shardings=places)(jax.random.key(seed))
+
+
+def first_encoder(
+    encoder: interface.Encoder, model: interface.EncoderConfig, seed: int
+) -> interface.Params:
+  """The encoder's part of the first state that `create` makes, numpy.
+
+  Args:
+    encoder: of the run.
+    model: the config's section.
+    seed: of the run.
+  """
+  params_rng, _ = jax.random.split(jax.random.key(seed))
+  size = model.image_size
+  found = jax.jit(pretrainer.EncoderAlone(encoder).init)(
+      params_rng, np.zeros((1, size, size, 3), np.uint8),
+      np.zeros((1, (size // model.patch_size)**2), bool))
+  return jax.device_get(found["params"]["encoder"])
 
 
 def shapes(

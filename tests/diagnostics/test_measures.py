@@ -13,6 +13,9 @@ from mtvit import encoder as encoder_lib
 from mtvit.data import pipeline
 from mtvit.diagnostics import measures
 from mtvit.diagnostics import positions
+from mtvit.diagnostics import tables
+from mtvit.probes import options as options_lib
+from mtvit.probes import subject as subject_lib
 from mtvit.training import inputs
 from mtvit.training import sharding
 
@@ -41,11 +44,22 @@ def random_encoder(model, policy="drop", gray=False):
       step=0)
 
 
-def measure(encoder, mesh, train, test, cheat_rows=CHEAT, **sizes):
-  return measures.diagnose(
-      encoder, mesh, train, test, cheat_rows=cheat_rows,
-      sizes=measures.Sizes(**dict(
-          layers=13, train=30, test=20, mosaics=(10, 3)) | sizes))
+@pytest.fixture
+def measure(mesh, tmp_path):
+  """All of it, of an encoder and of some training and test images."""
+
+  def measured(encoder, train, test, **sizes):
+    subject = subject_lib.Subject(
+        encoder=encoder, mesh=mesh, train=train, test=test, folder=tmp_path,
+        options=options_lib.Options(num_train=30))
+    sizes = measures.Sizes(**dict(
+        layers=13, train=30, test=20, mosaics=(10, 3)) | sizes)
+    return {"layers": measures.layers(subject, sizes),
+            "positions": measures.places(subject, sizes),
+            "rank": measures.ranks(subject),
+            "dense": measures.mosaics(subject, sizes), "cheat": CHEAT}
+
+  return measured
 
 
 def images_of(source, limit, gray=False):
@@ -63,11 +77,11 @@ def outputs(encoder, image):
           np.asarray(found.attention[..., special:, :], np.float64))
 
 
-def test_everything_of_a_random_encoder(parsed, mesh):
+def test_everything_of_a_random_encoder(parsed, mesh, measure):
   encoder = random_encoder(parsed.model)
   train, test = inputs.sources(parsed)
   with jax.set_mesh(mesh):      # As `mtvit.evaluate` has it.
-    found = measure(encoder, mesh, train, test)
+    found = measure(encoder, train, test)
   json.dumps(found, allow_nan=False)
   assert set(found) == {"layers", "positions", "rank", "dense", "cheat"}
   depth = encoder.module.depth
@@ -82,18 +96,18 @@ def test_everything_of_a_random_encoder(parsed, mesh):
   assert np.shape(found["positions"]["similarity"]) == (16, 16)
   assert set(found["dense"]) == {"accuracy", "low", "high", "chance"}
   assert found["cheat"] == CHEAT
-  text = measures.table(found)
+  text = tables.table(found, found)
   assert "jigsaw" in text and "RankMe" in text and "mosaics" in text
   assert "R² of row" in text and "zeroed" in text
   assert max(map(len, text.splitlines())) <= 100
 
 
-def test_layers_equal_numpy_on_all_tokens(parsed, mesh, monkeypatch):
+def test_layers_equal_numpy_on_all_tokens(parsed, measure, monkeypatch):
   encoder = random_encoder(parsed.model)
   _, test = inputs.sources(parsed)
   # The least batch of 8 devices, so that there are several and one is padded.
   monkeypatch.setattr(measures, "LAYERS_BYTES", 1)
-  rows = measure(encoder, mesh, test, test)["layers"]
+  rows = measure(encoder, test, test)["layers"]
   image, _ = images_of(test, 13)
   tokens, attention = outputs(encoder, image)
   far = np.linalg.norm(
@@ -128,10 +142,10 @@ def test_layers_equal_numpy_on_all_tokens(parsed, mesh, monkeypatch):
   assert rows[0]["attention_entropy"] is None
 
 
-def test_accuracy_and_rank_equal_scikit_learn_on_features(parsed, mesh):
+def test_accuracy_and_rank_equal_scikit_learn_on_features(parsed, measure):
   encoder = random_encoder(parsed.model)
   train, test = inputs.sources(parsed)
-  found = measure(encoder, mesh, train, test)
+  found = measure(encoder, train, test)
   (x, y), (x_test, y_test) = images_of(train, 30), images_of(test, 20)
   embedding = encoder.params["position"]
   embeddings = positions.changed(embedding) | {"as_trained": embedding}
@@ -153,27 +167,27 @@ def test_accuracy_and_rank_equal_scikit_learn_on_features(parsed, mesh):
         np.exp(-(share * np.log(share)).sum()), rel=1e-3)
 
 
-def test_without_embeddings_or_quadrants(parsed, mesh):
+def test_without_embeddings_or_quadrants(parsed, measure):
   model = dataclasses.replace(parsed.model, variant="pico/32")
   encoder = random_encoder(model, "drop_all")
   train, test = inputs.sources(parsed)
-  found = measure(encoder, mesh, train, test)
+  found = measure(encoder, train, test)
   assert found["positions"] is None and found["dense"] is None
   json.dumps(found, allow_nan=False)
-  assert "R²" not in measures.table(found)
+  assert "R²" not in tables.table(found, found)
 
 
-def test_without_labels(parsed, mesh):
+def test_without_labels(parsed, measure):
   encoder = random_encoder(parsed.model)
   train, test = (
       dataclasses.replace(s, labels=np.full_like(s.labels, -1))
       for s in inputs.sources(parsed))
-  found = measure(encoder, mesh, train, test)
+  found = measure(encoder, train, test)
   assert found["dense"] is None and found["positions"]["accuracy"] is None
-  measures.table(found)
+  tables.table(found, found)
 
 
-def test_the_dense_probe_finds_colours(parsed, mesh, monkeypatch):
+def test_the_dense_probe_finds_colours(parsed, measure, monkeypatch):
   # Every image has the colour of its class; shuffled labels leave chance.
   monkeypatch.setattr(measures, "DENSE_PATCHES", 8)      # Of 16.
   monkeypatch.setattr(measures, "BATCH", 64)    # The last is padded.
@@ -193,8 +207,7 @@ def test_the_dense_probe_finds_colours(parsed, mesh, monkeypatch):
 
   train, test = inputs.sources(parsed)
   for shuffle in (False, True):
-    found = measure(
-        encoder, mesh, painted(train, 400, shuffle),
+    found = measure(encoder, painted(train, 400, shuffle),
         painted(test, 200, shuffle), mosaics=(100, 60))["dense"]
     assert 0.25 <= found["chance"] < 0.35
     assert found["low"] <= found["accuracy"] <= found["high"]
@@ -204,10 +217,10 @@ def test_the_dense_probe_finds_colours(parsed, mesh, monkeypatch):
       assert found["accuracy"] > 0.95
 
 
-def test_a_gray_run_sees_gray(parsed, mesh):
+def test_a_gray_run_sees_gray(parsed, measure):
   train, test = inputs.sources(parsed)
   gray = random_encoder(parsed.model, gray=True)
-  rows = measure(gray, mesh, train, test)["layers"]
+  rows = measure(gray, train, test)["layers"]
   tokens, _ = outputs(gray, images_of(test, 13, gray=True)[0])
   centred = tokens[-1] - tokens[-1].mean((0, 1))
   want = np.square(centred.mean(1)).sum() * 16 / np.square(centred).sum()

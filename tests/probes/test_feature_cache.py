@@ -49,7 +49,7 @@ def read(monkeypatch):
 def extractor(encoder, folder, said=None):
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   return feature_cache.Extractor(
-      encoder, mesh, folder, (lambda text: None) if said is None
+      encoder, encoder.params, mesh, folder, (lambda text: None) if said is None
       else said.append)
 
 
@@ -59,7 +59,7 @@ def test_the_second_time_nothing_is_extracted(encoder, train, tmp_path, read):
   assert read() == 40
   again = extractor(encoder, tmp_path, said)(train, 0)
   assert read() == 40
-  assert "extracted" in said[0] and "read from" in said[1] and len(said) == 2
+  assert len(said) == 1 and "read from" in said[0]
   np.testing.assert_array_equal(first.labels, train.labels)
   np.testing.assert_array_equal(again.labels, train.labels)
   assert list(first.features) == list(again.features) == ["cls", "ct", "gap"]

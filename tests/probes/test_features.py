@@ -41,7 +41,7 @@ def test_every_layer_is_read_under_the_final_norm(parsed):
   # Batches of 16: the last of three holds eight images.
   got, _ = features.extract(
       params, pipeline.eval_batches(train, 32, 16),
-      features.encoder_extractor(module, mesh, [0, 3, 4]), mesh)
+      features.encoder_extractor(module, mesh, (0, 3, 4)), mesh)
   out = module.apply({"params": params}, images, layers=True)
   x = np.asarray(out.layers[3], np.float64)                 # [b, t+n, d]
   x = (x - x.mean(-1, keepdims=True)) / np.sqrt(

@@ -153,22 +153,3 @@ def test_by_layer():
 def test_no_rows_where_no_class_has_two():
   lone = frozen.Split({"gap": np.zeros((1, 3, 4), np.float32)}, np.arange(3))
   assert frozen.by_layer(lone, [0], 3, share=0.2) == []
-
-
-def test_the_table(measured):
-  layers = [{"layer": layer, "readout": "gap", "probe": probe,
-             "val_accuracy": 0.25 * layer}
-            for layer in (0, 1) for probe in ("knn_k20", "linear")]
-  text = frozen.table(measured | {"layers": layers})
-  row = row_of(measured, "gap", "linear")
-  cell = (f"{100 * row['accuracy']:.1f} ({100 * row['low']:.1f}-"
-          f"{100 * row['high']:.1f})")
-  line = next(x for x in text.splitlines() if x.startswith("gap"))
-  assert cell in line
-  row = row_of(measured, "gap", "fewshot_5")
-  half = row["high"] - row["accuracy"]
-  assert f"{100 * row['accuracy']:.1f} ±{100 * half:.1f}" in text
-  assert text.count("*") == 8 + 1           # One readout for each probe.
-  assert ["1", "25.0"] in [x.split() for x in text.splitlines()]
-  assert max(map(len, text.splitlines())) <= 100
-  assert "on validation" not in frozen.table(measured | {"layers": []})
