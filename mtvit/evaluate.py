@@ -268,4 +268,5 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
   distributed.define_flags()
   options_lib.define_flags()
+  flags.adopt_module_key_flags(options_lib)      # So that --help shows them.
   entry.run(main)
