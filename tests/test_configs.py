@@ -28,12 +28,16 @@ ARGUMENTS = {
     "cifar10": [f"strategy={s},variant=nano/{p}"
                 for s in common.STRATEGIES for p in (8, 4)],
     "imagenet": [f"variant={v},strategy=patch_level" for v in VARIANTS],
+    "photos": [f"variant={v},strategy={s}"
+               for v in ("S/16", "Ti/16", "nano/16")
+               for s in ("report", "patch_level", "separate")],
 }
 CASES = [(name, arg) for name, args in ARGUMENTS.items() for arg in args]
 SHARDED = [
     ("quickstart", ""),
     pytest.param("cifar10", "strategy=separate", marks=pytest.mark.slow),
     ("imagenet", "variant=S/16,strategy=patch_level"),
+    pytest.param("photos", "", marks=pytest.mark.slow),
     *(pytest.param(name, arg, marks=pytest.mark.slow) for name, arg in CASES
       if name == "imagenet" and "S/16" not in arg)]
 

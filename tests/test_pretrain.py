@@ -15,6 +15,7 @@ import pytest
 
 from mtvit.configs import cifar10
 from mtvit.configs import imagenet
+from mtvit.configs import photos
 from mtvit.configs import quickstart
 from mtvit import errors
 from mtvit import pretrain
@@ -223,7 +224,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
 @pytest.mark.parametrize("name, module, argument", [
     ("quickstart", quickstart, None),
     ("cifar10", cifar10, "variant=nano/8"),
-    ("imagenet", imagenet, "variant=Ti/16")])
+    ("imagenet", imagenet, "variant=Ti/16"),
+    ("photos", photos, "variant=nano/16")])
 def test_every_config_runs_two_steps(
     name, module, argument, image_folder, tmp_path):
   config = module.get_config(argument) if argument else module.get_config()
