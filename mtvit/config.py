@@ -31,7 +31,7 @@ class Data:
   """Section `data`.
 
   Attributes:
-    name: "photo_crops", "folder:PATH", "list:FILE" or a TFDS name.
+    name: "photo_tiles", "folder:PATH", "list:FILE" or a TFDS name.
     train_split: a TFDS split, or a folder below PATH; "." is PATH itself.
     test_split: likewise, or a list beside FILE; "" holds some images of the
       training split out.
@@ -43,7 +43,7 @@ class Data:
     memory_mb: sets of one image size that decode to at most this are held.
     max_pixels: files of a folder with more, width times height, are refused.
   """
-  name: str = "photo_crops"
+  name: str = "photo_tiles"
   train_split: str = "train"
   test_split: str = "test"
   labels: str = "auto"

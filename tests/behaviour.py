@@ -30,8 +30,12 @@ import time
 
 STEPS = 20
 LIMIT = 900                  # Seconds for a run, on a busy machine.
-# To the quickstart.
+# To the quickstart. The first lines are what it once was.
 CHANGES = {
+    "data.name": "photo_crops", "augment.crop_scale": (0.5, 1.0),
+    "augment.jitter_strength": 0.25, "augment.gray": 0.1,
+    "tasks.contrastive.weight": 1.0, "tasks.rotation.weight": 3.0,
+    "tasks.supervised.num_classes": 8, "optimizer.base_lr": 3e-3,
     "total_steps": STEPS, "checkpoint_every": STEPS, "batch_size": 16,
     "log_every": 1, "diagnose_every": 0,
     "model.unroll": 1}       # A layer is compiled once: seconds.

@@ -70,7 +70,7 @@ def with_own_folders(
   """A checkpoint's data section, with the places of who runs the command.
 
   The checkpoint may be a stranger's. What it says of data is read, but where
-  files are written and removed, caches and photo_crops, it does not choose.
+  files are written and removed, caches and built-in data, it does not choose.
 
   Args:
     data: of the checkpoint.
@@ -83,7 +83,7 @@ def with_own_folders(
     logging.warning(
         "caches go to %s, not to the data.cache_dir=%r of the checkpoint; "
         "MTVIT_CACHE_DIR=FOLDER takes another", paths.CACHE_DIR, data.cache_dir)
-  if not data_dir and data.name != "photo_crops":
+  if not data_dir and data.name not in ("photo_crops", "photo_tiles"):
     data_dir = data.data_dir
   return dataclasses.replace(
       data, cache_dir=given or paths.CACHE_DIR, data_dir=data_dir)

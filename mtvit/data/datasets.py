@@ -15,6 +15,7 @@ from mtvit.run import paths
 
 with epy.lazy_imports():     # Importing TFDS takes a second.
   from mtvit.data import photo_crops
+  from mtvit.data import photo_tiles
   from mtvit.data import tfds_sources
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ SOURCES: dict[str, Callable[[source_lib.Request], Source]] = {
     "folder:": folder.open_source,
     "list:": list_file.open_source,
     "photo_crops": lambda request: photo_crops.open_source(request),
+    "photo_tiles": lambda request: photo_tiles.open_source(request),
 }
 
 

@@ -155,7 +155,7 @@ def _find_builder(name: str, data_dir: str | None) -> Any:
       data_dir or tfds.core.constants.DATA_DIR))
   unknown = errors.ConfigError(
       f"data.name={name}: no such data set",
-      "photo_crops, folder:PATH or a name of "
+      "photo_tiles, folder:PATH or a name of "
       "https://www.tensorflow.org/datasets/catalog")
   try:
     parsed, kwargs = tfds.core.naming.parse_builder_name_kwargs(

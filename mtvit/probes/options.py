@@ -74,7 +74,7 @@ def define_flags() -> None:
 
 def _define_data_flags() -> None:
   flags.DEFINE_string(
-      "data", "", "photo_crops, folder:PATH or a TFDS name; default the run's.")
+      "data", "", "photo_tiles, folder:PATH or a TFDS name; default the run's.")
   flags.DEFINE_string(
       "train_split", "", "Default the run's, or train with --data.")
   flags.DEFINE_string(

@@ -73,7 +73,7 @@ class Choice:
 
   Attributes:
     step: of a run: which checkpoint; None for the newest.
-    data: "photo_crops", "folder:PATH" or a TFDS name; "" for the run's own.
+    data: "photo_tiles", "folder:PATH" or a TFDS name; "" for the run's own.
     train_split: "" for the run's own, or "train" with another data set.
     test_split: "" for the run's own, or "test" with another data set.
     data_dir: where TFDS keeps its data; "" for the run's own.

@@ -81,12 +81,14 @@ def test_the_run_of_another_does_not_say_where_to_write(
   assert data.cache_dir == "~/.cache/mtvit" and stored in caplog.text
   # Their own config is a user's own word.
   assert saved_runs.parse(raw, run)[1].data.cache_dir == stored
-  # Data are read where they say; photo_crops would be made there.
+  # Data are read where they say; built-in ones would be made there.
   there = dataclasses.replace(data, name="cifar10", data_dir="/there")
   assert loading.with_own_folders(there).data_dir == "/there"
-  there = dataclasses.replace(there, name="photo_crops")
-  assert loading.with_own_folders(there).data_dir == ""
-  assert loading.with_own_folders(there, data_dir="/mine").data_dir == "/mine"
+  for built_in in ("photo_tiles", "photo_crops"):
+    there = dataclasses.replace(there, name=built_in)
+    assert loading.with_own_folders(there).data_dir == ""
+    assert loading.with_own_folders(
+        there, data_dir="/mine").data_dir == "/mine"
 
 
 @pytest.mark.parametrize("override", [

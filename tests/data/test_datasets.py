@@ -13,6 +13,7 @@ from mtvit import errors
 from mtvit.data import cache_files
 from mtvit.data import datasets
 from mtvit.data import photo_crops
+from mtvit.data import photo_tiles
 from mtvit.data import pipeline
 from mtvit.data import replacing
 from mtvit.data import source as source_lib
@@ -320,3 +321,77 @@ def test_photo_crops_is_prepared_without_a_network(tmp_path, monkeypatch):
     assert got == want
   test = open_source("photo_crops", "test", tmp_path=tmp_path)
   assert test.num_examples == 16
+
+
+def test_photo_tiles_share_no_pixel_and_have_all_splits_everywhere():
+  width, height = 640, 427
+  taken = np.zeros((height, width), int)
+  for split in photo_tiles.CROPS:
+    found = photo_tiles.tiles(width, height, split)
+    for left, top in found:
+      taken[top:top + photo_tiles.TILE, left:left + photo_tiles.TILE] += 1
+    columns = {left for left, _ in found}
+    assert len(columns) == width // photo_tiles.TILE
+  side = photo_tiles.TILE
+  assert taken.max() == 1
+  assert taken.sum() == (width // side) * (height // side) * side**2
+
+
+def test_crops_of_photo_tiles_lie_in_tiles_of_their_split(monkeypatch):
+  """A photograph whose tiles each have stripes of another distance."""
+  width, height = 3 * 192, 2 * 192
+  splits = list(photo_tiles.CROPS)
+  wave = np.zeros((height, width))
+  for number, split in enumerate(splits):
+    for left, top in photo_tiles.tiles(width, height, split):
+      x = np.arange(photo_tiles.TILE)
+      wave[top:top + photo_tiles.TILE, left:left + photo_tiles.TILE] = np.sin(
+          2 * np.pi * x / (6, 14, 40)[number])
+  photo = np.repeat(np.uint8(127 + 100 * wave)[..., None], 3, -1)
+  monkeypatch.setattr(photo_crops, "read", lambda path: photo)
+  monkeypatch.setattr(photo_tiles, "CROPS", dict.fromkeys(splits, 40))
+
+  def steepness(crop):
+    gray = crop.mean(-1)
+    return np.abs(np.diff(gray, axis=1)).mean() / gray.std()
+
+  found = [[steepness(crop) for crop in photo_tiles.crops("coffee", split)]
+           for split in splits]
+  for steep, flat in zip(found, found[1:]):
+    assert min(steep) > 1.2 * max(flat)
+
+
+def test_colour_and_brightness_tell_no_photograph_of_photo_tiles():
+  noise = np.random.default_rng(0).normal(0, 1, (64, 64, 1))
+  lit = lambda crop: photo_tiles.relit(  # noqa: E731
+      crop.astype(np.float32), np.random.default_rng(1)).astype(int)
+  first = lit(10 * noise + (180, 20, 20))
+  for other in (10 * noise + (20, 20, 180), 30 * noise + (100, 120, 140)):
+    np.testing.assert_allclose(lit(other), first, atol=1)
+  crop = 10 * noise + [128] * 3
+  found = [photo_tiles.relit(crop, np.random.default_rng(seed))
+           for seed in range(100)]
+  means = [x.mean() for x in found]
+  spreads = [x.mean(-1).std() for x in found]
+  for values, (low, high) in (
+      (means, photo_tiles.MEAN), (spreads, photo_tiles.CONTRAST)):
+    assert low - 3 < min(values) < low + 8 and high - 8 < max(values) < high + 3
+  # Hues turn: white stays white, red becomes any other of its lightness.
+  turned = photo_tiles._turn(2 * np.pi / 3)
+  np.testing.assert_allclose(turned @ (1, 1, 1), 1, atol=1e-12)
+  np.testing.assert_allclose(turned @ (1, 0, 0), (0, 1, 0), atol=1e-12)
+
+
+def test_photo_tiles_is_prepared_without_a_network(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+      photo_tiles, "CROPS", {"train": 3, "validation": 1, "test": 2})
+  source = open_source("photo_tiles", tmp_path=tmp_path)
+  assert source.kind == "held" and source.images.shape == (36, 64, 64, 3)
+  assert source.classes == tuple(photo_tiles.PHOTOGRAPHS)
+  for label, name in enumerate(photo_tiles.PHOTOGRAPHS):
+    want = {crop.tobytes() for crop in photo_tiles.crops(name, "train")}
+    got = {x.tobytes() for x in source.images[source.labels == label]}
+    assert got == want and len(got) == 3
+  for split, count in (("validation", 12), ("test", 24)):
+    other = open_source("photo_tiles", split, tmp_path=tmp_path)
+    assert other.num_examples == count
