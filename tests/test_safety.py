@@ -121,7 +121,7 @@ PLACES = {
     "mtvit/pictures/curves.py": {"plots.save"},
     "mtvit/pictures/panels.py": {"plots.save"},
     "mtvit/data/held.py": {"cache_files.save"},
-    "mtvit/data/manifest.py": {"cache_files.save"},
+    "mtvit/data/cache_files.py": {"save"},
     "mtvit/interchange/files.py": {"safetensors.numpy.save", "np.savez"},
     "mtvit/report/markup.py": {"image.save"},
     # /dev/null, and a process's own standard output.

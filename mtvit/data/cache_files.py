@@ -4,6 +4,7 @@ A file that is damaged, of another version or no file is made anew; one that
 can't be written costs time, not the run. Both are notes.
 """
 
+import json
 import os
 import pathlib
 from typing import Any, BinaryIO, Callable, Mapping
@@ -43,6 +44,25 @@ def load(
     return None
   except reading.Unusable as e:
     console.note(f"{file} is damaged ({e}) and made anew")
+    return None
+
+
+def save_json(file: pathlib.Path, content: Any) -> bool:
+  """`save` of what JSON can say; strings may have been any bytes."""
+  text = json.dumps(content).encode("ascii")
+  return save(file, {"json": np.frombuffer(text, np.uint8)})
+
+
+def load_json(file: os.PathLike[str]) -> Any:
+  """What `save_json` has written; None if it can't be used.
+
+  It is in an array of bytes, so no byte is believed that has changed.
+  """
+  kept = load(file, {"json": (np.uint8, [None])})
+  try:
+    return None if kept is None else json.loads(kept["json"].tobytes())
+  except (ValueError, RecursionError) as e:
+    console.note(f"{file} is damaged ({type(e).__name__}) and made anew")
     return None
 
 

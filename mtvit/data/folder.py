@@ -23,8 +23,9 @@ def open_source(request: source_lib.Request) -> image_files.FileSource:
     console.note(place.note)
   listed = folder_list.of(place.root, request.poll)
   manifest = manifest_lib.read(
-      place.root, listed.files, request.cache_dir, request.max_pixels,
-      request.poll, source_lib.native)
+      place.root, {name: manifest_lib.place(entry.path)
+                   for name, entry in listed.files},
+      request.cache_dir, request.max_pixels, request.poll, source_lib.native)
   files = image_files.sort(place.root, manifest, request)
   files = files._replace(refused={**files.refused, **listed.refused})
   quiet = place.shared and request.held_out         # The other split said it.

@@ -1,5 +1,6 @@
 """Judges an image file by its header and its end, or by decoding it."""
 
+import io
 import struct
 from typing import Any, BinaryIO, Callable, NamedTuple
 
@@ -29,9 +30,36 @@ class Checked(NamedTuple):
   final: bool = True
 
 
+class _Part(io.RawIOBase):
+  """Some bytes of a file, as a file of their own."""
+
+  def __init__(self, file: BinaryIO, start: int, size: int):
+    super().__init__()
+    self._file, self._start, self._size = file, start, size
+    self._at = 0
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}
+    self._at = max(0, bases[whence] + offset)
+    return self._at
+
+  def readinto(self, buffer: Any) -> int:
+    self._file.seek(self._start + self._at)
+    data = self._file.read(min(len(buffer), max(0, self._size - self._at)))
+    buffer[:len(data)] = data
+    self._at += len(data)
+    return len(data)
+
+
 def check(
     path: str, size: int, max_pixels: int,
-    native: Callable[[bytes], Any] | None = None
+    native: Callable[[bytes], Any] | None = None, start: int = 0
 ) -> Checked:
   """Judges a file by its header and its end; decodes only if they leave doubt.
 
@@ -41,12 +69,14 @@ def check(
     max_pixels: larger images are never decoded here.
     native: decodes plain files, or raises. If it is given, all of the file is
       decoded, unless the picture is large.
+    start: of an image inside a larger file: where its `size` bytes begin.
   """
   if size == 0:
     return Checked(reason="empty file")
   try:
-    with open(path, "rb") as file:
-      return _check(file, size, max_pixels, native)
+    with open(path, "rb", buffering=0) as file:
+      part = io.BufferedReader(_Part(file, start, size))
+      return _check(part, size, max_pixels, native)
   except (OSError, MemoryError) as e:
     why = getattr(e, "strerror", None) or str(e) or "out of memory"
     return Checked(reason=f"can't be read: {why}", final=False)
@@ -133,7 +163,7 @@ def _judge(
     size: of it.
   """
   if name == "PNG":
-    chunks = image_headers.png_chunks(file.fileno(), size)
+    chunks = image_headers.png_chunks(file, size)
     plain = image_headers.plain_png(head, chunks, size)
     return chunks.usual, plain and _is_upright_srgb(image)
   if name == "JPEG":

@@ -85,8 +85,13 @@ class FileSource(source_lib.Source):
 
   def remember(self, ids: Sequence[int]) -> None:
     manifest_lib.remember(
-        self.manifest, self.root, [self.names[i] for i in ids],
-        self.max_pixels, source_lib.native)
+        self.manifest, self.root,
+        {self.names[i]: self.place(i) for i in ids}, self.max_pixels,
+        source_lib.native)
+
+  def place(self, i: int) -> manifest_lib.Place | str:
+    """Where an example's bytes are, or why they can't be read."""
+    return manifest_lib.place(self.files[i])
 
   def describe(self, i: int) -> str:
     return console.printable(self.files[i])
@@ -152,7 +157,8 @@ def complaint(files: Files) -> str:
 
 def of_split(
     files: Files, classes: tuple[str, ...], label: Callable[[str], int],
-    request: source_lib.Request, shared: bool
+    request: source_lib.Request, shared: bool,
+    make: Callable[..., FileSource] = FileSource
 ) -> FileSource:
   """The source of what belongs to the split that is asked for.
 
@@ -165,6 +171,7 @@ def of_split(
     label: the label of a file by its name; -1 for none.
     request: what to open.
     shared: whether the names decide which files are held out.
+    make: from the attributes of a `FileSource` to one.
 
   Raises:
     DataError: there are too few to hold some out, or too many are gone.
@@ -173,11 +180,12 @@ def of_split(
   if shared and request.test_split != request.train_split:
     part = ", held-out part" if request.held_out else ""
     offered = _part(files, request)
-  if began is None or began.names is None:
-    return _source(files, offered, classes, label, request.max_pixels, part)
-  found = _source(
-      files, began.names, classes, label, request.max_pixels, part)
-  _compare(found, files, began, offered)
+  kept = began.names if began else None
+  found = make(**_attributes(
+      files, offered if kept is None else kept, classes, label,
+      request.max_pixels, part))
+  if began and kept is not None:
+    _compare(found, files, began, offered)
   return found
 
 
@@ -201,11 +209,11 @@ def _part(files: Files, request: source_lib.Request) -> list[str]:
   return found
 
 
-def _source(
+def _attributes(
     files: Files, names: Sequence[str], classes: tuple[str, ...],
     label: Callable[[str], int], max_pixels: int, part: str
-) -> FileSource:
-  """The source of these files, in this order.
+) -> dict[str, Any]:
+  """The attributes of the source of these files, in this order.
 
   Args:
     files: what is known of them; what is not among the good ones can't be read.
@@ -221,12 +229,14 @@ def _source(
   for name, entry in zip(names, entries):
     digest.update(os.fsencode(
         f"{name}:{entry.size}:{entry.time_ns}:{entry.decoder}\n"))
-  return FileSource(
+  labels = np.array([label(name) for name in names], np.int32)
+  digest.update(labels.tobytes())       # A list may give others.
+  return dict(
       name=files.shown + part, num_examples=len(names),
       classes=classes, fingerprint=digest.hexdigest(), names=tuple(names),
       stamps=np.array([e[:2] for e in entries], np.int64),
       files=tuple(os.path.join(files.root, name) for name in names),
-      file_labels=np.array([label(name) for name in names], np.int32),
+      file_labels=labels,
       by_pillow=np.array([e.decoder == "pillow" for e in entries]),
       max_pixels=max_pixels, root=files.root, manifest=files.manifest,
       mixed_sizes=len({

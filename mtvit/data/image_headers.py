@@ -5,8 +5,7 @@ nothing of colour, transparency or orientation. So they get only what is
 positively plain: what these functions don't know goes through Pillow.
 """
 
-import os
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _FRAMES = (0xC0, 0xC1, 0xC2)      # Baseline, extended and progressive Huffman.
 _SAMPLINGS = (0x11, 0x12, 0x21, 0x22, 0x41)
@@ -80,13 +79,14 @@ class Chunks(NamedTuple):
             and b"acTL" not in self.before)
 
 
-def png_chunks(file: int, size: int) -> Chunks:
-  """Lists the chunks of a PNG file of so many bytes, given its descriptor."""
+def png_chunks(file: BinaryIO, size: int) -> Chunks:
+  """Lists the chunks of a PNG file of so many bytes."""
   before: set[bytes] = set()
   after: set[bytes] = set()
   found, at, end = before, 8, 0
   for _ in range(_MOST_CHUNKS):
-    head = os.pread(file, 8, at)
+    file.seek(at)
+    head = file.read(8)
     at += 12 + int.from_bytes(head[:4], "big")
     if len(head) < 8 or at > size:
       break

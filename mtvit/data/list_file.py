@@ -178,9 +178,9 @@ def _files(
   """The files of these classes, or all if there are none."""
   root = os.path.dirname(listed.file)
   known = set(classes)
-  found = [
-      (name, pathlib.Path(root, name)) for name, label in listed.labels.items()
-      if not known or label in known]
+  found = {
+      name: manifest_lib.place(os.path.join(root, name))
+      for name, label in listed.labels.items() if not known or label in known}
   manifest = manifest_lib.read(
       root, found, request.cache_dir, request.max_pixels, request.poll,
       source_lib.native, kept_for=listed.file)

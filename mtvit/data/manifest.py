@@ -11,15 +11,13 @@ manifest, for the next start. If that is much, all files are decoded then.
 
 import concurrent.futures
 import hashlib
-import json
 import os
 import pathlib
 import stat
 import sys
-from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence, cast
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, cast
 import warnings
 
-import numpy as np
 import PIL
 
 from mtvit.data import cache_files
@@ -39,7 +37,7 @@ Decode = Callable[[bytes], Any]
 
 
 class Entry(NamedTuple):
-  """A file of a data folder: its stat, and the fields of `Checked`.
+  """An image: what `Place` says of it, and the fields of `Checked`.
 
   Attributes:
     size: bytes.
@@ -57,40 +55,60 @@ class Entry(NamedTuple):
 
 
 class Manifest(NamedTuple):
-  """Image files.
+  """Images in files.
 
   Attributes:
-    files: name relative to the root -> Entry, in the order of the list.
+    files: name relative to the root -> Entry, in the order of the places.
     file: where the manifest is kept; lists for people lie beside it.
   """
   files: Mapping[str, Entry]
   file: pathlib.Path
 
 
-class Listed(Protocol):
-  """A file that was found, such as os.DirEntry and pathlib.Path."""
+class Place(NamedTuple):
+  """Where the bytes of an image are, and since when.
 
-  def stat(self) -> os.stat_result:
-    """Follows links."""
+  Attributes:
+    path: of a regular file.
+    size: bytes of the image.
+    time_ns: when the file was modified.
+    changed_ns: when anything of it was changed.
+    start: where in it the image begins.
+  """
+  path: str
+  size: int
+  time_ns: int
+  changed_ns: int
+  start: int = 0
 
-  def is_symlink(self) -> bool:
-    """Whether it is one."""
+
+def place(path: str) -> Place | str:
+  """Where an image is that fills a file, or why it is refused unopened."""
+  try:
+    status = os.stat(path)
+  except OSError as e:
+    return ("broken link" if os.path.islink(path) else
+            f"can't be read: {e.strerror}")
+  # A FIFO must not even be opened: that waits for a writer.
+  if not stat.S_ISREG(status.st_mode):
+    return "not a regular file"
+  return Place(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read(
-    root: str, listed: Sequence[tuple[str, Listed]], cache_dir: pathlib.Path,
+    root: str, places: Mapping[str, Place | str], cache_dir: pathlib.Path,
     max_pixels: int, poll: Callable[[], None] = lambda: None,
     native: Decode | None = None, kept_for: str = ""
 ) -> Manifest:
-  """Checks those of the listed files that are new or changed.
+  """Checks those of some images that are new or changed.
 
   Args:
     root: absolute path. Names in it may be any bytes.
-    listed: (name relative to the root, file).
+    places: name relative to the root -> where it is, or why it is refused.
     cache_dir: of the run.
     max_pixels: larger images are not decoded to check them.
     poll: called regularly; may raise to stop. What was checked is kept.
-    native: decodes plain files, or raises. If it is given, the files are
+    native: decodes plain files, or raises. If it is given, the images are
       decoded that are to be checked, if they are few; and all, if more than
       a run puts up with went bad when they were read.
     kept_for: the path for which it is kept; "" for the root.
@@ -98,16 +116,20 @@ def read(
   key = hashlib.sha256(os.fsencode(kept_for or root)).hexdigest()
   file = cache_dir / "manifests" / (key + cache_files.SUFFIX)
   known, met = _load(file), _load(_met(file))
-  files, stats = _matched(listed, known, met)
+  stored = {name: x for name, x in places.items() if isinstance(x, Place)}
+  files: dict[str, Entry | None] = {
+      name: next((e for e in (met.get(name), known.get(name)) if _is_of(e, x)),
+                 None) if isinstance(x, Place) else
+      Entry(0, _NOT_KEPT, 0, 0, "", x) for name, x in places.items()}
   went_bad = sum(
-      name in met and _is_of(met[name], status) and bool(met[name].reason)
-      for name, status in stats.items())
-  everything = went_bad > replacing.MOST * len(stats)
+      name in met and _is_of(met[name], x) and bool(met[name].reason)
+      for name, x in stored.items())
+  everything = went_bad > replacing.MOST * len(stored)
   todo = [
-      (name, stats[name]) for name, entry in files.items()
-      if entry is None or (
+      (name, x) for name, x in stored.items()
+      if (entry := files[name]) is None or (
           everything and not entry.reason and not entry.decoded)]
-  few = len(todo) <= _FEW and sum(s.st_size for _, s in todo) <= _SMALL
+  few = len(todo) <= _FEW and sum(x.size for _, x in todo) <= _SMALL
   try:
     _check(root, files, todo, max_pixels, poll,
            native if few or everything else None)
@@ -116,47 +138,25 @@ def read(
   return Manifest(cast(dict[str, Entry], files), file)    # By now, all are.
 
 
-def _matched(
-    listed: Sequence[tuple[str, Listed]], known: Mapping[str, Entry],
-    met: Mapping[str, Entry]
-) -> tuple[dict[str, Entry | None], dict[str, os.stat_result]]:
-  """(what is known of each file, stats of regular files)."""
-  files: dict[str, Entry | None] = {}
-  stats: dict[str, os.stat_result] = {}
-  for name, item in listed:
-    status, entry = _stat(item)
-    if status:
-      stats[name] = status
-      entry = next((e for e in (met.get(name), known.get(name))
-                    if _is_of(e, status)), None)
-    files[name] = entry         # Holds its place in the order.
-  return files, stats
-
-
 def remember(
-    manifest: pathlib.Path, root: str, names: Sequence[str], max_pixels: int,
-    native: Decode
+    manifest: pathlib.Path, root: str, places: Mapping[str, Place | str],
+    max_pixels: int, native: Decode
 ) -> None:
-  """Decodes files that went bad; keeps what is wrong with them.
+  """Decodes images that went bad; keeps what is wrong with them.
 
   Args:
     manifest: `Manifest.file`.
     root: absolute path.
-    names: of the files, relative to the root.
+    places: of these images; see `read`. What is gone will not be listed.
     max_pixels: larger images are not decoded.
     native: see `read`.
   """
   news = {}
-  for name in names:
-    path = os.path.join(root, name)
-    try:
-      status = os.stat(path)
-    except OSError:
-      continue          # It is gone, and will not be listed.
-    if stat.S_ISREG(status.st_mode):
-      found = image_check.check(path, status.st_size, max_pixels, native)
+  for name, x in places.items():
+    if isinstance(x, Place):
+      found = image_check.check(x.path, x.size, max_pixels, native, x.start)
       if found.final:
-        news[name] = _entry_of(found, status, True)
+        news[name] = _entry_of(found, x, True)
   file = _met(manifest)
   if news:
     _write(file, root, _load(file) | news)
@@ -179,49 +179,31 @@ def refusal(entry: Entry, max_pixels: int, min_side: int) -> str:
   return ""
 
 
-def _stat(
-    item: Listed
-) -> tuple[os.stat_result | None, Entry | None]:
-  """(of a regular file, None), or (None, why anything else is refused)."""
-  refused = lambda reason: (None, Entry(0, _NOT_KEPT, 0, 0, "", reason))
-  try:
-    status = item.stat()
-  except OSError as e:
-    return refused("broken link" if item.is_symlink() else
-                   f"can't be read: {e.strerror}")
-  # A FIFO must not even be opened: that waits for a writer.
-  if not stat.S_ISREG(status.st_mode):
-    return refused("not a regular file")
-  return status, None
-
-
-def _is_of(entry: Entry | None, status: os.stat_result) -> bool:
-  """Whether an entry tells of a file as it is."""
+def _is_of(entry: Entry | None, now: Place) -> bool:
+  """Whether an entry tells of an image as it is."""
   return entry is not None and entry[:2] == (
-      status.st_size,
-      status.st_ctime_ns if entry.reason else status.st_mtime_ns)
+      now.size, now.changed_ns if entry.reason else now.time_ns)
 
 
 def _entry_of(
-    found: image_check.Checked, status: os.stat_result, decoded: bool
+    found: image_check.Checked, now: Place, decoded: bool
 ) -> Entry:
-  """What was found of a file."""
-  time = status.st_ctime_ns if found.reason else status.st_mtime_ns
+  """What was found of an image."""
+  time = now.changed_ns if found.reason else now.time_ns
   # What may change without the file is asked anew next time.
   return Entry(
-      status.st_size, time if found.final else _NOT_KEPT, *found[:4], decoded)
+      now.size, time if found.final else _NOT_KEPT, *found[:4], decoded)
 
 
 def _check(
     root: str, files: dict[str, Entry | None],
-    todo: Sequence[tuple[str, os.stat_result]], max_pixels: int,
+    todo: Sequence[tuple[str, Place]], max_pixels: int,
     poll: Callable[[], None], native: Decode | None
 ) -> None:
-  """Checks files in parallel and puts what was found in their place."""
+  """Checks images in parallel and puts what was found in their place."""
   def check(item):
-    name, status = item
-    return image_check.check(
-        os.path.join(root, name), status.st_size, max_pixels, native)
+    _, x = item
+    return image_check.check(x.path, x.size, max_pixels, native, x.start)
 
   progress = console.Progress(
       f"checking {console.printable(root)}, once: files", len(todo))
@@ -232,26 +214,23 @@ def _check(
     for start in range(0, len(todo), _CHUNK):
       poll()
       chunk = todo[start:start + _CHUNK]
-      for (name, status), found in zip(chunk, pool.map(check, chunk)):
-        files[name] = _entry_of(found, status, native is not None)
+      for (name, x), found in zip(chunk, pool.map(check, chunk)):
+        files[name] = _entry_of(found, x, native is not None)
       progress.update(start + len(chunk))
 
 
 def _load(file: pathlib.Path) -> dict[str, Entry]:
   """What is known of a folder's files; nothing if it can't be read."""
-  # JSON in an array of bytes: so no byte is believed that has changed.
-  kept = cache_files.load(file, {"json": (np.uint8, [None])})
-  if kept is None:
+  content = cache_files.load_json(file)
+  if content is None:
     return {}
   try:
-    content = json.loads(kept["json"].tobytes())
     if content["version"] != VERSION:
       return {}
     return {name: _entry(*row) for name, row in content["files"].items()}
-  except (ValueError, TypeError, KeyError, AttributeError,
-          RecursionError) as e:
+  except (ValueError, TypeError, KeyError, AttributeError) as e:
     console.note(
-        f"{file} is damaged ({type(e).__name__}); all files are checked again")
+        f"{file} is damaged ({type(e).__name__}); all is checked again")
     return {}
 
 
@@ -284,7 +263,5 @@ def _write(
     file: pathlib.Path, root: str, entries: Mapping[str, Entry]
 ) -> None:
   """Keeps entries."""
-  content = {"version": VERSION, "root": root, "files": entries}
-  # ASCII, so that names of any bytes survive.
-  cache_files.save(file, {"json": np.frombuffer(
-      json.dumps(content).encode("ascii"), np.uint8)})
+  cache_files.save_json(
+      file, {"version": VERSION, "root": root, "files": entries})

@@ -358,8 +358,9 @@ def test_what_only_tensorflow_refuses_is_read_by_pillow_next_time(root):
   assert not source.by_pillow.any()
   strict = lambda data: (_ for _ in ()).throw(ValueError("it is strict"))
   manifest.remember(
-      source.manifest, source.root, ["a/2.png", "a/gone.png", "a"], 10**6,
-      strict)
+      source.manifest, source.root, {
+          name: manifest.place(str(root / name))
+          for name in ("a/2.png", "a/gone.png", "a")}, 10**6, strict)
   again = open_folder(root)
   assert again.by_pillow.tolist() == [False, False, True, False, False]
   assert values(again) == [0, 1, 2, 3, 4]
