@@ -31,7 +31,8 @@ class Data:
   """Section `data`.
 
   Attributes:
-    name: "photo_tiles", "folder:PATH", "list:FILE" or a TFDS name.
+    name: "photo_tiles", "folder:PATH", "list:FILE", "tar:PATTERN" or a TFDS
+      name.
     train_split: a TFDS split, or a folder below PATH; "." is PATH itself.
     test_split: likewise, or a list beside FILE; "" holds some images of the
       training split out.

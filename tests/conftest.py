@@ -38,6 +38,7 @@ from mtvit.data import photo_crops  # noqa: E402
 from mtvit.run import config_values  # noqa: E402
 from mtvit.run import workdir as workdir_lib  # noqa: E402
 from tests import environments  # noqa: E402
+from tests.data import test_tar_shards  # noqa: E402
 
 
 def pytest_configure(config):
@@ -71,6 +72,24 @@ def _make_images(root):
       folder.mkdir(parents=True)
       for i, crop in zip(range(count), photo_crops.crops(name, split)):
         Image.fromarray(crop).resize((24, 24)).save(folder / f"{i}.png")
+
+
+@pytest.fixture(scope="session")
+def image_shards(image_folder, shared):
+  """The images and classes of `image_folder` in tar shards; their pattern."""
+  root = shared / "shards"
+  with environments.locked(root):
+    if not root.exists():
+      for split, count in (("train", 2), ("test", 1)):
+        files = sorted((image_folder / split).glob("*/*.png"))
+        for i in range(count):
+          first, last = (len(files) * x // count for x in (i, i + 1))
+          test_tar_shards.write(root / f"{split}-{i}.tar", [
+              (str(file.relative_to(image_folder).with_suffix(suffix)), data)
+              for file in files[first:last] for suffix, data in (
+                  (".png", file.read_bytes()),
+                  (".cls", file.parent.name.encode()))])
+  return f"{root}/{{split}}-*.tar"
 
 
 @pytest.fixture

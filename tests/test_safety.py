@@ -116,6 +116,7 @@ PLACES = {
     "mtvit/pictures/evaluation.py": {"unlink"},
     "mtvit/probes/feature_cache.py": {"cache_files.save", "file.unlink"},
     # Through `files.write`, or into memory.
+    "mtvit/tools/inspect_batch.py": {"batches.sample.save"},
     "mtvit/pictures/plots.py": {"figure.savefig", "save"},
     "mtvit/tools/report.py": {"save"},
     "mtvit/pictures/curves.py": {"plots.save"},

@@ -10,6 +10,7 @@ from mtvit.data import folder
 from mtvit.data import held
 from mtvit.data import list_file
 from mtvit.data import source as source_lib
+from mtvit.data import tar_shards
 from mtvit.run import console
 from mtvit.run import paths
 
@@ -27,6 +28,7 @@ Source = source_lib.Source      # What `open_source` returns.
 SOURCES: dict[str, Callable[[source_lib.Request], Source]] = {
     "folder:": folder.open_source,
     "list:": list_file.open_source,
+    "tar:": tar_shards.open_source,
     "photo_crops": lambda request: photo_crops.open_source(request),
     "photo_tiles": lambda request: photo_tiles.open_source(request),
 }
@@ -35,7 +37,7 @@ SOURCES: dict[str, Callable[[source_lib.Request], Source]] = {
 def open_source(
     data: "config_lib.Data", split: str, min_side: int,
     poll: Callable[[], None] = lambda: None,
-    began: source_lib.Began | None = None
+    began: source_lib.Began | None = None, classes: tuple[str, ...] = ()
 ) -> Source:
   """Opens one split of a data set.
 
@@ -49,6 +51,7 @@ def open_source(
     poll: called regularly; may raise to stop. Nothing stays half-written.
     began: what a run goes on with. Files of a folder that are bad or gone by
       now are replaced; new ones, and those of new classes, are not used.
+    classes: of the training split, when this is the other one.
 
   Raises:
     ConfigError: no such data set, folder or split.
@@ -62,7 +65,8 @@ def open_source(
       path=path if known else data.name, split=split,
       train_split=data.train_split, test_split=data.test_split,
       labels=data.labels, data_dir=data.data_dir, cache_dir=cache,
-      max_pixels=data.max_pixels, min_side=min_side, poll=poll, began=began))
+      max_pixels=data.max_pixels, min_side=min_side, poll=poll, began=began,
+      classes=classes))
   return held.hold(opened, cache, data.memory_mb, poll)
 
 
@@ -86,7 +90,7 @@ def open_splits(
       data, labels="folders" if train.classes else "none")
   test = open_source(
       alike, data.test_split, min_side, poll, began and source_lib.Began(
-          began.classes, trained=began.names or ()))
+          began.classes, trained=began.names or ()), train.classes)
   # A label is a place among the sorted class names of its own split.
   check_same_classes(train, test)
   return train, test

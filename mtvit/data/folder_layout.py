@@ -10,8 +10,8 @@ from mtvit.run import console
 from mtvit.run import paths
 
 # What serves as "train", and as "test", in this order, in any case.
-_TRAIN = ("train", "training")
-_HELD_OUT = (
+TRAIN = ("train", "training")
+HELD_OUT = (
     "test", "testing", "val", "valid", "validation", "dev", "eval",
     "evaluation", "holdout", "held_out")
 
@@ -38,11 +38,11 @@ def find(request: source_lib.Request) -> Place:
   """
   top = os.path.abspath(paths.expand(request.path))
   there = _folders(top)
-  train = _named(top, there, "train_split", request.train_split, _TRAIN)
+  train = _named(top, there, "train_split", request.train_split, TRAIN)
   test = None
   # Of a whole folder none is taken that was not asked for by name.
   if request.test_split and (train, request.test_split) != (".", "test"):
-    test = _named(top, there, "test_split", request.test_split, _HELD_OUT)
+    test = _named(top, there, "test_split", request.test_split, HELD_OUT)
   if train is None and test is not None:
     raise errors.ConfigError(
         f"{_shown(top)} has {console.printable(test)}/, but no train/; "
@@ -115,7 +115,7 @@ def _check_is_split(
 
   It has no folders, and there is none for the other split.
   """
-  given = train == request.train_split != _TRAIN[0] or not request.test_split
+  given = train == request.train_split != TRAIN[0] or not request.test_split
   if train == "." or given or len(there) < 2 or _folders(root):
     return
   others = [name for name in there if name != train]

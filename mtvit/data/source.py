@@ -89,6 +89,8 @@ class Request:
     min_side: images with a shorter side, in pixels, should be refused.
     poll: to call regularly; may raise to stop.
     began: what a run goes on with; None takes what there is.
+    classes: of the training split, when this is the other one. A source whose
+      labels are told by its images takes these for its own.
   """
   path: str
   split: str
@@ -101,6 +103,7 @@ class Request:
   min_side: int
   poll: Callable[[], None]
   began: Began | None
+  classes: tuple[str, ...] = ()
 
   @property
   def held_out(self) -> bool:

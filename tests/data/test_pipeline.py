@@ -57,6 +57,23 @@ def test_a_batch_depends_on_seed_and_step_alone(parsed, source):
   assert (image(whole[0]) != image(whole[1])).any()
 
 
+def test_tar_shards_give_the_batches_of_a_folder(parsed, image_shards):
+  """From any step on, on any number of hosts."""
+  def opened(name):
+    data = dataclasses.replace(parsed.data, name=name, memory_mb=0)
+    return inputs.sources(dataclasses.replace(parsed, data=data))
+
+  folder, _ = opened(parsed.data.name)
+  train, test = opened(f"tar:{image_shards}")
+  assert train.kind == "indexed" and train.num_examples == 40
+  assert train.classes == test.classes == folder.classes
+  whole = batches(parsed, folder, 0, 7, tasks=())
+  halves = [batches(parsed, train, 4, 7, i, 2, tasks=()) for i in range(2)]
+  for one, first, second in zip(whole[4:], *halves, strict=True):
+    assert_equal(one, tf.nest.map_structure(
+        lambda a, b: np.concatenate([a, b]), first, second))
+
+
 def everything(tiny):
   """The tiny config with all tasks, some of which look at other views."""
   for name in common.TASKS:
