@@ -4,6 +4,7 @@ import dataclasses
 
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit.probes import retrieval
 from mtvit.training import evaluation
 
 WHEN = ("unlabelled", "always", "never")
@@ -18,7 +19,7 @@ class Settings:
     num_images: held-out images, at most.
   """
   when: str = "unlabelled"
-  num_images: int = 2000
+  num_images: int = retrieval.NUM_IMAGES
 
   def __post_init__(self):
     errors.check_choices(when=(self.when, WHEN))

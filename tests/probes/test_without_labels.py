@@ -11,6 +11,7 @@ from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.models import pretrainer
 from mtvit.probes import features
+from mtvit.probes import retrieval
 from mtvit.probes import run_heldout
 from mtvit.probes import run_knn
 from mtvit.probes import run_retrieval
@@ -61,34 +62,32 @@ def look(context, state):
 
 def test_the_other_view_is_counted_both_ways():
   a = np.eye(3, dtype=np.float32)
-  assert run_retrieval.top1(a, 5 * a) == 1
-  assert run_retrieval.top1(a, a[[1, 2, 0]]) == 0
+  assert retrieval.top1(a, 5 * a) == 1
+  assert retrieval.top1(a, a[[1, 2, 0]]) == 0
   # Rows 1 and 2 of `b` point the same way; only rows of `a` tell them apart.
   b = np.array([[1, 0, 0], [0, 1, 0.9], [0, 1, 0.9]], np.float32)
-  assert run_retrieval.top1(a, b) == pytest.approx((2 + 2) / 6)
+  assert retrieval.top1(a, b) == pytest.approx((2 + 2) / 6)
   # Features that have collapsed are as good as guessing.
   same = np.ones((50, 4), np.float32)
-  assert run_retrieval.top1(same, same) == 1 / 50
+  assert retrieval.top1(same, same) == 1 / 50
 
 
-def test_each_image_is_seen_once_in_two_views(context_of):
-  context = context_of(whole=False, retrieval=dict(num_images=13))
-  retrieval = run_retrieval.Retrieval(context)
-  retrieval._rows = 4                         # Four batches, the last not full.
-  retrieval._batches = inputs.pipeline.Batches(
-      context.test, inputs.pipeline_spec(dataclasses.replace(
-          context.config, batch_size=4, seed=0), ()), 0, 4)
-  index = [batch["index"] for batch in retrieval._batches.since(0)]
-  views = list(retrieval._views())
-  taken = np.concatenate(
-      [i[batch["valid"]] for i, batch in zip(index, views)])
+def test_each_image_is_seen_once_in_two_views(
+    parsed, one_device, monkeypatch):
+  _, test = inputs.sources(parsed)
+  monkeypatch.setattr(features, "BATCH", 4)
+  views = retrieval.Views(parsed, test, one_device, 13)
+  batches = list(views.batches())             # The last of four is not full.
+  assert len(batches) == 4 and views.count == 13
+  taken = np.concatenate([x["index"][x["valid"]] for x in batches])
   assert len(taken) == 26 and len(set(taken[::2])) == 13
   np.testing.assert_array_equal(taken[::2], taken[1::2])
-  one, other = (batch["image"] for batch in views[:2])
+  one, other = (batch["image"] for batch in batches[:2])
   assert (one[0] != one[1]).any() and (one[0] != other[0]).any()
   # They are the same in every look.
-  for batch, again in zip(views, retrieval._views()):
+  for batch, again in zip(batches, views.batches()):
     np.testing.assert_array_equal(batch["image"], again["image"])
+  assert retrieval.Views(parsed, test, one_device).count == 20      # Of all.
 
 
 @pytest.mark.slow
