@@ -1,4 +1,4 @@
-"""Says what a trained encoder has learned, on any labelled data set.
+"""Says what a trained encoder has learned, on any data set.
 
   mtvit evaluate --workdir=runs/my_run
   mtvit evaluate --workdir=runs/my_run --step=400 --data=folder:PATH
@@ -7,12 +7,15 @@ Weighted kNN, a linear probe and few-shot classification of frozen features, for
 every readout of the encoder, and kNN and linear by layer. The readout and the
 regularisation are chosen on a tenth of the training split; the test split is
 seen once. Then what is inside: layers, position embeddings, ranks, mosaics and,
-with --thorough, the cheat index. All of it beside random init: the same
-architecture with the run's own first parameters. Prints tables, and writes
-evaluation/<data set>/evaluation.json and pictures into the work directory.
+with --thorough, the cheat index. Without labels the probes make way for
+retrieval: how often a view finds the other view of its image. All of it beside
+random init: the same architecture with the run's own first parameters. Prints
+tables, and writes evaluation/<data set>/evaluation.json and pictures into the
+work directory.
 """
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import pathlib
 import tempfile
@@ -46,6 +49,7 @@ from mtvit.training import run_data
 from mtvit.training import sharding
 
 Options = options_lib.Options
+UNLABELLED_IMAGES = 5000     # For training, at most, where there are no labels.
 
 
 def main() -> None:
@@ -94,14 +98,16 @@ def evaluate_target(
   with jax.set_mesh(trained.mesh):
     evaluation = _describe(target, trained) | {
         "fingerprint": about,
-        "thorough": options.thorough or bool(earlier)}
+        "thorough": options.thorough or bool(earlier),
+        "probes": frozen.nothing(),
+        "random_init": {"probes": frozen.nothing()}}
     at_random.extract()
 
     # ---- Every stage of both; the first one answers whether it is good
     for i, stage in enumerate(stages):
       progress.next(stage.name)
       stages_lib.run(stage, trained, at_random, evaluation, earlier)
-      if stage.place == ("probes",):
+      if not i:
         _answer(evaluation)
       # What took hours, for large data; it says what is still to come.
       evaluation["seconds"] = time.time() - began
@@ -154,6 +160,15 @@ def _subjects(
 ) -> tuple[subject_lib.Subject, subject_lib.Subject]:
   """The encoder that was trained, and random init."""
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
+  if not target.labelled:
+    console.note(
+        f"{target.train.name} has "
+        + ("one class" if target.train.classes else "no labels")
+        + ": without probes; --data=folder:PATH, or a TFDS name, that has "
+        "labels brings them")
+    # Ranks and neighbours need no more.
+    options = dataclasses.replace(
+        options, num_train=options.num_train or UNLABELLED_IMAGES)
   trained, at_random = (
       subject_lib.Subject(
           encoder=encoder, mesh=mesh, train=target.train, test=target.test,
@@ -192,7 +207,10 @@ def _tables(evaluation: Mapping[str, Any]) -> str:
   """All figures, beside those of random init."""
   at_random = evaluation["random_init"]
   parts = []
-  if "probes" in evaluation:
+  if evaluation.get("retrieval"):
+    parts.append(tables.retrieval(
+        evaluation["retrieval"], at_random["retrieval"]))
+  if evaluation["probes"]["test"]:
     parts.append(tables.table(evaluation["probes"], at_random["probes"]))
   if "diagnostics" in evaluation:
     parts.append(diagnostics_tables.table(

@@ -1,11 +1,14 @@
 """What an evaluation measures, stage by stage."""
 
-from typing import Any, Mapping
+import functools
+from typing import Any, Callable, Mapping
 
 from mtvit.diagnostics import cheat
 from mtvit.diagnostics import measures
+from mtvit.probes import features
 from mtvit.probes import frozen
 from mtvit.probes import options as options_lib
+from mtvit.probes import retrieval
 from mtvit.probes import subject as subject_lib
 from mtvit.probes import target as target_lib
 
@@ -32,6 +35,9 @@ def of(
     stages.append(Stage(
         "kNN and linear probe by layer", ("probes", "layers"), _by_layer,
         needs_labels=True, deepened=True))
+  if not target.labelled:
+    stages.insert(0, Stage(
+        "retrieval", ("retrieval",), _retrieval(target)))
   if options.diagnostics:
     stages += [
         Stage("rank and spread of features", ("diagnostics", "rank"),
@@ -94,6 +100,27 @@ def _probes(subject: Subject) -> dict[str, Any]:
   return frozen.probe(
       subject.train_features, subject.test_features, subject.layer,
       len(subject.train.classes), subject.options.draws) | {"layers": []}
+
+
+def _retrieval(
+    target: target_lib.Target
+) -> Callable[[Subject], list[dict[str, Any]]]:
+  """Finds how many test views find the other one, the chosen readout first."""
+  @functools.cache
+  def views(mesh):
+    return retrieval.Views(target.config, target.test, mesh)
+
+  def measure(subject):
+    encoder, chosen = subject.encoder, target.config.knn.readout
+    found, labels = features.extract(
+        subject.params, views(subject.mesh).batches(),
+        features.encoder_extractor(encoder.module, subject.mesh), subject.mesh)
+    readouts = sorted(encoder.readouts, key=lambda name: name != chosen)
+    shares = retrieval.scores(frozen.with_pairs(found, readouts))
+    return [{"readout": name, "images": len(labels) // 2, "share": share}
+            for name, share in shares.items()]
+
+  return measure
 
 
 def _by_layer(subject: Subject) -> list[frozen.Row]:

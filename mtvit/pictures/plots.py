@@ -34,6 +34,7 @@ MEASURES = {
 }
 MAPS = 7                    # Similarity maps in a row and in a column, at most.
 RIGHT, WRONG = "#2a9d3a", "#d1352b"
+_UNKNOWN = "#555555"
 
 
 class Neighbours(NamedTuple):
@@ -209,32 +210,33 @@ def save_neighbours(
 ) -> None:
   """Draws test images and, in a row, the training images nearest to them.
 
-  A frame is green where the class is the query's and red where it is not; the
-  class and the cosine stand below.
+  A frame is green where the class is the query's and red where it is not, and
+  gray without classes; the class and the cosine stand below.
 
   Args:
     queries: uint8 [m, s, s, 3].
     found: uint8 [m, k, s, s, 3], the nearest first.
-    query_labels: int [m].
+    query_labels: int [m]; -1 for none.
     found_labels: int [m, k].
     classes: their names; a label without one is shown as its number.
     file: the PNG.
     cosines: [m, k], if they are to be shown.
   """
   m, k = found.shape[:2]
-  name = lambda i: label(
-      classes[i] if 0 <= i < len(classes) else int(i), limit=14)
+  name = lambda i: "" if i < 0 else label(
+      classes[i] if i < len(classes) else int(i), limit=14)
   figure = mpl_figure.Figure(
       figsize=(1.25 * (k + 1), 1.6 * m), layout="constrained")
   grid = figure.subplots(m, k + 1, squeeze=False)
   for i in range(m):
-    _framed(grid[i, 0], queries[i], "#555555", name(query_labels[i]))
+    _framed(grid[i, 0], queries[i], _UNKNOWN, name(query_labels[i]))
     for j in range(k):
       same = found_labels[i, j] == query_labels[i]
       text = name(found_labels[i, j])
       if cosines is not None:
-        text += f"\n{cosines[i, j]:.2f}"
-      _framed(grid[i, j + 1], found[i, j], RIGHT if same else WRONG, text)
+        text = f"{text}\n{cosines[i, j]:.2f}".strip()
+      frame = _UNKNOWN if query_labels[i] < 0 else RIGHT if same else WRONG
+      _framed(grid[i, j + 1], found[i, j], frame, text)
   grid[0, 0].set_title("query", fontsize=9)
   grid[0, 1].set_title("nearest", fontsize=9)
   save(figure, file)

@@ -18,6 +18,8 @@ def scalars(evaluation: Mapping[str, Any]) -> dict[str, float]:
   for row in evaluation["probes"]["test"]:
     key = f"{row['probe']}/{row['readout']}".replace("%", "_percent")
     found[f"{key}/layer_{row['layer']}"] = row["accuracy"]
+  for row in evaluation.get("retrieval") or ():
+    found[f"retrieval/{row['readout']}"] = row["share"]
   diagnostics = evaluation.get("diagnostics") or {}
   for row in diagnostics.get("rank") or ():
     found[f"rankme/{row['readout']}"] = row["rankme"]

@@ -131,6 +131,11 @@ def probe(
   return {"chosen": choose(rows), "test": rows}
 
 
+def nothing() -> dict[str, Any]:
+  """What `probe` gives where there are no labels."""
+  return {"chosen": {}, "test": [], "layers": []}
+
+
 def choose(rows: Sequence[Row]) -> dict[str, str]:
   """Probe -> the readout with the highest `val_accuracy`, or the first."""
   best: dict[str, Row] = {}

@@ -35,6 +35,21 @@ def table(probes: Mapping[str, Any], random_init: Mapping[str, Any]) -> str:
   return "\n".join(lines[1:])
 
 
+def retrieval(
+    rows: Sequence[Mapping[str, Any]], random_init: Sequence[Mapping[str, Any]]
+) -> str:
+  """Instance retrieval, the chosen readout first.
+
+  Args:
+    rows: of the encoder.
+    random_init: the same of random init.
+  """
+  return "\n".join([f"{'finds the other view, %':24} {'random':>6}"] + [
+      f"{row['readout']:12} {100 * row['share']:11.1f} "
+      f"{100 * other['share']:6.1f}"
+      for row, other in zip(rows, random_init)])
+
+
 def _by_name(probes: Mapping[str, Any]) -> _Rows:
   return {(row["readout"], row["probe"]): row for row in probes["test"]}
 

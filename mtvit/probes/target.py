@@ -32,8 +32,8 @@ class Target:
     run: what it is of; None for a file of weights.
     single: it was given as one checkpoint, not as a run.
     data: describes the data set.
-    train: its training split, with labels.
-    test: its test split, with the same classes.
+    train: its training split.
+    test: its test split, with the same classes, or none.
     root: where evaluations of this encoder are kept.
     folder: where those on this data set are kept.
     events: where TensorBoard's files go.
@@ -52,6 +52,13 @@ class Target:
   def labelled(self) -> bool:
     """Whether there is something to classify."""
     return len(self.train.classes) > 1
+
+  @property
+  def config(self) -> config_lib.Config:
+    """Of the run; for a file of weights the defaults, with its sizes."""
+    return self.run.config if self.run else config_lib.Config(
+        total_steps=1, model=self.encoder.model,
+        input="gray" if self.encoder.gray else "rgb")
 
   def random_init(self) -> encoder_lib.Encoder:
     """The same architecture with the run's own first parameters.
@@ -99,7 +106,7 @@ def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
   Raises:
     CheckpointError: there is no such encoder.
     ConfigError: no such data set or split, or nothing can be written to `root`.
-    DataError: the splits have no labels, or different classes.
+    DataError: the splits have different classes.
   """
   single = is_checkpoint(path)
   work = paths.absolute(path).parents[1] if single else path
@@ -119,7 +126,7 @@ def open_target(path: epath.Path, choice: Choice = Choice()) -> Target:
       **{key: value for key, value in given.items() if value})
   section = loading.with_own_folders(asked, choice.cache_dir, choice.data_dir)
   run_data.check_local(section)
-  train, test = _open(section, encoder)
+  train, test = datasets.open_splits(section, max(encoder.grid))
   root = _writable(
       path.with_name(f"{path.name}.evaluation") if path.suffix
       in loading.WEIGHTS else work / "evaluation")
@@ -147,19 +154,6 @@ def _own_data(
     raise errors.ConfigError(
         f"{path} does not say on which data", "--data=folder:PATH")
   return config_lib.Data()
-
-
-def _open(
-    data: config_lib.Data, encoder: encoder_lib.Encoder
-) -> "tuple[datasets.Source, datasets.Source]":
-  """The training and the test split, with labels."""
-  train, test = datasets.open_splits(data, max(encoder.grid))
-  if len(train.classes) < 2:
-    raise errors.DataError(
-        f"{train.name} has " + ("one class" if train.classes else "no labels")
-        + ": there is nothing to classify",
-        "--data=folder:PATH or a TFDS name with labels")
-  return train, test
 
 
 def _writable(root: epath.Path) -> epath.Path:

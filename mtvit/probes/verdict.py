@@ -27,12 +27,18 @@ def chosen_row(
 
 
 def headline(values: Mapping[str, Any]) -> str:
-  """The probes that count, each beside random init; "" without them.
+  """The probes that count, or retrieval, each beside random init.
 
   Args:
     values: of an evaluation.
   """
   parts = []
+  if values.get("retrieval"):
+    row, other = (x["retrieval"][0] for x in (values, values["random_init"]))
+    parts.append(
+        f"{row['share']:.2f} of the views find the other view of their image "
+        f"among {row['images']:,} with [{row['readout']}], random init "
+        f"{other['share']:.2f}, chance {1 / row['images']:.4f}")
   for probe, title in HEADLINES.items():
     row = chosen_row(values, probe)
     if row is None:

@@ -49,6 +49,9 @@ def summary(book: runs_lib.Book) -> page.Section:
   parts += [markup.missing(f"Left out: {text}")
             for run in book.runs for text in run.left_out]
   for data, pairs in book.by_data().items():
+    if not pairs[0][1].classified:
+      parts += [markup.tag("h3", f"On {data}"), _retrieval_table(pairs)]
+      continue
     classes = len(pairs[0][1].values["data"]["classes"])
     rows: list[list[Any]] = []
     styles: list[str | None] = []
@@ -84,6 +87,30 @@ def summary(book: runs_lib.Book) -> page.Section:
       body=markup.join(parts))
 
 
+def _retrieval_table(
+    pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
+) -> markup.Html:
+  """What is known of an encoder without labels: an image by another view."""
+  rows: list[list[Any]] = []
+  styles: list[str | None] = []
+  for run, evaluation in pairs:
+    name = name_of(run, evaluation, pairs)
+    for title, style, values in (
+        (name, None, evaluation.values),
+        (f"{run.name}, random parameters", "reference",
+         evaluation.random_init or {})):
+      for row in (values.get("retrieval") or ())[:1]:
+        rows.append([title, row["readout"], formats.percent(row["share"]),
+                     f"{row['images']:,}"])
+        styles.append(style)
+  if not rows:
+    return markup.missing(
+        "These images have no labels", pairs[0][0].command(_EVALUATE))
+  return markup.table(
+      ["without labels", "reads", "views that find the other view of their "
+       "image", "among so many"], rows, styles)
+
+
 def describe(run: runs_lib.Run) -> str:
   """A run in two sentences."""
   config, text = run.config, run.name
@@ -109,6 +136,8 @@ def probes(book: runs_lib.Book) -> page.Section:
   """Test accuracy of every readout and probe."""
   parts = []
   for data, pairs in book.by_data().items():
+    if not pairs[0][1].classified:
+      continue
     info = pairs[0][1].values["data"]
     parts += [
         markup.tag("h3", f"On {data}"), _probe_table(pairs),

@@ -50,6 +50,11 @@ class Evaluation:
     return self.values.get("diagnostics") or {}
 
   @property
+  def classified(self) -> bool:
+    """Whether there was something to classify."""
+    return len(self.values["data"]["classes"]) > 1
+
+  @property
   def chance(self) -> float:
     """Accuracy of guessing among the classes."""
     return 1 / max(1, len(self.values["data"]["classes"]))

@@ -23,6 +23,7 @@ EVALUATION = {
              "num_train": int, "num_val": int, "num_test": int,
              "classes": [str]},
     "seconds?": NUMBER, "versions?": dict, "unfinished?": str,
+    "retrieval?": [{"readout": str, "images": int, "share": NUMBER}],
     "probes": {
         "chosen": dict,
         "test": [_SCORED | {"accuracy": NUMBER, "low?": NUMBER,

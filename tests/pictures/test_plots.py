@@ -125,3 +125,8 @@ def test_frames_tell_right_from_wrong(tmp_path):
   third = pixels.shape[1] // 3
   assert third - 9 < green.min() < green.max() < 2 * third + 9
   assert red.min() > 2 * third - 9
+  # Without classes nothing is right or wrong.
+  plots.save_neighbours(
+      images[:, 0], images, [-1], np.array([[-1, -1]]), [],
+      tmp_path / "b.png", np.array([[0.9, 0.8]]))
+  assert not near(drawn(tmp_path / "b.png"), (0x2a, 0x9d, 0x3a)).any()
