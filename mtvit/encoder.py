@@ -8,7 +8,7 @@ The outputs of any layer and the attention weights are there on request.
 
 import dataclasses
 import functools
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from etils import epath
 import jax
@@ -28,7 +28,20 @@ from mtvit.training import saved_runs
 Images = np.ndarray | Sequence[Any]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Outputs(NamedTuple):
+  """What comes out of an encoder for m images, under its final norm.
+
+  Attributes:
+    tokens: name -> float32 [m, d], for each of `Encoder.token_names`: "cls",
+      then the tokens of tasks, such as "ct", the contrastive one.
+    patches: float32 [m, n, d], in reading order; n is the product of
+      `Encoder.grid`.
+  """
+  tokens: dict[str, np.ndarray]
+  patches: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Encoder:
   """A trained Vision Transformer.
 
@@ -46,6 +59,12 @@ class Encoder:
   params: interface.Params
   gray: bool
   step: int
+
+  def __repr__(self) -> str:
+    """One line, whatever the parameters: which encoder, and its tokens."""
+    return (f"<mtvit.Encoder {self.name!r}: {self.model.kind} "
+            f"{self.model.variant}, {self.image_size} px, step {self.step}, "
+            f"tokens {', '.join(self.token_names)}>")
 
   @property
   def image_size(self) -> int:
@@ -113,8 +132,8 @@ class Encoder:
 
   def tokens(
       self, images: Images, *, layer: int | None = None, batch_size: int = 256
-  ) -> interface.Features:
-    """All outputs: `tokens` name -> [m, d], and `patches` [m, n, d], numpy.
+  ) -> Outputs:
+    """All outputs: `.tokens["ct"]` [m, d] and `.patches` [m, n, d], numpy.
 
     The arguments are those of `features`.
     """
@@ -218,7 +237,7 @@ def _compiled(
     if what == "readouts":
       out = readouts(out)
     else:
-      out = interface.Features(out.tokens, out.patches)
+      out = Outputs(out.tokens, out.patches)
     return jax.tree.map(lambda x: x.astype(jnp.float32), out)
 
   return jax.jit(run)

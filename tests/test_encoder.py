@@ -73,6 +73,23 @@ def test_tokens_layers_and_attention(run, images):
   assert (attention != encoder.attention(images, layer=0)).any()
 
 
+def test_it_shows_itself_in_a_line(run):
+  encoder = mtvit.load(run)
+  assert repr(encoder) == (
+      f"<mtvit.Encoder {str(run)!r}: vit pico/8, 32 px, step 2, tokens cls, ct>")
+  assert "\n" not in repr(encoder) and str(encoder) == repr(encoder)
+
+
+def test_outputs_are_documented_by_their_fields(run, images):
+  outputs = mtvit.load(run).tokens(images)
+  assert outputs._fields == ("tokens", "patches")
+  for name in outputs._fields:
+    assert f"{name}: " in type(outputs).__doc__
+  assert outputs.tokens.keys() == {"cls", "ct"}
+  for x in (*outputs.tokens.values(), outputs.patches):
+    assert isinstance(x, np.ndarray) and x.dtype == np.float32
+
+
 def test_any_pictures_will_do(run, images):
   encoder = mtvit.load(run)
   want = encoder.features(images[:1])

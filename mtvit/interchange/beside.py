@@ -9,6 +9,8 @@ from mtvit.interchange import naming as naming_lib
 from mtvit.interchange import normalisation
 from mtvit.run import reading
 
+CONFIG = "config.json"             # Of a folder for timm and transformers.
+OURS = "mtvit"                     # The key of those that we have written.
 _LONGEST = 2**20                   # Bytes of such a file.
 _HUGGING_FACE = (naming_lib.HUGGING_FACE, naming_lib.HF_DINOV2)
 
@@ -47,17 +49,17 @@ def told(
   made: Any = {}
   tokens, architecture, side = None, None, None
   if naming in _HUGGING_FACE:
-    config = _json(path.with_name("config.json"))
+    config = json_object(path.with_name("config.json"))
     act, heads = config.get("hidden_act"), config.get("num_attention_heads")
     usual = 1e-12 if naming is naming_lib.HUGGING_FACE else naming.epsilon
     epsilon = config.get("layer_norm_eps", usual if config else naming.epsilon)
   else:
-    config = _json(path.with_name("timm.json")).get(path.name, {})
+    config = json_object(path.with_name("timm.json")).get(path.name, {})
     config = config if isinstance(config, dict) else {}
     made = config.get("create_model", {})
     tokens = config.get("tokens")
     # Our own export, or the file that timm lays beside its weights.
-    theirs = _json(path.with_name("config.json"))
+    theirs = _timm(path)
     made = made or theirs.get("model_args")
     made = made if isinstance(made, dict) else {}
     act = made.get("act_layer", "gelu" if made else None)
@@ -108,17 +110,17 @@ def pixels(
     return normalisation.OURS
   if naming in _HUGGING_FACE:
     found = normalisation.check(
-        path, _json(path.with_name("preprocessor_config.json")), "image_mean",
-        "image_std")
+        path, json_object(path.with_name("preprocessor_config.json")),
+        "image_mean", "image_std")
   else:
     inner = lambda told, *keys: functools.reduce(
         lambda x, key: x.get(key, {}) if isinstance(x, dict) else {}, keys,
         told)
     # Our own export, or the file that timm lays beside its weights.
-    exported = inner(_json(path.with_name("timm.json")), path.name,
+    exported = inner(json_object(path.with_name("timm.json")), path.name,
                      "create_model", "pretrained_cfg_overlay")
     told = exported or inner(
-        _json(path.with_name("config.json")), "pretrained_cfg")
+        _timm(path), "pretrained_cfg")
     found = normalisation.check(
         path, told if isinstance(told, dict) else {}, "mean", "std")
   if found is None:
@@ -127,7 +129,13 @@ def pixels(
   return found or normalisation.OURS
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
+def _timm(path: pathlib.Path) -> dict[str, Any]:
+  """What timm's config.json says of a file; an export's is of one alone."""
+  found = json_object(path.with_name(CONFIG))
+  return {} if OURS in found and path.name != "model.safetensors" else found
+
+
+def json_object(path: pathlib.Path) -> dict[str, Any]:
   """A JSON object in a file; {} if there is no such file."""
   if not path.is_file():
     return {}

@@ -14,6 +14,9 @@ from flax import traverse_util
 import numpy as np
 
 from mtvit import errors
+from mtvit.interchange import beside
+from mtvit.interchange import card
+from mtvit.interchange import described
 from mtvit.interchange import files
 from mtvit.interchange import naming
 from mtvit.interchange import native
@@ -32,21 +35,15 @@ _LIBRARIES = {
     "safetensors": (naming.TIMM, files.write_safetensors),
     "npz": (naming.AUGREG, files.write_npz),
     "hf": (naming.HUGGING_FACE, files.write_safetensors)}
-_OTHERS = ("timm.json", "hf/config.json", "hf/preprocessor_config.json")
-# Models of timm's Eva, by the epsilon of their norms, which is no argument.
-_EVA_OF_EPSILON = {1e-5: "vit_small_patch16_dinov3",
-                   1e-6: "vit_small_patch16_rope_224"}
-# timm has these at 224 px; of other sizes the arguments are all that counts.
-_TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large",
-               "H": "huge", "g": "giant"}
-_TIMM_PATCHES = {"Ti": (16,), "S": (8, 16, 32), "B": (8, 16, 32),
-                 "L": (14, 16, 32), "H": (14,), "g": (14,)}
+_OTHERS = (card.NAME, beside.CONFIG, "timm.json", "hf/config.json",
+           "hf/preprocessor_config.json")
 
 
 def export(
     encoder: "encoder_lib.Encoder", output: pathlib.Path,
     formats: Sequence[str] | None = None, drop_tokens: bool = False,
-    config: Any = None) -> dict[str, list[str]]:
+    story: card.Story = card.UNKNOWN
+) -> dict[str, list[str]]:
   """Writes an encoder's weights for other libraries.
 
   Args:
@@ -54,7 +51,7 @@ def export(
     output: a folder, new, empty or an earlier export's; that is replaced.
     formats: of `FORMATS`; None for all that can hold the encoder.
     drop_tokens: leave task tokens out for timm, too.
-    config: of the run, JSON, for mtvit.npz.
+    story: of the encoder, for its model card.
 
   Returns:
     File -> notes on what was left out or must be minded.
@@ -67,19 +64,28 @@ def export(
   formats = _checked(encoder, formats)
   tokens = {name: _kept(encoder, name, drop_tokens) for name in formats}
   notes = {FORMATS[x]: _notes(encoder, tokens[x], x) for x in formats}
-  described = dict(
+  told = dict(
       model=dataclasses.asdict(encoder.model), tokens=encoder.token_names,
-      gray=encoder.gray, run=encoder.name, step=encoder.step)
-  with _begun(output) as made:
+      gray=encoder.gray, run=pathlib.PurePath(encoder.name).name,
+      step=encoder.step)
+  edited = card.is_edited(output)
+  with _begun(output, (card.NAME,) if edited else ()) as made:
     _describe(encoder, made, tokens)
-    _weights(encoder, made, tokens, described | dict(config=config))
-    made.write(files.MARK, _json({**described, "notes": notes}))
+    if edited:
+      notes[card.NAME] = [
+          "it was changed by hand, and is kept; remove it for a new one"]
+    else:
+      made.write(card.NAME, card.text(
+          encoder, tokens, notes, output.absolute().name, story))
+    _weights(encoder, made, tokens,
+             told | dict(config=card.public(story.config) or None))
+    made.write(files.MARK, _json({**told, "notes": notes}))
   return notes
 
 
 def _weights(
     encoder: "encoder_lib.Encoder", made: writing.FileSet,
-    tokens: Mapping[str, tuple[str, ...]], described: Mapping[str, Any]
+    tokens: Mapping[str, tuple[str, ...]], told: Mapping[str, Any]
 ) -> None:
   """Writes the files of weights; `tokens` by format."""
   policy = encoder.module.position_policy
@@ -92,12 +98,12 @@ def _weights(
             if name in kept}
   if "numpy" in tokens:
     native.write(made.place(FORMATS["numpy"]), params,
-                 {**described, "position_policy": policy})
+                 {**told, "position_policy": policy})
   shape = (math.prod(encoder.grid), encoder.module.width)
   params = {"position": np.zeros(shape, np.float32)} | params
   for name, (library, write) in _LIBRARIES.items():
     if name in tokens:
-      if name == "safetensors" and _is_rotary(encoder):
+      if name == "safetensors" and described.is_rotary(encoder):
         library = naming.EVA
       arrays = naming.to_theirs(library, params, tokens[name])
       write(made.place(FORMATS[name]), arrays)
@@ -158,13 +164,17 @@ def _describe(
     tokens: Mapping[str, tuple[str, ...]]
 ) -> None:
   """Writes what timm and transformers need to know; `tokens` by format."""
-  timm = {FORMATS[name]: timm_arguments(encoder, tokens[name])
+  timm = {FORMATS[name]: described.timm_arguments(encoder, tokens[name])
           for name in ("safetensors", "npz") if name in tokens}
   if timm:
     made.write("timm.json", _json(timm))
+  if "safetensors" in tokens:
+    made.write(beside.CONFIG, _json(described.timm_config(
+        timm[FORMATS["safetensors"]])))
   if "hf" in tokens:
-    made.write("hf/config.json", _json(hf_config(encoder)))
-    made.write("hf/preprocessor_config.json", _json(hf_processor(encoder)))
+    made.write("hf/config.json", _json(described.hf_config(encoder)))
+    made.write("hf/preprocessor_config.json", _json(
+        described.hf_processor(encoder)))
 
 
 def _notes(
@@ -180,7 +190,7 @@ def _notes(
   elif name == "safetensors" and tokens[1:]:
     notes.append(f"the registers are {', '.join(tokens[1:])}")
   if ("position" not in encoder.params and name != "numpy"
-      and not _is_rotary(encoder)):
+      and not described.is_rotary(encoder)):
     notes.append("the model has no position embeddings; they are 0")
   if "position_mask" in encoder.params:
     notes.append("the embedding that hides positions in training is left out")
@@ -189,82 +199,23 @@ def _notes(
   return notes
 
 
-def timm_arguments(
-    encoder: "encoder_lib.Encoder", tokens: tuple[str, ...]
-) -> dict[str, Any]:
-  """What timm.json says of a file.
-
-  Returns:
-    `create_model`, the arguments of timm.create_model; `tokens`, the order of
-    [CLS] and the registers in the output; `norm_epsilon`.
-  """
-  module: Any = encoder.module       # A `vit.Encoder`: no other comes here.
-  size, patch = encoder.image_size, encoder.patch_size
-  count = len(tokens) - 1
-  made: dict[str, Any] = dict(
-      img_size=size, patch_size=patch, embed_dim=module.width,
-      depth=module.depth, num_heads=module.heads,
-      mlp_ratio=module.mlp_dim / module.width, num_classes=0,
-      global_pool="token", pretrained_cfg_overlay=dict(
-          input_size=[3, size, size], mean=[0.5] * 3, std=[0.5] * 3,
-          crop_pct=1.0, interpolation="bilinear"))
-  if _is_rotary(encoder):
-    made |= dict(
-        # Only the epsilon of the norms is this model's; the rest is said.
-        model_name=_EVA_OF_EPSILON[module.norm_epsilon], num_reg_tokens=count,
-        attn_type="rope", qkv_bias=True, use_abs_pos_emb=False,
-        use_rot_pos_emb=True, rope_type="dinov3", rope_rotate_half=True,
-        rope_grid_indexing="ij", rope_temperature=module.rotary_base,
-        use_fc_norm=False, init_values=module.layer_scale or None)
-  else:
-    name = encoder.model.variant.partition("/")[0]
-    known = patch in _TIMM_PATCHES.get(name, ())
-    made |= dict(
-        model_name=f"vit_{_TIMM_SIZES[name]}_patch{patch}_224" if known
-        else "vit_base_patch16_224", act_layer=module.activation,
-        reg_tokens=count, no_embed_class=count > 0)
-    if module.layer_scale:
-      made["init_values"] = module.layer_scale
-  return dict(
-      create_model=made, tokens=tokens, norm_epsilon=module.norm_epsilon)
-
-
-def _is_rotary(encoder: "encoder_lib.Encoder") -> bool:
-  module: Any = encoder.module       # A `vit.Encoder`: no other comes here.
-  return bool(module.rotary_base and module.position_policy != "drop_all")
-
-
-def hf_config(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
-  """The config.json of transformers' ViTModel."""
-  module: Any = encoder.module       # A `vit.Encoder`: no other comes here.
-  return dict(
-      architectures=["ViTModel"], model_type="vit", dtype="float32",
-      hidden_size=module.width, num_hidden_layers=module.depth,
-      num_attention_heads=module.heads, intermediate_size=module.mlp_dim,
-      hidden_act={"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[
-          module.activation],
-      layer_norm_eps=module.norm_epsilon, image_size=encoder.image_size,
-      patch_size=encoder.patch_size, num_channels=3, qkv_bias=True)
-
-
-def hf_processor(encoder: "encoder_lib.Encoder") -> dict[str, Any]:
-  """The preprocessor_config.json: pixels / 127.5 - 1."""
-  return dict(
-      image_processor_type="ViTImageProcessor", do_resize=True,
-      size=dict(height=encoder.image_size, width=encoder.image_size),
-      resample=2, do_rescale=True, rescale_factor=1 / 255, do_normalize=True,
-      image_mean=[0.5] * 3, image_std=[0.5] * 3)
-
-
 @contextlib.contextmanager
-def _begun(output: pathlib.Path) -> Iterator[writing.FileSet]:
-  """The files of an export in place of an earlier one's."""
-  made = writing.FileSet(output, (*FORMATS.values(), *_OTHERS), files.MARK)
+def _begun(
+    output: pathlib.Path, kept: Sequence[str]
+) -> Iterator[writing.FileSet]:
+  """The files of an export in place of an earlier one's, but for some."""
+  names = [x for x in (*FORMATS.values(), *_OTHERS) if x not in kept]
+  made = writing.FileSet(output, names, files.MARK)
   try:
     writing.remove_left(made.unfinished)     # Killed before it was there.
-    if output.exists() and any(output.iterdir()) and not made.is_ours():
+    # An export of before there was such a file may have one of the user's.
+    foreign = described.is_foreign(output)
+    if foreign or output.exists() and any(
+        output.iterdir()) and not made.is_ours():
       raise errors.ConfigError(
-          f"--output={output} is not empty, and no export of mtvit",
+          f"--output={output} " + (
+              f"holds a {beside.CONFIG} that no export of mtvit has written"
+              if foreign else "is not empty, and no export of mtvit"),
           "another --output")
     with made:
       yield made

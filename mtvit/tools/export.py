@@ -2,23 +2,30 @@
 
   mtvit export --workdir=runs/quickstart --output=exported
 
-  safetensors  model.safetensors, for timm's VisionTransformer; timm.json has
-               the arguments of timm.create_model
+  safetensors  model.safetensors and config.json, as timm's models on the
+               Hugging Face Hub have them; transformers' AutoModel takes the
+               folder too. timm.json has the arguments of timm.create_model
   npz          augreg.npz, in the naming of AugReg, which timm reads too
-  hf           hf/, a folder for transformers' ViTModel
+  hf           hf/, a folder for transformers' ViTModel, without timm
   numpy        mtvit.npz, our own names and the config
+
+README.md is the model card: data, tasks, results, how to load each file.
 
 Beside [CLS] only timm knows special tokens, as registers. Elsewhere they are
 left out, and all outputs change a little, since nothing attends to them.
 export.json and the output say what was left out.
 """
 
+import dataclasses
+
 from absl import flags
 
 from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit.checkpoints import loading
+from mtvit.interchange import card
 from mtvit.interchange import exporting
+from mtvit.report import exported
 from mtvit.run import distributed
 from mtvit.run import entry
 from mtvit.run import paths
@@ -40,22 +47,26 @@ def main() -> None:
     raise errors.ConfigError(
         "--workdir or --output is missing", "--workdir=runs/NAME --output=DIR")
   paths.check_local(**{"--output": _OUTPUT.value})
-  path, config = paths.parse(_WORKDIR.value), None
+  path, story = paths.parse(_WORKDIR.value), card.UNKNOWN
   if path.suffix in loading.WEIGHTS:
     encoder = encoder_lib.load(path)
   else:
     loaded = loading.load_checkpoint(path, _STEP.value)
     encoder = encoder_lib.from_run(path, saved_runs.rebuild(loaded, path))
-    config = loaded.meta["config"]
+    one = path.name.isdecimal() and (path / "meta").exists()
+    folder = paths.absolute(path).parents[1] if one else path
+    encoder = dataclasses.replace(encoder, name=str(folder))
+    story = exported.story(folder, loaded.step, loaded.meta)
   if not distributed.is_main():
     return
   output = paths.parse(_OUTPUT.value)
   notes = exporting.export(
-      encoder, output, _FORMATS.value, drop_tokens=_DROP.value, config=config)
+      encoder, output, _FORMATS.value, drop_tokens=_DROP.value, story=story)
   for file, lines in notes.items():
     print(output / file)
     for line in lines:
       print(f"  note: {line}")
+  print(f"{output / card.NAME}: the model card; it says what to add")
 
 
 if __name__ == "__main__":

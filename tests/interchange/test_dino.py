@@ -146,6 +146,8 @@ def test_rotary_positions_of_an_export(tmp_path, dinov3):
   (tmp_path / "v3" / "timm.json").write_text(json.dumps(told))
   helpers.refused(file, "rope_temperature", "'100'")
   (tmp_path / "v3" / "timm.json").unlink()
+  helpers.assert_same(encoder_lib.load(file).params, encoder.params)
+  (tmp_path / "v3" / "config.json").unlink()
   helpers.refused(file, "no pos_embed", "DINOv3")
 
 

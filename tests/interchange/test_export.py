@@ -230,7 +230,7 @@ def test_an_earlier_export_is_replaced_as_a_whole(tmp_path):
   exporting.export(other, tmp_path, ["numpy"])
   files = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*")
            if f.is_file()}
-  assert files == {"export.json", "mtvit.npz", "mine.txt"}
+  assert files == {"README.md", "export.json", "mtvit.npz", "mine.txt"}
   helpers.assert_same(
       interchange.read(tmp_path / "mtvit.npz").params, other.params)
 
@@ -260,7 +260,7 @@ def test_an_unfinished_export_is_not_read_and_is_finished(tmp_path):
       mtvit.load(tmp_path / name)
   exporting.export(helpers.encoder(), tmp_path, ["numpy"])
   assert {f.name for f in tmp_path.rglob("*") if f.is_file()} == {
-      "export.json", "mtvit.npz"}
+      "README.md", "export.json", "mtvit.npz"}
   assert mtvit.load(tmp_path / "mtvit.npz").token_names
 
 
@@ -272,7 +272,8 @@ def test_an_export_that_was_killed_at_its_first_file_is_made(tmp_path):
   left, = tmp_path.iterdir()
   assert done.returncode == -9 and left.suffix == ".tmp"
   exporting.export(helpers.encoder(), tmp_path, ["numpy"])
-  assert {f.name for f in tmp_path.iterdir()} == {"export.json", "mtvit.npz"}
+  assert {f.name for f in tmp_path.iterdir()} == {
+      "README.md", "export.json", "mtvit.npz"}
 
 
 def test_an_unknown_format_writes_nothing(tmp_path):

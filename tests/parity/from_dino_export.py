@@ -11,6 +11,9 @@ for exported in sorted(folder.glob("exported_*")):  # noqa: F821
   model = timm.create_model(
       **told["model.safetensors"]["create_model"], checkpoint_path=str(file))
   results[name] = model.eval().forward_features(pixels)  # noqa: F821
+  for snippet, tokens in snippets(exported).items():  # noqa: F821
+    if snippet != "features":
+      results[f"{name} by its card, {snippet}"] = tokens
   if name.startswith("v2"):
     # By its own name, too.
     config = json.loads(

@@ -1,5 +1,6 @@
 """The same images through our encoder, and through timm and transformers."""
 
+import json
 import pathlib
 import re
 
@@ -60,12 +61,24 @@ def test_exports(tmp_path, report, variant, size, tokens, activation, policy):
   what = f"{variant} {len(tokens)} tokens {activation} {policy}"
   report(f"{what}, timm", sequence(encoder, images),
          theirs["model.safetensors"])
+  # The folder as it is; of its card each library's code.
+  for name in ("card timm 0", "card timm 1", "card transformers 2", "auto",
+               "with classes"):
+    report(f"{what}, {name}", sequence(encoder, images), theirs[name])
+  report(f"{what}, the card's features", encoder.features(images),
+         theirs["card features"])
+  assert list(theirs["size"]) == [3, size, size]
+  assert not theirs["auto missing"].size
+  assert not theirs["auto unexpected"].size
+  data = json.loads(str(theirs["card data"]))
+  assert data["library_name"] == "timm" and "license" not in data
   # The others have no place for the task tokens; this is what they then are.
   plain = helpers.encoder(variant, size, ("cls",), activation, policy)
   plain.params.update({name: encoder.params[name] for name in plain.params})
   ours = sequence(plain, images)
   report(f"{what}, timm from AugReg's npz", ours, theirs["augreg.npz"])
   report(f"{what}, transformers", ours, theirs["hf"])
+  report(f"{what}, card transformers 3", ours, theirs["card transformers 3"])
   assert not theirs["hf missing"].size and not theirs["hf unexpected"].size
   for name in ("model.safetensors", "augreg.npz", "hf"):
     for value in ("mean", "std"):
@@ -110,7 +123,10 @@ def test_dinov2_and_dinov3_in_and_out(tmp_path, report):
     exporting.export(
         encoder, tmp_path / f"exported_{name}", formats=["safetensors"])
   images, theirs = outside(HERE / "from_dino_export.py", tmp_path, 112)
-  assert theirs.keys() == encoders.keys() | {"v2 by name", "v2_reg by name"}
+  told = {f"{name} by its card, {snippet}" for name in encoders
+          for snippet in ("timm 0", "timm 1", "transformers 2")}
+  assert theirs.keys() == encoders.keys() | told | {
+      "v2 by name", "v2_reg by name"}
   for name, want in theirs.items():
     encoder = encoders[name.partition(" ")[0]]
     report(f"export of DINO {name}", sequence(encoder, images), want)
@@ -161,16 +177,16 @@ def test_imports_of_augreg(tmp_path, report):
     report(f"import of {name}.npz", sequence(encoder, images), theirs[name])
 
 
-@pytest.mark.parametrize("library, tokens", [
-    ("timm", ("cls", "ct")), ("transformers", ("cls",))])
-def test_the_snippets_of_the_readme(tmp_path, report, library, tokens):
-  found = [code for code in re.findall(
-      "```python\n(.*?)```", README.read_text(), re.S)
-      if f"= {library}." in code]
-  assert len(found) == 1
-  script = tmp_path / "snippet.py"
-  script.write_text(found[0])
-  encoder = helpers.encoder("nano/8", 32, tokens)
-  exporting.export(encoder, tmp_path / "exported")
-  images, theirs = outside(script, tmp_path, 32, cwd=tmp_path)
-  report(f"README, {library}", sequence(encoder, images), theirs["tokens"])
+def test_the_snippets_of_the_readme(tmp_path, report):
+  encoder = helpers.encoder("S/16", 224, ("cls", "ct"))
+  exporting.export(encoder, tmp_path / "exported", ["safetensors", "hf"])
+  (tmp_path / "exported" / "README.md").write_text(README.read_text())
+  images, theirs = outside(HERE / "from_readme.py", tmp_path, 224)
+  both = sequence(encoder, images)
+  plain = helpers.encoder("S/16", 224, ("cls",))
+  plain.params.update({name: encoder.params[name] for name in plain.params})
+  want = {"timm 0": both, "transformers 1": both, "timm 2": both,
+          "transformers 3": sequence(plain, images)}
+  assert theirs.keys() == want.keys()
+  for name, ours in want.items():
+    report(f"README, {name}", ours, theirs[name])
