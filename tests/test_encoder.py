@@ -76,7 +76,8 @@ def test_tokens_layers_and_attention(run, images):
 def test_it_shows_itself_in_a_line(run):
   encoder = mtvit.load(run)
   assert repr(encoder) == (
-      f"<mtvit.Encoder {str(run)!r}: vit pico/8, 32 px, step 2, tokens cls, ct>")
+      f"<mtvit.Encoder {str(run)!r}: vit pico/8, 32 px, step 2, "
+      "tokens cls, ct>")
   assert "\n" not in repr(encoder) and str(encoder) == repr(encoder)
 
 

@@ -51,7 +51,8 @@ class Story:
   Attributes:
     config: of the run, plain.
     data: `num_examples` and `classes` of its training data.
-    skills: task -> skill at the end of training.
+    skills: task -> skill at the end of training; heldout/TASK -> that on
+      images that were not trained on.
     results: parts of Markdown: a sentence, and a table below it.
   """
   config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -214,8 +215,9 @@ def _training(story: Story) -> list[str]:
           if isinstance(images, int) else "")
   tasks = [(name, task) for name, task in config.get("tasks", {}).items()
            if task.get("mode") == "train"]
-  rows = [[name, task.get("weight", 1.0),
-           _number(story.skills.get(name))] for name, task in tasks]
+  rows = [[name, task.get("weight", 1.0), *(
+      _number(story.skills.get(key)) for key in (name, f"heldout/{name}"))]
+          for name, task in tasks]
   supervised = any(name == "supervised" for name, _ in tasks)
   return [
       "## Training",
@@ -224,9 +226,10 @@ def _training(story: Story) -> list[str]:
       + ("used by the task `supervised`." if supervised else "not used.")
       + f" {config.get('batch_size')} images in a step, "
       f"{config.get('views')} views of each.",
-      table(["task", "weight", "skill"], rows),
+      table(["task", "weight", "skill", "on held-out images"], rows),
       "Skill is 1 - loss / loss of the constant predictor, on training "
-      "batches at the end: 0 is what a model has that knows nothing.",
+      "batches at the end, and on images that were not trained on: 0 is what "
+      "a model has that knows nothing.",
       "<details><summary>The whole configuration</summary>",
       "```\n" + "\n".join(_settings(config)) + "\n```", "</details>"]
 
@@ -282,7 +285,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _number(value: float | None) -> str:
-  return "" if value is None else f"{value:.3f}"
+  return "–" if value is None else f"{value:.3f}"
 
 
 def code(value: Any) -> str:

@@ -35,6 +35,9 @@ def story(
   for line in run.lines:
     if line["step"] <= step:
       before |= line
+  if run.score("steps") == step:
+    before |= {key: value for key in run.result
+               if (value := run.score(key)) is not None}
   skills = {key.removesuffix("/skill"): value for key, value in before.items()
             if key.endswith("/skill")}
   results = [part for evaluation in run.evaluations

@@ -54,7 +54,7 @@ def test_what_it_says(run):
   assert "TODO" in said.split("---\n")[1] and "**TODO" in said
   for line in (
       "`folder:my photos` (3,000 images of 2 classes)",
-      "| colorize | 2.0 | 0.300 |",       # Of step 3, the last whole line.
+      "| colorize | 2.0 | 0.300 | – |",   # Of step 3, the last whole line.
       "On `folder:labelled`, split `test`: 50 images of 4 classes (guessing: "
       "25.0 %), with 100 labelled images",
       "| kNN, k=20 | cls | 40.0 % (35.0 to 47.0) | 20.0 % (10.0 to 30.0) |",
@@ -88,7 +88,8 @@ def test_results_are_those_of_the_step(run):
     ("photo_crops", "photo_crops"), ("runs/a", "runs/a"), ("S/16", "S/16"),
     ("folder:/a/b c", "folder:b c"), ("folder:a/b/", "folder:b"),
     ("list:../x/list.txt", "list:list.txt"), ("~/x/y", "y"), ("/a", "a"),
-    ("gs://bucket/me/run", "run"), ("tar:gs://b/me/{0..3}.tar", "tar:{0..3}.tar"),
+    ("gs://bucket/me/run", "run"),
+    ("tar:gs://b/me/{0..3}.tar", "tar:{0..3}.tar"),
     ("./a/b", "b"), ("folder:C:\\me\\b", "folder:b"), ("", ""), (3, 3)])
 def test_of_a_path_the_last_part_is_shown(value, shown):
   assert card.public({"a": [value]}) == {"a": [shown]}
