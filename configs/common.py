@@ -64,8 +64,8 @@ def parse(arg: str, **defaults: str) -> dict[str, str]:
     key, _, value = item.partition("=")
     if key not in options or not value:
       raise ValueError(
-          f"the config has no option {item!r}; there are "
-          f"{', '.join(f'{key}=' for key in options)}")
+          f"it has no option {item}" + errors.suggest(
+              f"{key}=", [f"{key}=" for key in options]))
     options[key] = value
   return options
 
@@ -141,7 +141,8 @@ def _of_strategy(
   """The keys that a strategy sets, and to what."""
   if strategy not in STRATEGIES and strategy not in tasks_lib.TASKS:
     raise ValueError(
-        f"strategy={strategy} is none of {', '.join(STRATEGIES)}")
+        f"there is no strategy {strategy}"
+        + errors.suggest(strategy, STRATEGIES))
   trained = STRATEGIES.get(strategy, (strategy,))
   corrupts = {"control": PATCH_TASKS, "report_control": REPORT[1:]}.get(
       strategy, ())

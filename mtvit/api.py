@@ -17,6 +17,7 @@ from mtvit.interchange import exporting
 from mtvit.pictures import batches
 from mtvit.run import command_line
 from mtvit.run import config_values
+from mtvit.run import flag_errors
 from mtvit.run import metrics
 from mtvit.run import paths
 from mtvit.run import reading
@@ -42,17 +43,13 @@ def load_config(
       type.
   """
   file, _, argument = command_line.with_file(name).partition(":")
-  if not pathlib.Path(file).is_file():
-    raise errors.ConfigError(
-        f"there is no config {file}",
-        f"one that is shipped, {', '.join(command_line.names())}, or a path")
   spec = importlib.util.spec_from_file_location(
       f"config_{pathlib.Path(file).stem}", file)
   if spec is None or spec.loader is None:
     raise errors.ConfigError(
         f"{file} is no Python file", "the name of a config ends in .py")
   module = importlib.util.module_from_spec(spec)
-  with command_line.clear_errors():
+  with flag_errors.clear():
     spec.loader.exec_module(module)
     config = module.get_config(argument)
   known = config_values.flatten(config.to_dict())
@@ -60,7 +57,7 @@ def load_config(
     if key not in known:
       raise errors.ConfigError(
           f"{key}: no such key" + errors.suggest(key, known))
-  with command_line.clear_errors():
+  with flag_errors.clear():
     config.update_from_flattened_dict(overrides or {})
   run_tasks.create(config_lib.parse(config))       # Checks it.
   return config

@@ -17,7 +17,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([
     "flax.linen", "optax", "ml_collections.config_flags", "numpy.ma",
-    "orbax.checkpoint"])
+    "orbax.checkpoint", "mtvit.configs.quickstart",
+    "mtvit.interchange.exporting", "mtvit.pictures.evaluation",
+    "mtvit.pictures.run_report", "mtvit.probes.frozen", "mtvit.probes.run_knn",
+    "mtvit.report.training", "mtvit.run.entry", "mtvit.training.loop",
+    "mtvit.training.saved_runs"])
 
 
 def run(module, *arguments, cwd=ROOT, timeout=300, **environment):

@@ -4,11 +4,11 @@
 run that is continued has its config in its checkpoint, and so needs no file.
 """
 
-import contextlib
+import difflib
 import importlib
 import pathlib
 import re
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Mapping, NoReturn, Sequence
 
 from absl import flags
 import ml_collections
@@ -16,10 +16,9 @@ from ml_collections import config_flags
 
 from mtvit import errors
 from mtvit.run import config_values
+from mtvit.run import flag_errors
 from mtvit.run import paths
 
-# The configs that are shipped, by name.
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 _FILE = re.compile("--?config(=|$)")
 _PLUGIN = re.compile("--?plugin(=|$)")
 _OVERRIDE = re.compile(r"--?(no)?config\.")
@@ -52,7 +51,7 @@ def in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
       kind.append(left.pop(0))
   for i, word in enumerate(files):
     value = re.sub("^--?config=?", "", word)
-    if value:
+    if value or word.endswith("="):
       files[i] = word.removesuffix(value) + with_file(value)
   if files:
     return [*files, *overrides, *others], []
@@ -66,22 +65,43 @@ def with_file(value: str) -> str:
     ConfigError: no such config is shipped, or it is no file.
   """
   name, colon, argument = value.partition(":")
+  if not value:
+    _refuse("", names())
   if re.fullmatch(r"\w+", name):
-    shipped = CONFIGS / f"{name}.py"
-    if not shipped.is_file():
-      raise errors.ConfigError(
-          f"--config={name}: no such config is shipped"
-          + errors.suggest(name, names()),
-          "--config=PATH/FILE.py for one of your own")
-    name = str(shipped)
+    if name not in names():
+      _refuse(name, names())
+    name = str(flag_errors.CONFIGS / f"{name}.py")
   paths.check_file(**{"--config": name})
+  if not pathlib.Path(name).is_file():
+    _refuse(name, names())
   return name + colon + argument
+
+
+def _refuse(given: str, known: Sequence[str]) -> NoReturn:
+  """Raises ConfigError: no shipped config has this name, and no file."""
+  path = pathlib.Path(given)
+  close = difflib.get_close_matches(path.stem, known, n=1)
+  if path.is_dir() and given:
+    beside = [file.name for file in sorted(path.glob("*.py"))[:5]]
+    raise errors.ConfigError(
+        f"--config={given} is a folder", f"--config={path / beside[0]}"
+        if beside else "--config=NAME of a shipped config, or a Python file")
+  what = (f"there is no file {given}" if given != path.stem
+          else f"no shipped config has the name {given}" if given
+          else "it names no config")
+  shipped = ", ".join(known)
+  if close:
+    fix = f"--config={close[0]}, which works from any folder"
+  else:
+    fix = (f"a shipped config by its name ({shipped}), from any folder, or "
+           "PATH/FILE.py")
+  raise errors.ConfigError(f"--config={given}: {what}", fix)
 
 
 def names() -> list[str]:
   """The shipped configs."""
   return sorted(
-      file.stem for file in CONFIGS.glob("*.py")
+      file.stem for file in flag_errors.CONFIGS.glob("*.py")
       if file.stem not in ("__init__", "common"))
 
 
@@ -133,7 +153,7 @@ def overridden(
   if not overrides:
     return dict(values)
   own, argv = flags.FlagValues(), ["", *overrides]
-  with clear_errors():
+  with flag_errors.clear():
     # Lists are JSON's tuples.
     config = ml_collections.ConfigDict(_with_tuples(values))
     config_flags.DEFINE_config_dict(
@@ -146,26 +166,3 @@ def _with_tuples(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {key: _with_tuples(x) for key, x in value.items()}
   return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-@contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-  """Makes what parsing flags raises a ConfigError."""
-  try:
-    yield
-  except flags.Error as e:
-    # A config file that raises comes with its traceback; the last line says it.
-    lines = [line for line in str(e).splitlines() if line.strip()]
-    raise errors.ConfigError(
-        "command line: " + " ".join([lines[0], *lines[1:][-1:]])) from e
-  except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
-    # From the config file, or from an override of it.
-    raise errors.ConfigError(f"--config: {one_line(e)}") from e
-
-
-def one_line(error: Exception) -> str:
-  """The message of an error; that of a KeyError without its quotes."""
-  text = str(error.args[0] if error.args else error)
-  # ml_collections raises KeyErrors of the text of KeyErrors.
-  text = text.replace("\\n", " ").replace("\\'", "'")
-  return " ".join(text.split()).strip("'")

@@ -162,4 +162,4 @@ def parse_section(
   try:
     return kind(**parsed)
   except ValueError as e:
-    raise errors.ConfigError(f"{prefix or 'config: '}{e}") from e
+    raise errors.ConfigError(prefix + str(e).removeprefix(prefix)) from e

@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from mtvit import errors
 from mtvit.run import command_line
 from mtvit.run import config_values
+from mtvit.run import flag_errors
 from mtvit.run import paths
 from mtvit.run import streams
 
@@ -116,7 +117,7 @@ def _guarded(main: Callable[[], None], argv: list[str]) -> None:
     if re.search("Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", str(e)):
       _fail(errors.LostProcess(
           "a computation that all processes share has failed: "
-          + command_line.one_line(e)[:200],
+          + flag_errors.one_line(e)[:200],
           "if another process died, start all again"))
     traceback.print_exc()
     os._exit(1)
@@ -154,11 +155,17 @@ def given_config(holder: flags.Flag | flags.FlagHolder) -> dict[str, Any]:
         "--config is missing", "--config=quickstart, or the "
         "--workdir of a run to continue")
   if not isinstance(value, ml_collections.ConfigDict):
+    file = config_flags.get_config_filename(
+        flags.FLAGS[holder.name]).partition(":")[0]
     try:
-      value.to_dict()      # A file that did not load raises why on any use.
-    except Exception as e:
-      raise errors.ConfigError(
-          f"--config: {command_line.one_line(e)}") from e
+      getattr(value, "seed", None)   # A file that did not load raises why.
+    except OSError as e:
+      raise flag_errors.in_config(e) or errors.ConfigError(
+          f"--config={file}: {flag_errors.one_line(flag_errors.innermost(e))}"
+      ) from e
+    raise errors.ConfigError(
+        f"--config={file}: its get_config() gives {type(value).__name__}",
+        "an ml_collections.ConfigDict, as mtvit.configs.common.config makes")
   return config_values.to_plain(value)
 
 
@@ -194,7 +201,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     words, _overrides[:] = command_line.in_order(words)
   # config_flags looks at sys.argv.
   sys.argv = argv = [argv[0], *words]
-  with command_line.clear_errors():
+  with flag_errors.clear():
     return flags.FLAGS(argv)
 
 
@@ -205,7 +212,8 @@ def _unraisable(unraisable: Any) -> None:
 
 
 def _fail(error: errors.UserError) -> None:
-  if flags.FLAGS.is_parsed() and flags.FLAGS["traceback"].value:
+  if (flags.FLAGS["traceback"].value if flags.FLAGS.is_parsed()
+      else "--traceback" in sys.argv):
     traceback.print_exception(error)
   if isinstance(error, errors.Preempted):
     text = f"stopped: {error}\n  to continue: {command()}"

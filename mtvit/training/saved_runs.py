@@ -11,6 +11,7 @@ from mtvit.checkpoints import loading
 from mtvit.checkpoints import saving
 from mtvit.models import pretrainer
 from mtvit.run import command_line
+from mtvit.run import flag_errors
 from mtvit.tasks import base
 from mtvit.training import run_tasks
 
@@ -83,6 +84,6 @@ def rebuild(loaded: saving.Restored, path: pathlib.Path) -> TrainedRun:
   except Exception as e:      # Its JSON may be anything.
     raise errors.CheckpointError(
         f"checkpoint {path} of step {loaded.step}: its metadata are of no "
-        f"run: {command_line.one_line(e).partition(' fix: ')[0][:200]}",
+        f"run: {flag_errors.one_line(e).partition(' fix: ')[0][:200]}",
         "use the mtvit that wrote it, or another checkpoint") from e
   return TrainedRun(config, created, model, loaded.state, loaded.step)

@@ -109,7 +109,7 @@ def test_strategies_of_a_small_model():
     (["input", "--images=/no/folder"], "--images=/no/folder"),
     (["step", "--peer", "--peer_python=/no/python"], "--with_peers"),
     (["strategies", "--config=configs/finetune.py"], "no option 'strategy="),
-    (["input", "--also=none"], "strategy=none is none of report"),
+    (["input", "--also=none"], "there is no strategy none"),
     (["step", "--config.tasks.colorize.mode=of"], "tasks.colorize"),
     (["step", "--config.tasks.colorize.num_patches=64"], "grid has 64"),
     (["step", "--json=/proc/no/file.json"], "--json=/proc/no/file.json"),
