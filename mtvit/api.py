@@ -13,8 +13,10 @@ from mtvit import encoder as encoder_lib
 from mtvit import errors
 from mtvit import evaluate
 from mtvit import pretrain
+from mtvit.checkpoints import loading
 from mtvit.interchange import exporting
 from mtvit.pictures import batches
+from mtvit.report import exported
 from mtvit.run import command_line
 from mtvit.run import config_values
 from mtvit.run import flag_errors
@@ -22,6 +24,7 @@ from mtvit.run import metrics
 from mtvit.run import paths
 from mtvit.run import reading
 from mtvit.training import run_tasks
+from mtvit.training import saved_runs
 
 
 def load_config(
@@ -157,5 +160,9 @@ class Run:
   def export(self, output: paths.Given) -> list[epath.Path]:
     """Writes the encoder for timm, transformers and numpy; the files."""
     folder = paths.parse(output)
+    loaded = loading.load_checkpoint(self.workdir)
+    encoder = encoder_lib.from_run(
+        self.workdir, saved_runs.rebuild(loaded, self.workdir))
+    story = exported.story(self.workdir, loaded.step, loaded.meta)
     return [folder / file for file in exporting.export(
-        self.encoder(), folder, config=self.config)]
+        encoder, folder, story=story)]

@@ -1,4 +1,4 @@
-"""Fine-tunes a trained encoder on labelled images, or trains one from scratch.
+r"""Fine-tunes a trained encoder on labelled images, or trains one from scratch.
 
   mtvit finetune --config=finetune \
       --config.init_from=runs/cifar10 --workdir=runs/finetuned

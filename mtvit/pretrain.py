@@ -1,4 +1,4 @@
-"""Pretrains a ViT with many self-supervised tasks in one forward pass.
+r"""Pretrains a ViT with many self-supervised tasks in one forward pass.
 
   mtvit pretrain --config=quickstart \
       --config.tasks.colorize.mode=off --workdir=runs/my_run
@@ -29,6 +29,7 @@ from mtvit.probes import features
 from mtvit.probes import run_heldout
 from mtvit.probes import run_knn
 from mtvit.probes import run_retrieval
+from mtvit.run import command_line
 from mtvit.run import config_values
 from mtvit.run import distributed
 from mtvit.run import entry
@@ -67,7 +68,7 @@ EVALUATORS = (
 def define_flags() -> None:
   """Not on import: a program that imports this has flags of its own."""
   config_flags.DEFINE_config_file(
-      "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+      "config", None, command_line.config_help())
   flags.DEFINE_string(
       "workdir", None, "Where the run is kept; default runs/<config name>.")
   flags.DEFINE_bool(

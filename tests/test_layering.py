@@ -34,8 +34,8 @@ ROOMS = {
         "checkpoints config diagnostics pictures probes run training",
     "evaluate": "checkpoints config diagnostics errors pictures probes run "
                 "training",
-    "api": "config encoder errors evaluate interchange pictures pretrain run "
-           "training",
+    "api": "checkpoints config encoder errors evaluate interchange pictures "
+           "pretrain report run training",
     "__init__": "",
     "finetune": "checkpoints encoder errors models pretrain run",
     "__main__": "errors",

@@ -105,6 +105,15 @@ def names() -> list[str]:
       if file.stem not in ("__init__", "common"))
 
 
+def config_help() -> str:
+  """What --help says of --config."""
+  return (
+      f"A shipped config by its name ({', '.join(names())}), or PATH/FILE.py. "
+      "--config=NAME:OPTION=VALUE sets what its first lines name, as in "
+      "cifar10:variant=nano/4, and --config.KEY=VALUE any key, as in "
+      "--config.tasks.jigsaw.mode=off.")
+
+
 def import_plugins(arguments: Sequence[str]) -> None:
   """Imports the modules of --plugin=MODULE, which list what they add.
 

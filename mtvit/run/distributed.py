@@ -1,4 +1,4 @@
-"""Several processes, one for each host: how they find each other and agree.
+r"""Several processes, one for each host: how they find each other and agree.
 
 On TPU pods, SLURM and Open MPI `--coordinator=auto` is all; elsewhere every
 process gets the same command but for its number:

@@ -75,6 +75,7 @@ def run(main: Callable[[], None]) -> None:
 
 def _define_flags() -> None:
   """Not on import: a program that imports this has flags of its own."""
+  flags.disclaim_key_flags()       # --help counts them among the command's.
   flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
   flags.DEFINE_multi_string(
       "plugin", [], "Import path of a module that adds a task, an evaluator, a "
@@ -152,8 +153,9 @@ def given_config(holder: flags.Flag | flags.FlagHolder) -> dict[str, Any]:
   value = holder.value
   if value is None:
     raise errors.ConfigError(
-        "--config is missing", "--config=quickstart, or the "
-        "--workdir of a run to continue")
+        "--config is missing", "--config=quickstart"
+        + ", or the --workdir of a run to continue" * (
+            holder.name == "config" and "allow_config_change" in flags.FLAGS))
   if not isinstance(value, ml_collections.ConfigDict):
     file = config_flags.get_config_filename(
         flags.FLAGS[holder.name]).partition(":")[0]

@@ -67,7 +67,8 @@ def _explained(error: Exception) -> errors.ConfigError:
   found = re.match(r"flag --([\w.]+)=(.*?): (.*)", str(error), re.S)
   if found:
     return _illegal(found[1], found[2], found[3], inner)
-  return errors.ConfigError(one_line(inner))
+  return errors.ConfigError(
+      f"the command line, or its --config: {one_line(inner)}", _TRACE)
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -83,7 +84,7 @@ def in_config(error: BaseException) -> errors.ConfigError | None:
   """What a config file of the user's raised; None if none did."""
   inner = innermost(error)
   fix = f"correct that line; {_TRACE}"
-  if isinstance(inner, SyntaxError) and inner.filename:
+  if isinstance(inner, SyntaxError) and _is_users(inner.filename or ""):
     return errors.ConfigError(
         f"{_place(inner.filename, inner.lineno)}: {inner.msg}", fix)
   steps = traceback.extract_tb(inner.__traceback__)
@@ -101,7 +102,7 @@ def in_config(error: BaseException) -> errors.ConfigError | None:
       f"{type(inner).__name__}" + f": {told}" * (told != ""), fix)
 
 
-def _place(file: str, line: int | None) -> str:
+def _place(file: str | None, line: int | None) -> str:
   return f"{file}, line {line}"
 
 

@@ -33,6 +33,7 @@ from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
 from mtvit.benchmarks import step as step_lib
 from mtvit.benchmarks import strategies as strategies_lib
+from mtvit.run import command_line
 from mtvit.run import config_values
 from mtvit.run import entry
 from mtvit.run import files
@@ -40,7 +41,7 @@ from mtvit.run import paths
 from mtvit.training import run_tasks
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+    "config", None, command_line.config_help())
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", lower_bound=1)
 _BATCHES = flags.DEFINE_integer(
     "batches", 8, "Batches of a repetition of an input pipeline.",

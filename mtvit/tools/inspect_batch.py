@@ -1,4 +1,4 @@
-"""Writes a PNG of a training batch: what the model sees, and the answers.
+r"""Writes a PNG of a training batch: what the model sees, and the answers.
 
   mtvit inspect --config=quickstart \
       --step=0 --output=runs/batch.png
@@ -13,11 +13,12 @@ from ml_collections import config_flags
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.pictures import batches
+from mtvit.run import command_line
 from mtvit.run import entry
 from mtvit.run import paths
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+    "config", None, command_line.config_help())
 _OUTPUT = flags.DEFINE_string("output", "batch.png", "The PNG to write.")
 _STEP = flags.DEFINE_integer("step", 0, "Which step's batch.", lower_bound=0)
 _IMAGES = flags.DEFINE_integer(

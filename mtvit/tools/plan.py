@@ -1,4 +1,4 @@
-"""Prints what a config costs, without data, training or a TPU.
+r"""Prints what a config costs, without data, training or a TPU.
 
   mtvit plan --config=imagenet:variant=S/16
   mtvit plan --config=imagenet:variant=B/16 \
@@ -28,6 +28,7 @@ from mtvit.planning import compiler
 from mtvit.planning import estimate
 from mtvit.planning import search
 from mtvit.planning import show
+from mtvit.run import command_line
 from mtvit.run import entry
 from mtvit.run import files
 from mtvit.run import paths
@@ -35,7 +36,7 @@ from mtvit.training import cost
 from mtvit.training import run_tasks
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; --config.KEY=VALUE overrides a key.")
+    "config", None, command_line.config_help())
 _TOPOLOGY = flags.DEFINE_string(
     "topology", None, "Slice to compile for, such as v5e:2x4 or v5p:8x8x16.")
 _VIEWS = flags.DEFINE_integer(
