@@ -51,16 +51,14 @@ def story(
 
 def _evaluated(evaluation: runs.Evaluation) -> list[str]:
   """One evaluation: on what, and a table."""
-  data, random_init = evaluation.values["data"], evaluation.random_init
-  if random_init and random_init["data"] != data:
-    random_init = None
-  rows = []
+  data, rows = evaluation.values["data"], []
   for probe in encoder_lib.HEADLINES:
     row = encoder_lib.chosen_row(evaluation.values, probe)
     if row:
       rows.append([
           encoder_lib.probe_title(probe), row["readout"], _interval(row),
-          _interval(encoder_lib.chosen_row(random_init, probe))])
+          _interval(encoder_lib.chosen_row(
+              evaluation.random_init, probe))])
   classes = len(data["classes"])
   return [
       f"On {card.code(card.public(data['name']))}, split "

@@ -124,7 +124,7 @@ def _no_such_flag(name: str) -> errors.ConfigError:
   """With the nearest flag."""
   known = [x for x in flags.FLAGS if flags.FLAGS[x].name == x]
   first, dot, key = name.partition(".")
-  if dot and first == "config":
+  if first == "config":
     return errors.ConfigError(
         f"--{name}: this command has no --config",
         "the command without it, or --workdir of a run with another config")

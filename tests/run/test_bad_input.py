@@ -40,7 +40,7 @@ FAST = [
     ("pretrain", [Q, "--config.model.variant=Q/8"],
      ["error: model.variant is 'Q/8'; it must be NAME/PATCH"]),
     ("pretrain", [Q, "--wrkdir=a"],
-     ["there is no flag --wrkdir (did you mean --workdir=", "--help"]),
+     ["there is no flag --wrkdir (did you mean --workdir?)", "--help"]),
     ("evaluate", ["--workdir=folder", "--num_test=many"],
      ["--num_test=many must be a whole number"]),
     ("__main__", ["pretrian"],
@@ -118,7 +118,7 @@ def check(folder, command, words, wanted):
   for text in wanted:
     assert text in said, said
   assert not re.search(
-      "Configuration is not|command line:|flag --|Traceback|"
+      "Configuration is not|command line:|: flag --|Traceback|"
       r"(--?\w+): \1|(\w+\.)\2|\"'|'\"", said), said
   assert said.count("'") % 2 == 0 and said.count('"') % 2 == 0, said
 
