@@ -34,7 +34,7 @@ def test_a_config_of_ones_own_may_import_the_shipped_ones(tmp_path):
 
 @pytest.mark.parametrize("name, overrides, said", [
     ("quickstrat", {}, "did you mean quickstart"),
-    ("quickstart:strategie=report", {}, "no option 'strategie=report'"),
+    ("quickstart:strategie=report", {}, "no option strategie=report"),
     ("nowhere/mine.py", {}, "nowhere/mine.py"),
     ("quickstart", {"batchsize": 3}, "did you mean batch_size"),
     ("quickstart", {"batch_size": "many"}, "batch_size"),

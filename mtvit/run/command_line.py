@@ -91,6 +91,7 @@ def _refuse(given: str, known: Sequence[str]) -> NoReturn:
           else "it names no config")
   shipped = ", ".join(known)
   if close:
+    what += f" (did you mean {close[0]}?)" * (close[0] != path.stem)
     fix = f"--config={close[0]}, which works from any folder"
   else:
     fix = (f"a shipped config by its name ({shipped}), from any folder, or "

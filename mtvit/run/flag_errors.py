@@ -67,8 +67,9 @@ def _explained(error: Exception) -> errors.ConfigError:
   found = re.match(r"flag --([\w.]+)=(.*?): (.*)", str(error), re.S)
   if found:
     return _illegal(found[1], found[2], found[3], inner)
-  return errors.ConfigError(
-      f"the command line, or its --config: {one_line(inner)}", _TRACE)
+  # Of what absl wraps, the inner error tells more; of ml_collections, theirs.
+  best = inner if isinstance(error, flags.Error) else error
+  return errors.ConfigError(f"--config: {one_line(best)}")
 
 
 def innermost(error: BaseException) -> BaseException:

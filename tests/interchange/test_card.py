@@ -1,5 +1,6 @@
 """The model card: what it says of a run, what it hides, and whose it is."""
 
+import ast
 import json
 import re
 
@@ -129,5 +130,5 @@ def test_names_with_any_letters(tmp_path):
   assert said.count("\n---\n") == 1
   code = re.findall("```python\n(.*?)```", said, re.S)
   for snippet in code:
-    compile(snippet, "card", "exec")
+    ast.parse(snippet)
   assert '"local-dir:a\\"b c"' in code[0]

@@ -23,7 +23,8 @@ Q = "--config=quickstart"
 # The command, its words, and what the message has.
 FAST = [
     ("pretrain", ["--config=quickstrat"],
-     ["no shipped config", "fix: --config=quickstart,"]),
+     ["no shipped config", "(did you mean quickstart?)",
+      "fix: --config=quickstart,"]),
     ("pretrain", ["--config=configs/quickstart.py"],
      ["there is no file", "fix: --config=quickstart, which works from any"]),
     ("pretrain", ["--config=mine.py"], ["there is no file mine.py", "cifar10"]),
