@@ -104,8 +104,8 @@ def _named(
   raise errors.ConfigError(
       f"{_shown(top)} has no folder {console.printable(split)!r}; folders "
       f"there: {few(there)}",
-      f"--config.data.{key}={console.printable(found or 'NAME')}, one of them, "
-      "or . for all" if there else f"--config.data.{key}=.")
+      f"--config.data.{key}={console.printable(found or there[0])}, or another "
+      "of them" if there else "the usual name, to take all that is in it")
 
 
 def _check_is_split(
