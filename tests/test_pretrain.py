@@ -151,7 +151,7 @@ def test_a_changed_config_is_refused_by_name(run):
   config = reading.read_json(run / "config.json")
   config["optimizer"]["base_lr"] = 0.5
   with pytest.raises(
-      errors.ConfigError, match=r"optimizer.base_lr \(0.003 -> 0.5\)"):
+      errors.ConfigError, match=r"optimizer.base_lr \(0.006 -> 0.5\)"):
     pretrain.pretrain(config, run)
   pretrain.pretrain(config, run, allow_config_change=True)
 

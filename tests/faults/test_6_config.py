@@ -82,7 +82,7 @@ def test_a_changed_config(small, tmp_path, fault):
   small.optimizer.base_lr = 0.004
   second = harness.Run(small, tmp_path / "run")
   second.expect(2)
-  assert "optimizer.base_lr (0.003 -> 0.004)" in second.output
+  assert "optimizer.base_lr (0.006 -> 0.004)" in second.output
   assert "--allow_config_change" in second.output
   third = harness.Run(small, tmp_path / "run", "--allow_config_change")
   third.expect(0)

@@ -117,7 +117,7 @@ def test_different_configs(small, tmp_path, fault):
   for process in harness.several([small, other], tmp_path / "run"):
     process.expect(2)
     assert "process 1 has another config than process 0: " in process.output
-    assert "optimizer.base_lr (0.003 -> 0.004)" in process.output
+    assert "optimizer.base_lr (0.006 -> 0.004)" in process.output
   fault("two processes with different configs",
         f"both exit 2 after {time.monotonic() - began:.0f} s, naming the key")
 
