@@ -4,9 +4,12 @@ import dataclasses
 import pathlib
 from typing import Any, Mapping, Sequence
 
+import jax
 import numpy as np
 
 from mtvit import config as config_lib
+from mtvit.pictures import choice
+from mtvit.pictures import grid
 from mtvit.pictures import panels
 from mtvit.tasks import base
 from mtvit.tasks import picture
@@ -39,22 +42,31 @@ class Batch:
   tasks: Sequence[base.Task]
 
   def save(self, file: pathlib.Path, images: int = 4) -> None:
-    """Draws the first few images, a row for each view, as a PNG."""
-    views = min(self.config.views * images, len(self.clean))
+    """Draws some images, none of which shows hardly anything, as a PNG."""
+    views = self.config.views
+    chosen = choice.rows(choice.order(self.clean, views)[:images], views)
     whole: dict[str, Any] = {
         "passes": {name: {"image": x} for name, x in self.corrupted.items()},
         "queries": self.queries, "answers": self.answers}
-    shown = [panels.task_rows(whole, None, task, views) for task in self.tasks]
-    rows = []
-    for view in range(views):
-      title = f"example {self.index[view]}, view {view % self.config.views}"
-      row = [picture.Panel(title, self.clean[view])]
-      row += [picture.Panel(f"corrupted ({name})", image[view])
-              for name, image in self.corrupted.items()]
-      for task_rows in shown:
-        row += task_rows[view] if len(task_rows) > view else []
-      rows.append(row)
-    panels.save_grid(rows, self.config.model.patch_size, file)
+    whole = jax.tree.map(lambda x: np.asarray(x)[chosen], whole)
+    sections = [grid.Section(
+        "views", "Augmented views of an image, and the first one after all "
+        "tasks have corrupted it.", self._rows(chosen))]
+    shown = panels.shown(whole, self.tasks)
+    for task in self.tasks:
+      section = task.name in shown and panels.section(
+          whole, None, task, images, shown[task.name], task.name)
+      sections += [section] if section else []
+    grid.save(sections, self.config.model.patch_size, file)
+
+  def _rows(self, chosen: np.ndarray) -> list[list[picture.Panel]]:
+    """A row for each image: its views, and what the model sees of the first."""
+    views, many = self.config.views, len(self.corrupted) > 1
+    return [[picture.Panel(f"image {self.index[i]}, view {1 + view}",
+                           self.clean[i + view]) for view in range(views)] + [
+        picture.Panel("what the model sees of view 1"
+                      + (f", for {name}" if many else ""), image[i])
+        for name, image in self.corrupted.items()] for i in chosen[::views]]
 
 
 def sample(config: config_lib.Config, step: int = 0) -> Batch:

@@ -1,96 +1,180 @@
-"""Pictures: what the model sees, and what it predicts."""
+"""Pictures of tasks: what the model sees, and what it predicts."""
 
 import pathlib
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
+import jax
 import numpy as np
 from etils import epy
 
 from mtvit.diagnostics import gradients
 from mtvit.models import pretrainer
+from mtvit.pictures import grid
 from mtvit.pictures import plots
 
 with epy.lazy_imports():
   from matplotlib import figure as mpl_figure
-  from matplotlib import patches as mpl_patches
 
 if TYPE_CHECKING:
-  from matplotlib import axes as mpl_axes
   from mtvit.tasks import base
   from mtvit.tasks import picture
+
+PALE = "Pale, crossed-out patches are those that other tasks have changed."
+CHANGED = ("Patches that are gray, blank or out of place are those that other "
+           "tasks have changed.")
+_PAPER, _SHOWS, _LINE = 225, 0.4, 120    # Its gray, what is left, the line's.
+_CAPTION = 5.5                 # Least width of a caption, inches.
 
 
 def task_rows(
     batch: Mapping[str, Any], predicted: Mapping[str, Any] | None,
-    task: "base.Task", limit: int
+    task: "base.Task", limit: int, views: np.ndarray | None = None
 ) -> "list[list[picture.Panel]]":
-  """A task's rows of panels of a corrupted batch, in numpy."""
-  views = batch["passes"].get(
-      pretrainer.pass_of(task.name, batch["passes"]))
+  """A task's rows of panels, each of another image.
+
+  Args:
+    batch: corrupted, in numpy.
+    predicted: what the heads say, by task; None for no predictions.
+    task: whose rows.
+    limit: rows, at most.
+    views: uint8 [b, h, w, 3], to be shown as the task's; None for those that
+      the model sees.
+  """
+  views = _views(batch, task) if views is None else views
   if views is None:
     return []              # It has no loss, and shares its pass with nothing.
   return task.rows(
-      np.asarray(views["image"]), batch["queries"].get(task.name, {}),
+      views, batch["queries"].get(task.name, {}),
       batch["answers"].get(task.name, {}),
       None if predicted is None else predicted.get(task.name), limit)
 
 
-def draw_panel(
-    axes: "mpl_axes.Axes", panel: "picture.Panel", patch_size: int
-) -> None:
-  """Draws an image with its boxes, arrows and labels."""
-  axes.imshow(panel.image, interpolation="nearest")
-  axes.set_title(panel.title, fontsize=8)
-  axes.axis("off")
-  columns = panel.image.shape[1] // patch_size
-  corner = lambda i: np.array(
-      [i % columns, i // columns], float) * patch_size - 0.5
-  middle = lambda i, shift=0.0: tuple(corner(i) + patch_size / 2 + shift)
-  for i, color in panel.boxes:
-    axes.add_patch(mpl_patches.Rectangle(
-        corner(i).tolist(), patch_size, patch_size, fill=False, color=color,
-        lw=1))
-  for i, (dy, dx), color in panel.arrows:
-    axes.annotate(
-        "", xy=middle(i, 0.8 * patch_size * np.array([dx, dy])),
-        xytext=middle(i),
-        arrowprops=dict(arrowstyle="-|>", color=color, lw=1.5))
-  for i, color, text in panel.labels:
-    axes.annotate(
-        text, tuple(corner(i) + 1), color=color, fontsize=8, ha="left",
-        va="top", weight="bold")
+def _views(
+    batch: Mapping[str, Any], task: "base.Task"
+) -> np.ndarray | None:
+  """A task's views [b, h, w, 3] as the model sees them, if there are any."""
+  views = batch["passes"].get(pretrainer.pass_of(task.name, batch["passes"]))
+  return None if views is None else np.asarray(views["image"])
+
+
+class Shown(NamedTuple):
+  """The views of a task as its picture shows them.
+
+  Attributes:
+    views: uint8 [b, h, w, 3].
+    note: what is said of patches that other tasks have changed.
+  """
+  views: np.ndarray
+  note: str = ""
+
+
+def shown(
+    batch: Mapping[str, Any], tasks: "Sequence[base.Task]"
+) -> dict[str, Shown]:
+  """The views of each task; what others have changed is pale.
+
+  A task of whole views has them as the model sees them; one that sees nothing
+  is left out.
+  """
+  seen = {task.name: _views(batch, task) for task in tasks}
+  found = {name: Shown(views) for name, views in seen.items()
+           if views is not None}
+  shared = [task for task in tasks
+            if task.name in found and task.name not in batch["passes"]]
+  marked = {task.name: framed(batch, task) for task in shared}
+  for task in shared:
+    views = found[task.name].views
+    others = [where for name, where in marked.items()
+              if name != task.name and where.any()]
+    if others and marked[task.name].any():
+      found[task.name] = Shown(pale(
+          views, np.any(others, axis=0), task.geometry.patch_size), PALE)
+    elif others:
+      found[task.name] = Shown(views, CHANGED)
+  return found
+
+
+def framed(batch: Mapping[str, Any], task: "base.Task") -> np.ndarray:
+  """The patches that a task frames in its pictures, its own: bool [b, n]."""
+  views = _views(batch, task)
+  assert views is not None
+  gh, gw = task.geometry.grid
+  found = np.zeros((len(views), gh * gw), bool)
+  fields = [batch[part].get(task.name, {}) for part in ("queries", "answers")]
+  for i, view in enumerate(views):
+    queries, answers = jax.tree.map(lambda x, i=i: np.asarray(x[i]), fields)
+    found[i, [place for panel in task.panels(view, queries, answers, None)[:1]
+              for place, _ in panel.boxes]] = True
+  return found
+
+
+def pale(views: np.ndarray, where: np.ndarray, p: int) -> np.ndarray:
+  """Views with some patches faded and crossed out.
+
+  Args:
+    views: uint8 [b, h, w, 3].
+    where: bool [b, n], patches in reading order.
+    p: side of a patch, pixels.
+  """
+  b, h, w, _ = views.shape
+  where = where.reshape(b, h // p, w // p).repeat(p, 1).repeat(p, 2)
+  line = np.tile(np.eye(p, dtype=bool)[::-1], (h // p, w // p))
+  faded = np.where(
+      line[..., None], _LINE, _SHOWS * views + (1 - _SHOWS) * _PAPER)
+  return np.where(where[..., None], faded.round().astype(np.uint8), views)
+
+
+def section(
+    batch: Mapping[str, Any], predicted: Mapping[str, Any] | None,
+    task: "base.Task", limit: int, its: Shown, heading: str
+) -> grid.Section | None:
+  """A task's rows under what they show; None if it has none.
+
+  Args:
+    batch: corrupted, in numpy.
+    predicted: what the heads say, by task; None for no predictions.
+    task: whose rows.
+    limit: rows, at most.
+    its: of `shown`.
+    heading: of the section.
+  """
+  rows = task_rows(batch, predicted, task, limit, its.views)
+  caption = " ".join(filter(None, [task.shows, its.note]))
+  return grid.Section(heading, caption, rows) if rows else None
 
 
 def save_grid(
     rows: "Sequence[Sequence[picture.Panel]]", patch_size: int,
     file: pathlib.Path
 ) -> None:
-  """Writes a PNG with a row of panels for each view."""
-  columns = max(len(row) for row in rows)
-  lines = 1 + max(panel.title.count("\n") for row in rows for panel in row)
-  figure, grid = _subplots(
-      len(rows), columns, panel=(2.1, 2.1),
-      margins=(0.05, 0.05, 0.1 + 0.15 * lines))
-  for line, row in zip(grid, rows):
-    for axes in line:
-      axes.axis("off")
-    for axes, panel in zip(line, row):
-      draw_panel(axes, panel, patch_size)
-  plots.save(figure, file)
+  """Writes a PNG of rows of panels."""
+  grid.save([grid.Section("", "", rows)], patch_size, file)
 
 
 def save_predictions(
     batch: Mapping[str, Any], predicted: Mapping[str, np.ndarray],
     tasks: "Sequence[base.Task]", patch_size: int, folder: pathlib.Path,
-    num_views: int = 6
+    num_views: int = 6, when: str = ""
 ) -> list[pathlib.Path]:
-  """Writes `<task>.png`: input, prediction and truth of some views."""
+  """Writes `<task>.png`: input, prediction and truth of some views.
+
+  Args:
+    batch: corrupted, in numpy.
+    predicted: what the heads say, by task.
+    tasks: of the batch.
+    patch_size: p, pixels.
+    folder: where the PNGs go.
+    num_views: rows of each, at most.
+    when: follows the task's name in the heading.
+  """
   files = []
+  its = shown(batch, tasks)
   for task in tasks:
-    rows = task_rows(batch, predicted, task, num_views)
-    if rows:
+    found = task.name in its and section(
+        batch, predicted, task, num_views, its[task.name], task.name + when)
+    if found:
       files.append(folder / f"{task.name}.png")
-      save_grid(rows, patch_size, files[-1])
+      grid.save([found], patch_size, files[-1], least=_CAPTION)
   return files
 
 
@@ -128,28 +212,3 @@ def save_gradients(
   figure.colorbar(image, ax=grid[-1], fraction=0.04)
   plots.save(figure, file)
   return [file]
-
-
-def _subplots(
-    rows: int, columns: int, panel: tuple[float, float],
-    margins: tuple[float, float, float]
-) -> tuple[Any, np.ndarray]:
-  """A figure, and its axes [rows, columns] of one size.
-
-  Matplotlib's constrained layout measures every text: a picture takes two to
-  three times as long with it.
-
-  Args:
-    rows: of panels.
-    columns: of panels.
-    panel: width and height of each, inches.
-    margins: to the left of, below and above each, inches.
-  """
-  (width, height), (left, below, above) = panel, margins
-  size = columns * (left + width) + 0.1, rows * (below + height + above)
-  figure = mpl_figure.Figure(figsize=size)
-  grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=dict(
-      left=left / size[0], right=1 - 0.1 / size[0], bottom=below / size[1],
-      top=1 - above / size[1], wspace=left / width,
-      hspace=(below + above) / height))
-  return figure, grid

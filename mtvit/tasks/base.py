@@ -73,6 +73,7 @@ class Task:
     statistics: what `statistics_of` found; not a config key.
   """
   name: ClassVar[str]
+  shows: ClassVar[str] = ""           # What its picture shows, in plain words.
   token: ClassVar[str | None] = None
   num_blocks: ClassVar[int] = 0       # 3x3 blocks that `claim` takes
   num_neighbours: ClassVar[int] = 0   # pairs of neighbours that it takes
@@ -279,11 +280,13 @@ class Task:
       self, images: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: Any, limit: int
   ) -> list[list[picture.Panel]]:
-    """The task's picture of a batch: at most `limit` rows, one for each view.
+    """The task's picture of a batch: at most `limit` rows, one for each image.
 
     The arguments are those of `panels`, with a batch axis.
     """
+    step = self.geometry.views
     row = lambda tree, i: jax.tree.map(lambda x: np.asarray(x[i]), tree)
     rows = [self.panels(images[i], *(row(tree, i) for tree in (
-        queries, answers, predicted))) for i in range(len(images))[:limit]]
+        queries, answers, predicted)))
+            for i in range(0, len(images), step)[:limit]]
     return [panels for panels in rows if panels]

@@ -87,6 +87,9 @@ class Clustering(base.Task):
   """
   name = "clustering"
   token = "clu"
+  shows = ("A row shows the images that the model puts into one cluster, the "
+           "nearest to its prototype first, with their cosines. The clusters "
+           "with most views come first; a good one shows one kind of image.")
 
   num_prototypes: int = 128
   temperature: float = 0.1
@@ -138,8 +141,14 @@ class Clustering(base.Task):
       return []
     scores = np.asarray(predicted)                          # [b, k]
     sizes = np.bincount(scores.argmax(1), minlength=scores.shape[1])
+
+    def nearest(prototype):                 # One view of an image: int [m]
+      order = np.argsort(-scores[:, prototype], kind="stable")
+      _, first = np.unique(order // self.geometry.views, return_index=True)
+      return order[np.sort(first)][:COLUMNS]
+
     return [[
         picture.Panel(f"prototype {prototype} · {scores[view, prototype]:.2f}",
-                   images[view])
-        for view in np.argsort(-scores[:, prototype], kind="stable")[:COLUMNS]]
+                      images[view])
+        for view in nearest(prototype)]
         for prototype in np.argsort(-sizes, kind="stable")[:limit]]

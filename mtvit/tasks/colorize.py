@@ -47,6 +47,8 @@ class Colorize(base.Task):
     hidden_dim: width of the shared MLP's hidden layer.
   """
   name = "colorize"
+  shows = ("Framed patches have lost their colours. The model sees how light "
+           "they are, and predicts the colours.")
 
   num_patches: int = 8
   target: str = "pixel"
@@ -135,14 +137,15 @@ class Colorize(base.Task):
     ids = queries["ids"]
     boxes = tuple((int(i), "yellow") for i in ids)
     truth = picture.paste(image, ids, answers["pixels"])
-    panels = [picture.Panel("gray patches", image, boxes)]
+    panels = [picture.Panel("what the model sees", image, boxes)]
     if predicted is not None:
       pixels = self._colorise(answers["pixels"], predicted)
       image = picture.paste(image, ids, pixels)
-      panels.append(picture.Panel("predicted colour", image, boxes))
+      panels.append(picture.Panel("predicted colours", image, boxes))
     if answers["gray_view"]:
-      return panels + [picture.Panel("gray view: no loss", truth, boxes)]
-    return panels + [picture.Panel("true colour", truth, boxes)]
+      return panels + [
+          picture.Panel("a gray view: nothing to predict", truth, boxes)]
+    return panels + [picture.Panel("true colours", truth, boxes)]
 
   @property
   def _cell(self) -> int:

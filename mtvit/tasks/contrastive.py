@@ -140,6 +140,9 @@ class Contrastive(base.Task):
   """
   name = "contrastive"
   token = "ct"
+  shows = ("Two views of an image should have like features. The rank of the "
+           "other view is 1 if no other is as similar. On the right the most "
+           "similar views of other images, with their cosines.")
 
   kind: str = "infonce"
   temperature: float = 0.2
@@ -201,7 +204,7 @@ class Contrastive(base.Task):
       self, images: np.ndarray, queries: Mapping[str, np.ndarray],
       answers: Mapping[str, np.ndarray], predicted: Any, limit: int
   ) -> list[list[picture.Panel]]:
-    """Views, the other view of each, and those the model finds most similar."""
+    """Views, the other view of each, and similar views of other images."""
     if predicted is None:
       return []
     z = predicted["projection"] if self.kind == "byol" else predicted
@@ -212,11 +215,14 @@ class Contrastive(base.Task):
       order = np.argsort(-similar[view], kind="stable")
       order = order[order != view]
       rank = 1 + int(np.flatnonzero(order == view + 1)[0])
+      # The more similar one of the two views of each other image.
+      images_of, first = np.unique(order // 2, return_index=True)
+      others = order[np.sort(first[images_of != view // 2])]
       rows.append([
           picture.Panel("a view", images[view]),
           picture.Panel(f"its other view · rank {rank}", images[view + 1])] + [
               picture.Panel(f"similar · {similar[view, i]:.2f}", images[i])
-              for i in order[:SHOWN]])
+              for i in others[:SHOWN]])
     return rows
 
   def init_state(self) -> dict[str, jax.Array]:

@@ -106,6 +106,7 @@ class Inpaint(base.Task):
     hidden_dim: width of the shared MLP's hidden layer.
   """
   name = "inpaint"
+  shows = ("Of framed patches pixels are missing, and the model predicts them.")
 
   num_patches: int = 6
   region: str = "whole"
@@ -245,7 +246,7 @@ class Inpaint(base.Task):
     boxes = tuple(
         (int(i), "yellow")
         for i, missing in zip(ids, answers["missing"]) if missing.any())
-    panels = [picture.Panel("missing patches", image, boxes)]
+    panels = [picture.Panel("what the model sees", image, boxes)]
     if predicted is not None:
       # With the truth's own mean and deviation, as in He et al.
       mean, deviation = map(np.asarray, self._scale(truth / np.float32(255)))

@@ -103,6 +103,8 @@ class Jigsaw(base.Task):
     hidden_dim: width of the MLP's hidden layer.
   """
   name = "jigsaw"
+  shows = ("Framed patches have changed places, and the model says where they "
+           "belong. Green: the right one is there; red: another.")
 
   kind: str = "patch"
   num_pieces: int = 6
@@ -204,7 +206,7 @@ class Jigsaw(base.Task):
     slots = queries["ids"].reshape(-1)                      # [k] or [9g]
     home = answers["label" if self.kind == "patch" else "order"].reshape(-1)
     boxes = tuple((int(i), "cyan") for i in slots)
-    panels = [picture.Panel("shuffled patches", image, boxes)]
+    panels = [picture.Panel("what the model sees", image, boxes)]
     if predicted is not None:
       panels.append(self._assembled(image, queries["ids"], home, predicted))
     truth = picture.paste(image, home, self._contents(image, slots))
@@ -228,7 +230,7 @@ class Jigsaw(base.Task):
       guess = slots[chosen]                                 # [k]
     right = dict(zip(guess.tolist(), guess == home))
     return picture.Panel(
-        "re-assembled by the prediction",
+        "put where the model says",
         picture.paste(image, guess, self._contents(image, slots)), tuple(
             (int(i), "lime" if right[int(i)] else "red") for i in slots))
 

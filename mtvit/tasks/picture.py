@@ -13,14 +13,12 @@ class Panel:
     title: what it shows.
     image: uint8 [h, w, 3].
     boxes: (patch id, colour) of the patches to frame.
-    arrows: (patch id, (rows, columns), colour), from its centre by so much.
-    labels: (patch id, colour, text).
+    arrows: (patch id, (rows, columns), colour), in it and in that direction.
   """
   title: str
   image: np.ndarray
   boxes: tuple[tuple[int, str], ...] = ()
   arrows: tuple[tuple[int, tuple[int, int], str], ...] = ()
-  labels: tuple[tuple[int, str, str], ...] = ()
 
 
 def paste(image: np.ndarray, ids: np.ndarray, patches: np.ndarray

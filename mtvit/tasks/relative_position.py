@@ -48,6 +48,8 @@ if TYPE_CHECKING:
   from mtvit.data import draws
 
 PAIRS = ("neighbours", "any")
+# Of pairs in pictures; arrows say right and wrong in green and red.
+FRAMES = ("cyan", "yellow", "magenta", "orange", "white")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +67,9 @@ class RelativePosition(base.Task):
     hidden_dim: width of the MLP's hidden layer.
   """
   name = "relative_position"
+  shows = ("The two patches of a pair have frames of one colour. The model "
+           "says where the other lies from the one with the arrow. "
+           "Green: right; red: wrong.")
 
   pairs: str = "neighbours"
   num_pairs: int = 4
@@ -207,22 +212,21 @@ class RelativePosition(base.Task):
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
   ) -> list[picture.Panel]:
     pairs, labels = queries["ids"], answers["label"]
-    boxes = tuple((int(i), "cyan") for i in pairs.flat)
+    boxes = tuple((int(i), FRAMES[pair % len(FRAMES)])
+                  for pair, ids in enumerate(pairs) for i in ids)
 
     def panel(title, answer, colors):
       return picture.Panel(
           title, image, boxes, tuple(
               (int(first), directions.OFFSETS[i], color)
-              for first, i, color in zip(pairs[:, 0], answer, colors)),
-          tuple((int(first), color, str(i))
-                for first, i, color in zip(pairs[:, 0], answer, colors)))
+              for first, i, color in zip(pairs[:, 0], answer, colors)))
 
     # Swapped contents keep the direction that they had where they came from.
-    title = "pairs, true direction" + (
+    title = "true directions" + (
         " of the contents" if self.position == "swap" else "")
-    panels = [panel(title, labels, ["cyan"] * len(pairs))]
+    panels = [panel(title, labels, ["white"] * len(pairs))]
     if predicted is not None:
       guesses = predicted.argmax(-1)
       colors = np.where(guesses == labels, "lime", "red")
-      panels.append(panel("predicted direction", guesses, colors))
+      panels.append(panel("what the model says", guesses, colors))
     return panels

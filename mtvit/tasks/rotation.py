@@ -45,6 +45,8 @@ class Rotation(base.Task):
   """
   name = "rotation"
   token = "rot"
+  shows = ("Whole views are turned; the model says by how much. The middle is "
+           "upright where it is right.")
 
   views: str = "both_views"
   hidden_dim: int = 256
@@ -97,10 +99,10 @@ class Rotation(base.Task):
       answers: Mapping[str, np.ndarray], predicted: np.ndarray | None
   ) -> list[picture.Panel]:
     label = int(answers["label"])
-    panels = [picture.Panel(f"rotated by {90 * label}", image)]
+    panels = [picture.Panel(f"turned by {90 * label}°", image)]
     if predicted is not None:
       guess = int(predicted.argmax())
       panels.append(picture.Panel(
-          f"turned back by the predicted {90 * guess}",
+          f"turned back by the {90 * guess}° that the model says",
           np.rot90(image, -guess)))
-    return panels + [picture.Panel("truth", np.rot90(image, -label))]
+    return panels + [picture.Panel("upright", np.rot90(image, -label))]

@@ -46,6 +46,7 @@ class Supervised(base.Task):
   """
   name = "supervised"
   single_views = True
+  shows = "The model says the class of a view."
 
   num_classes: int = 10
   readout: str = "cls"

@@ -3,8 +3,8 @@ r"""Writes a PNG of a training batch: what the model sees, and the answers.
   mtvit inspect --config=quickstart \
       --step=0 --output=runs/batch.png
 
-Each row is a view, the two views of an image one below the other: before the
-patch corruption, after it, and with each task's patches and answers.
+Each row is an image: its views, what the model sees of the first, and the
+patches and answers of each task. Images that show hardly anything are left out.
 """
 
 from absl import flags

@@ -5,6 +5,7 @@ import functools
 import time
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
+from absl import logging
 from etils import epath
 import jax
 
@@ -107,7 +108,7 @@ class Evaluators:
       seconds = time.perf_counter() - began
       self.progress.note(
           f"step {step} · {member.title or member.name}: {seconds:.1f} s")
-      self._draw(step, [found])
+      self._draw_meanwhile(step, [found])
     return time.perf_counter() - since
 
   def after(self, step: int, state: Any) -> bool:
@@ -127,7 +128,7 @@ class Evaluators:
       self.writer.write(step, scalars)
       self._show_score(scalars)
       self.progress.found(step, self._told(step, due, found))
-    self._draw(step, found)
+    self._draw_meanwhile(step, found)
     return found
 
   def _told(
@@ -221,6 +222,15 @@ class Evaluators:
       files = [file for draw in draws for file in draw(disk)]
       self.writer.pictures(step, files)
     return [folder / file.name for file in files]
+
+  def _draw_meanwhile(
+      self, step: int, found: Sequence[evaluation.Found]
+  ) -> None:
+    """The same while a run trains, which goes on without them."""
+    try:
+      self._draw(step, found)
+    except OSError as e:
+      logging.warning("step %d has no pictures: %s", step, e)
 
 
 def _merged(found: Sequence[evaluation.Found]) -> dict[str, float]:

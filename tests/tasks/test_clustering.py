@@ -137,13 +137,15 @@ def test_head_gives_cosines():
 
 
 def test_picture_shows_the_nearest_images_of_the_largest_prototypes():
-  images = helpers.views(0, b=5, size=16)
-  scores = np.array([[.9, 0, .1], [.8, 0, .2], [.7, 0, .9], [.6, 0, .3],
-                     [.5, .9, .4]])
+  images = helpers.views(0, b=6, size=16)
+  scores = np.array([[.9, 0, .1], [.8, 0, .2], [.7, 0, .1], [.6, 0, .3],
+                     [.5, .9, .4], [.6, .5, .5]])
   rows = make(num_prototypes=3).rows(images, {}, {}, scores, 2)
-  assert [len(row) for row in rows] == [5, 5]
+  # One view of each image.
+  assert [len(row) for row in rows] == [3, 3]
   assert rows[0][0].title == "prototype 0 · 0.90"
-  np.testing.assert_array_equal(rows[0][1].image, images[1])
+  for panel, view in zip(rows[0], (0, 2, 5)):
+    np.testing.assert_array_equal(panel.image, images[view])
   assert rows[1][0].title == "prototype 1 · 0.90"
   np.testing.assert_array_equal(rows[1][0].image, images[4])
   assert make().rows(images, {}, {}, None, 2) == []

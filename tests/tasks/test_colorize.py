@@ -65,7 +65,7 @@ def test_pixel_color_with_the_kept_lightness_undoes_it():
             lambda x, view=view: x[view], batch["answers"]["colorize"]),
         perfect[view].reshape(5, -1).astype(np.float32))
     assert [p.title for p in panels] == [
-        "gray patches", "predicted colour", "true colour"]
+        "what the model sees", "predicted colours", "true colours"]
     difference = panels[1].image.astype(int) - images[view]
     assert np.abs(difference).max() <= 1
 

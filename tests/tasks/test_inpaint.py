@@ -273,7 +273,7 @@ def test_a_perfect_prediction_restores_the_picture(target, region):
       image[1], {"ids": ids[1]}, jax.tree.map(lambda x: x[1], answers),
       perfect[1].astype(np.float32))
   assert [p.title for p in panels] == [
-      "missing patches", "predicted pixels", "true pixels"]
+      "what the model sees", "predicted pixels", "true pixels"]
   for panel in panels[1:]:
     np.testing.assert_array_equal(panel.image, images[1])
   np.testing.assert_array_equal(panels[0].image, image[1])

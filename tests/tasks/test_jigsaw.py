@@ -243,13 +243,13 @@ def test_a_right_prediction_restores_the_view(kind, classes):
       make(kind=kind), images,
       lambda answers: np.eye(classes, dtype=np.float32)[answers["label"]])
   assert [p.title for p in panels] == [
-      "shuffled patches", "re-assembled by the prediction", "true order"]
+      "what the model sees", "put where the model says", "true order"]
   for panel, want in zip(panels, (batch["image"][0], images[0], images[0])):
     np.testing.assert_array_equal(panel.image, want)
     assert [i for i, _ in panel.boxes] == slots
   assert {color for _, color in panels[1].boxes} == {"lime"}
   panels, *_ = show(make(kind=kind), images, None)
-  assert [p.title for p in panels] == ["shuffled patches", "true order"]
+  assert [p.title for p in panels] == ["what the model sees", "true order"]
 
 
 def test_each_place_gets_one_patch_in_the_likeliest_way():

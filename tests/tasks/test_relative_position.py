@@ -289,7 +289,7 @@ def test_predicted_arrows_point_where_the_model_says():
   panels = task.panels(
       np.zeros((48, 48, 3), np.uint8), {"ids": np.array([[14, 7]])},
       {"label": np.array([0])}, np.eye(8, dtype=np.float32)[[4]])
-  assert panels[0].arrows == ((14, (-1, -1), "cyan"),)
+  assert panels[0].arrows == ((14, (-1, -1), "white"),)
   assert panels[1].arrows == ((14, (0, 1), "red"),)
 
 
@@ -300,6 +300,9 @@ def test_swapped_arrows_start_at_the_slot_and_show_the_source():
       np.zeros((48, 48, 3), np.uint8),
       {"ids": np.array([[28, 29], [7, 1]])},
       {"label": np.array([1, 4]), "home": np.array([[7, 1], [28, 29]])}, None)
-  assert [p.title for p in panels] == [
-      "pairs, true direction of the contents"]
-  assert panels[0].arrows == ((28, (-1, 0), "cyan"), (7, (0, 1), "cyan"))
+  assert [p.title for p in panels] == ["true directions of the contents"]
+  assert panels[0].arrows == ((28, (-1, 0), "white"), (7, (0, 1), "white"))
+  # The patches of a pair have one colour, and those of another pair another.
+  (a, one), (b, two), (c, three), (d, four) = panels[0].boxes
+  assert [a, b, c, d] == [28, 29, 7, 1]
+  assert one == two != three == four

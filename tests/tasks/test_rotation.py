@@ -79,7 +79,8 @@ def test_panels_turn_the_view_back():
   panels = make().panels(
       np.rot90(image), {}, {"label": np.int32(1)}, np.array([0, 0, 9.0, 0]))
   assert [p.title for p in panels] == [
-      "rotated by 90", "turned back by the predicted 180", "truth"]
+      "turned by 90°", "turned back by the 180° that the model says",
+      "upright"]
   np.testing.assert_array_equal(panels[2].image, image)
   np.testing.assert_array_equal(panels[1].image, np.rot90(image, -1))
 
