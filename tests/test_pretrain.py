@@ -85,7 +85,7 @@ def test_a_run_leaves_its_results(tiny, tmp_path, capsys, caplog):
                    re.MULTILINE)
   assert re.search(r"^step 2 · kNN 0\.\d{3} \(random init 0\.\d{3}\) · ", out,
                    re.MULTILINE)
-  assert "report/curves.png" in out
+  assert "Is it good? kNN accuracy 0." in out and "report/curves.png" in out
   assert "collapsed" not in caplog.text
   # A finished run is evaluated again, and says the same.
   again = train(tiny, tmp_path / "run")

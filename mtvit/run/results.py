@@ -69,12 +69,13 @@ def summary(
     tasks: "Sequence[base.Task]", scores: Mapping[str, float],
     pictures: Sequence[epath.Path]
 ) -> str:
-  """The tables that end a run."""
+  """What ends a run: whether it is good, then its tables."""
   columns = {"loss": "{}/loss", "skill": "{}/skill",
              "held out": "heldout/{}/skill", "accuracy": "{}/accuracy"}
   if not _named("heldout/", scores):
     del columns["held out"]
-  lines = ["", f"{'task':20} " + " ".join(f"{x:>8}" for x in columns)]
+  lines = ["", *verdicts(scores), "",
+           f"{'task':20} " + " ".join(f"{x:>8}" for x in columns)]
   for task in tasks:
     if task.trains:
       lines.append(f"{task.name:20} " + " ".join(
@@ -91,6 +92,21 @@ def summary(
   if not _named("knn/", scores):
     lines += _beside_random("dimensions (RankMe)", "rankme/", scores)
   return "\n".join(lines + ["", "pictures:"] + [f"  {p}" for p in pictures])
+
+
+def verdicts(scores: Mapping[str, float]) -> list[str]:
+  """How good the features are beside those of random parameters, in words."""
+  lines = []
+  for key, what in (("knn/accuracy", "kNN accuracy"),
+                    ("retrieval/top1", "finds another view of an image")):
+    if key in scores and f"{key}_random_init" in scores:
+      now, before = scores[key], scores[f"{key}_random_init"]
+      gain = round(100 * (now - before), 1)
+      than = (f"{abs(gain)} points {'better' if gain > 0 else 'worse'} than"
+              if gain else "no better than")
+      lines.append(f"Is it good? {what} {now:.3f}, random init {before:.3f} on "
+                   f"the same images: {than} random init")
+  return lines
 
 
 def _named(prefix: str, scores: Mapping[str, float]) -> list[str]:
