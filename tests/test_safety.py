@@ -118,9 +118,9 @@ PLACES = {
     "mtvit/pictures/evaluation.py": {"unlink"},
     "mtvit/probes/feature_cache.py": {"cache_files.save", "file.unlink"},
     # Through `files.write`, or into memory.
-    "mtvit/tools/inspect_batch.py": {"batches.sample.save"},
     "mtvit/pictures/plots.py": {"figure.savefig", "save"},
     "mtvit/tools/report.py": {"save"},
+    "mtvit/pictures/batches.py": {"grid.save"},
     "mtvit/pictures/curves.py": {"plots.save"},
     "mtvit/pictures/grid.py": {"plots.save"},
     "mtvit/pictures/panels.py": {"grid.save", "plots.save"},
