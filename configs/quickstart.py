@@ -3,8 +3,8 @@
   bash launch/local.sh
 
 `:strategy=NAME` trains others; see common.py. Hardware: 2 CPU cores, at most 6
-minutes. Expect: kNN 0.50 and a linear probe 0.54 on new crops, where random init
-has 0.23 and 0.37; the tables in configs/README.md.
+minutes. Expect: kNN 0.50 and a linear probe 0.54 on new crops, where random
+init has 0.23 and 0.37; the tables in configs/README.md.
 """
 
 import ml_collections
@@ -20,8 +20,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       total_steps=1000, batch_size=64, data=dict(name="photo_tiles"),
       augment=dict(crop_scale=(0.3, 1.0), jitter_strength=0.6),
       model=dict(variant="pico/8", image_size=48, position_init="sincos"),
-      # Rotation and jigsaw are slow to start; their weights let minutes do. Still
-      # more of it and they fit the training tiles, which contrastive outweighs.
+      # Rotation and jigsaw are slow to start; their weights let minutes do. The
+      # photographs are told apart by what contrastive learns, hence its weight.
       tasks=dict(
           contrastive=dict(weight=10.0, queue_size=2048),
           rotation=dict(weight=5.0, views="shared"),
