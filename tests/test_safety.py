@@ -94,8 +94,6 @@ PLACES = {
         "os.open", "os.replace", "os.unlink", "part.unlink", "trial.unlink",
         "file.unlink", "self.unfinished.unlink", "folder.rmdir",
         "file.parent.mkdir", "epath.Path.write_bytes", "open"},
-    # Through run/files.py.
-    "mtvit/tools/inspect_batch.py": {"batches.sample.save"},
     # An opener for reading.
     "mtvit/run/reading.py": {"os.open"},
     # The lock, never through a link; entries of JAX's pattern in RUN/compiled.
