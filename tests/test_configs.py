@@ -116,7 +116,7 @@ def test_strategies_are_what_the_method_says():
 
 @pytest.mark.parametrize("arg, message", [
     ("strategy=everything", "there is no strategy everything"),
-    ("variants=nano/4", "no option 'variants=nano/4'; there are strategy="),
+    ("variants=nano/4", "no option variants=nano/4 .did you mean variant="),
     ("variant=nano", "must be NAME/PATCH"),
     ("variant=nano/0", "must be NAME/PATCH"),
     ("nano/4", "no option")])
