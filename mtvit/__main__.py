@@ -51,7 +51,7 @@ def main() -> None:
     if e.name is None or e.name.partition(".")[0] not in _TRAINING:
       raise
     _fail(f"mtvit {name} needs the package {e.name}, which is not installed",
-          "pip install 'mtvit[train]'; in a checkout, pip install '.[train]'")
+          "in the checkout: pip install '.[train]'")
 
 
 def _fail(what: str, fix: str) -> None:
