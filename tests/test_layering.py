@@ -39,7 +39,7 @@ ROOMS = {
     "__init__": "",
     "finetune": "checkpoints encoder errors models pretrain run",
     "__main__": "errors",
-    "configs": "config errors models run tasks",
+    "configs": "",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
              "interchange models pictures planning report run training",
 }

@@ -167,7 +167,7 @@ def test_a_researcher_in_her_own_repository(site, tmp_path):
   assert done.returncode == 0, done.stderr
   where, said = done.stdout.splitlines()[-2:]
   assert pathlib.Path(where).is_relative_to(site)
-  assert "'negative'" in said and (tmp_path / "batch.png").exists()
+  assert "'curves'" in said and (tmp_path / "batch.png").exists()
   results = [mtvit.open_run(tmp_path / "runs" / name).result
              for name in ("command", "script")]
   assert results[0]["negative/loss"] == results[1]["negative/loss"]

@@ -6,6 +6,7 @@ innermost error, and, if it is a config file's, the line.
 
 import contextlib
 import difflib
+import importlib
 import pathlib
 import re
 import sys
@@ -18,7 +19,8 @@ from absl import flags
 from mtvit import errors
 
 PACKAGE = pathlib.Path(__file__).parents[1]
-CONFIGS = PACKAGE / "configs"      # Those that are shipped, by name.
+# The configs that are shipped; in a checkout, on the top level.
+CONFIGS = pathlib.Path(importlib.import_module("mtvit.configs").__path__[0])
 _TRACE = "--traceback shows the way to it"
 _NO_VALUE = "is no value"
 # What parsers of values raise, and what they mean.
