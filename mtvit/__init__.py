@@ -11,11 +11,14 @@ if TYPE_CHECKING:
   from mtvit.api import sample_batch as sample_batch
   from mtvit.api import train as train
   from mtvit.encoder import load as load
+  from mtvit.errors import Preempted as Preempted
+  from mtvit.errors import UserError as UserError
 
 # Name -> the module that has it, which is imported when it is asked for.
 _OFFERED = {
     "load": "mtvit.encoder", "load_config": "mtvit.api",
-    "sample_batch": "mtvit.api", "train": "mtvit.api", "open_run": "mtvit.api"}
+    "sample_batch": "mtvit.api", "train": "mtvit.api", "open_run": "mtvit.api",
+    "Preempted": "mtvit.errors", "UserError": "mtvit.errors"}
 
 
 def __getattr__(name: str) -> Any:

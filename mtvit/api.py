@@ -145,9 +145,12 @@ class Run:
 
   @property
   def pictures(self) -> dict[str, epath.Path]:
-    """Name -> PNG, such as "curves", of the end of the run."""
-    return {file.stem: file
-            for file in sorted((self.workdir / "report").glob("*.png"))}
+    """Name -> PNG, of the end of the run and of its evaluations.
+
+    Such as "curves", a task's name, "positions", "neighbours".
+    """
+    return {file.stem: file for pattern in ("evaluation/*/*.png", "report/*.png")
+            for file in sorted(self.workdir.glob(pattern))}
 
   def encoder(self, step: int | None = None) -> encoder_lib.Encoder:
     """The trained encoder; see `mtvit.load`."""
