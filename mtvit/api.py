@@ -149,7 +149,8 @@ class Run:
 
     Such as "curves", a task's name, "positions", "neighbours".
     """
-    return {file.stem: file for pattern in ("evaluation/*/*.png", "report/*.png")
+    patterns = ("evaluation/*/*.png", "report/*.png")
+    return {file.stem: file for pattern in patterns
             for file in sorted(self.workdir.glob(pattern))}
 
   def encoder(self, step: int | None = None) -> encoder_lib.Encoder:
