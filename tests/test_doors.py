@@ -1,12 +1,16 @@
 """What newcomers do, from an empty folder, with the commands that they type."""
 
 import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
 import pytest
 
 import mtvit
+from mtvit.configs import common
 from mtvit.data import photo_crops
 from mtvit.run import metrics
 from mtvit.run import reading
@@ -120,3 +124,43 @@ def test_a_folder_of_train_and_val_is_evaluated_and_tuned(command, tmp_path):
       "--config.total_epochs=0", *SHORT)
   tuned = reading.read_json(tmp_path / "runs" / "finetuned" / "result.json")
   assert 0 <= tuned["supervised/final_accuracy"] <= 1
+
+
+@pytest.mark.slow
+def test_the_quickstart_says_that_it_works(command, tmp_path):
+  """Someone who runs it and asks: does it work?"""
+  said = command("pretrain", "--config=quickstart", "--workdir=runs/quickstart")
+  result = reading.read_json(tmp_path / "runs/quickstart/result.json")
+  skills = {name: result[f"{name}/skill"] for name in common.TASKS}
+  assert min(skills.values()) > 0, skills
+  gain = result["knn/accuracy"] - result["knn/accuracy_random_init"]
+  assert gain > 0.1 and "random init" in said
+  # On the curve too, from the first step on, on the same images.
+  lines = metrics.read(tmp_path / "runs/quickstart/metrics.jsonl")
+  curve = [line["knn/accuracy"] for line in lines if "knn/accuracy" in line]
+  assert curve[0] == result["knn/accuracy_random_init"]
+  assert curve[-1] == result["knn/accuracy"]
+  said = command("evaluate", "--workdir=runs/quickstart")
+  assert "linear probe" in said and "random init" in said
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_front_door_runs(tmp_path):
+  """A researcher copies ten lines."""
+  blocks = re.findall(
+      r"```python\n(.*?)```", (commands.ROOT / "README.md").read_text(), re.S)
+  snippet, = [block for block in blocks if "mtvit.load" in block]
+  assert len(snippet.splitlines()) <= 10
+  script = tmp_path / "snippet.py"
+  script.write_text(
+      "import numpy as np\nimages = np.zeros((2, 48, 48, 3), np.uint8)\n"
+      + snippet.replace('{"total_steps": 200}', (
+          '{"total_steps": 2, "knn.num_train": 64, "knn.num_test": 64}'))
+      + "print(features.shape, 'curves' in run.pictures, len(run.metrics))\n"
+      "print(run.result['steps'], sorted(evaluation)[0])\n")
+  done = subprocess.run(
+      [sys.executable, script], cwd=tmp_path, capture_output=True, text=True,
+      timeout=900, env=os.environ | {
+          "PYTHONPATH": str(commands.ROOT), "XLA_FLAGS": ""})
+  assert done.returncode == 0, done.stderr
+  assert "(2, 96) True" in done.stdout, done.stdout

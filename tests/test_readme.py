@@ -3,8 +3,6 @@
 import importlib
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -148,19 +146,3 @@ def test_the_front_door_is_small_and_its_map_whole():
   assert set(re.findall(r"^  (\w+)/ ", tree, re.M)) == ROOMS
   files = {file.name for file in ROOT.glob("mtvit/*.py")} - {"__init__.py"}
   assert set(re.findall(r"^  (\w+\.py) ", tree, re.M)) == files
-
-
-def test_the_snippet_of_the_python_api(run, tmp_path):
-  blocks = re.findall(r"```python\n(.*?)```", FRONT.read_text(), re.S)
-  snippet, = [block for block in blocks if "mtvit.load" in block]
-  assert len(snippet.splitlines()) == 3
-  (tmp_path / "runs").mkdir()
-  run.rename(tmp_path / "runs" / "quickstart")
-  script = tmp_path / "snippet.py"
-  script.write_text(
-      "import numpy as np\nimages = np.zeros((2, 32, 32, 3), np.uint8)\n"
-      + snippet + "print(features.shape)\n")
-  done = subprocess.run(
-      [sys.executable, str(script)], cwd=tmp_path, capture_output=True,
-      text=True, timeout=300, env={"PYTHONPATH": str(ROOT)})
-  assert done.stdout == "(2, 96)\n", done.stderr
