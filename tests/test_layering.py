@@ -29,7 +29,7 @@ ROOMS = {
         "training",
     "planning": "config errors run training",
     "benchmarks": "config data errors models planning run tasks training",
-    "report": "errors interchange pictures run",
+    "report": "errors interchange pictures probes run",
     "pretrain":
         "checkpoints config diagnostics pictures probes run training",
     "evaluate": "checkpoints config diagnostics errors pictures probes run "

@@ -46,9 +46,7 @@ def save_pictures(
   diagnostics = evaluation["diagnostics"]
   at_random = evaluation["random_init"]["diagnostics"]
   files = [folder / "layers.png"]
-  plots.save_layers(
-      [("trained", diagnostics["layers"]),
-       ("random init", at_random["layers"])], files[0])
+  plots.save_layers(diagnostics["layers"], at_random["layers"], files[0])
   if diagnostics["positions"]:
     files.append(folder / "positions.png")
     plots.save_positions(diagnostics["positions"], files[-1])

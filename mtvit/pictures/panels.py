@@ -19,6 +19,7 @@ if TYPE_CHECKING:
   from mtvit.tasks import base
   from mtvit.tasks import picture
 
+GROUPS = gradients.GROUPS       # Of layers.
 PALE = "Pale, crossed-out patches are those that other tasks have changed."
 CHANGED = ("Patches that are gray, blank or out of place are those that other "
            "tasks have changed.")
@@ -179,7 +180,8 @@ def save_predictions(
 
 
 def save_gradients(
-    lines: Sequence[Mapping[str, float]], file: pathlib.Path
+    lines: Sequence[Mapping[str, float]], file: pathlib.Path,
+    groups: Sequence[str] = GROUPS
 ) -> list[pathlib.Path]:
   """Draws gradient cosines between tasks by layer group, as heat maps.
 
@@ -189,15 +191,17 @@ def save_gradients(
   Args:
     lines: of `metrics.read`.
     file: the PNG.
+    groups: of layers, of `GROUPS`.
 
   Returns:
     The file, if the run looked at its gradients.
   """
-  tables = {group: gradients.table(lines, group) for group in gradients.GROUPS}
-  if not tables["all"].tasks:
+  tables = {group: gradients.table(lines, group) for group in groups}
+  if not all(table.tasks for table in tables.values()):
     return []
   figure = mpl_figure.Figure(
-      figsize=(4.2 * len(tables), 4.4), layout="constrained")
+      figsize=((4.2 if len(tables) > 1 else 4.9) * len(tables), 4.4),
+      layout="constrained")
   grid = figure.subplots(1, len(tables), squeeze=False)[0]
   for axes, (group, (names, norms, cosines)) in zip(grid, tables.items()):
     image = axes.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r")

@@ -17,6 +17,7 @@ from mtvit.run import files as files_lib
 with epy.lazy_imports():
   from matplotlib import cm
   from matplotlib import figure as mpl_figure
+  from matplotlib import ticker
 
 if TYPE_CHECKING:
   from matplotlib import axes as mpl_axes
@@ -75,62 +76,86 @@ def color(i: int) -> Any:
 
 
 def save_layers(
-    runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], file: pathlib.Path
+    trained: Sequence[Mapping[str, Any]],
+    random_init: Sequence[Mapping[str, Any]], file: pathlib.Path
 ) -> None:
-  """Draws each measure of `MEASURES` over the layers, one line for each run.
+  """Draws each measure of `MEASURES` over the layers.
 
   Args:
-    runs: name and `diagnostics["layers"]` of each; a measure that a layer does
-      not have is None.
+    trained: `diagnostics["layers"]`.
+    random_init: the same of random init.
     file: the PNG.
   """
-  panels = []
+  save_lines(layer_panels([trained, random_init]), [
+      Line("trained"), Line("random init", dashed=True)], "layer", file)
+
+
+def layer_panels(
+    layers: Sequence[Sequence[Mapping[str, Any]]]
+) -> "list[Panel]":
+  """A plot for each measure; one that a layer does not have is None."""
+  panels: list[Panel] = []
   for key, title in MEASURES.items():
     series = {}
-    for i, (_, layers) in enumerate(runs):
-      points = [(row["layer"], row[key]) for row in layers
+    for i, rows in enumerate(layers):
+      points = [(row["layer"], row[key]) for row in rows
                 if row.get(key) is not None]
       if points:
         series[i] = points
     panels.append((title, series))
-  save_lines(panels, [name for name, _ in runs], "layer", file)
+  return panels
+
+
+class Line(NamedTuple):
+  """A line's name in the legend; its colour by number; whether it is dashed."""
+  name: str
+  color: int = 0
+  dashed: bool = False
+
+
+# Title, and points (x, y) by number of the line.
+Panel = tuple[str, Mapping[int, Sequence[tuple[float, float]]]]
 
 
 def save_lines(
-    panels: Sequence[tuple[str, Mapping[int, Sequence[tuple[float, float]]]]],
-    names: Sequence[str], x_label: str, file: pathlib.Path, columns: int = 4
+    panels: Sequence[Panel], lines: Sequence[Line], x_label: str,
+    file: pathlib.Path, columns: int = 4
 ) -> None:
-  """Draws small line plots, one colour for each run in all of them.
+  """Draws small line plots, with one legend below if there are several lines.
 
   Args:
-    panels: title of each, and its points (x, y) by number of the run.
-    names: of the runs.
+    panels: the plots.
+    lines: of all of them.
     x_label: of all panels.
     file: the PNG.
     columns: panels in a row.
   """
   rows = max(1, -(-len(panels) // columns))
+  shown = sorted({i for _, series in panels for i in series})
+  legend_columns = max(1, min(len(shown), 3 * columns // 2))
   figure = mpl_figure.Figure(
-      figsize=(3 * columns, 2.2 * rows + 0.25 * len(names)),
+      figsize=(3.6 * columns if columns == 1 else 3 * columns, 2.3 * rows
+               + 0.22 * -(-len(shown) // legend_columns)),
       layout="constrained")
   grid = list(figure.subplots(rows, columns, squeeze=False).flat)
   for axes in grid[len(panels):]:
     axes.axis("off")
-  lines = {}
+  drawn = {}
   for axes, (title, series) in zip(grid, panels):
     axes.set_title(label(title), fontsize=9)
-    axes.set_xlabel(x_label, fontsize=7)
-    axes.tick_params(labelsize=7)
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(7, integer=True))
+    axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     for i, points in series.items():
-      lines[i], = axes.plot(
-          *zip(*points), color=color(i), lw=1.3,
+      drawn[i], = axes.plot(
+          *zip(*points), color=color(lines[i].color), lw=1.3,
+          ls="--" if lines[i].dashed else "-",
           marker="." if len(points) < 20 else None)
-  if len(names) > 1 and lines:
+  if len(shown) > 1:
     figure.legend(
-        [lines[i] for i in sorted(lines)],
-        [label(names[i]) for i in sorted(lines)],
-        loc="outside lower center", ncols=min(3, len(lines)), fontsize=8)
+        [drawn[i] for i in shown], [label(lines[i].name) for i in shown],
+        loc="outside lower center", ncols=legend_columns, fontsize=8)
   save(figure, file)
 
 

@@ -4,6 +4,7 @@ from typing import Any, Mapping, Sequence
 
 from mtvit.pictures import plots
 from mtvit.report import encoder
+from mtvit.report import figures
 from mtvit.report import formats
 from mtvit.report import markup
 from mtvit.report import page
@@ -18,29 +19,29 @@ def layers(book: runs_lib.Book) -> page.Section:
              for run, evaluation in pairs]
     found = [list(evaluation.diagnostics.get("layers") or ())
              for _, evaluation in pairs]
+    at_random = [list(evaluation.random_diagnostics.get("layers") or ())
+                 for _, evaluation in pairs]
     parts.append(markup.tag("h3", f"On {data}"))
     if any(found):
-      file = book.drawing(f"layers_{i + 1}")
-      plots.save_layers(list(zip(names, found)), file)
-      parts.append(markup.picture(
-          file, "By layer: " + ", ".join(plots.MEASURES.values()),
-          "Layer 0 is the embedded image, the last is the encoder's output.",
-          wide=True))
+      parts += [
+          markup.tag("p", "Layer 0 is the embedded image, the last is the "
+                     "encoder's output; dashed: random init."),
+          figures.grid(book, f"layers_{i + 1}", plots.layer_panels(
+              found + at_random), names, "layer")]
     else:
       parts.append(markup.missing(
           "This evaluation has no diagnostics of layers",
           pairs[0][0].command("evaluate")))
     panels = probe_panels([evaluation for _, evaluation in pairs])
     if panels:
-      file = book.drawing(f"layer_probes_{i + 1}")
-      plots.save_lines(panels, names, "layer", file)
-      parts.append(markup.picture(
-          file, "Validation accuracy by layer: "
-          + ", ".join(title for title, _ in panels),
-          "Accuracy on validation images of what is read at each layer.",
-          wide=True))
-    parts += [markup.fold(f"The numbers of {name}", _layer_table(rows))
-              for name, rows in zip(names, found) if rows]
+      parts += [
+          markup.tag("p", "Accuracy on validation images of what is read at "
+                     "each layer; dashed: random init."),
+          figures.grid(
+              book, f"layer_probes_{i + 1}", panels, names, "layer")]
+    parts += [markup.fold(f"The numbers of {name}{of}", _layer_table(rows))
+              for of, every in (("", found), (", random init", at_random))
+              for name, rows in zip(names, every) if rows]
   return page.Section(
       name="layers", title="Layer by layer", lead=(
           "Do the patches of an image keep apart? If their cosine rises to 1 "
@@ -53,11 +54,13 @@ def layers(book: runs_lib.Book) -> page.Section:
 
 def probe_panels(
     evaluations: Sequence[runs_lib.Evaluation]
-) -> list[tuple[str, dict[int, list[tuple[int, float]]]]]:
-  """Plots of validation accuracy: title, points (layer, value) by run."""
+) -> list[plots.Panel]:
+  """Plots of validation accuracy by layer; see `figures.grid`."""
   panels: dict[str, dict[int, list[tuple[int, float]]]] = {}
-  for i, evaluation in enumerate(evaluations):
-    for row in evaluation.values["probes"].get("layers") or ():
+  every = [*(x.values for x in evaluations),
+           *(x.random_init or {} for x in evaluations)]
+  for i, values in enumerate(every):
+    for row in (values.get("probes") or {}).get("layers") or ():
       title = f"{encoder.probe_title(row['probe'])} of {row['readout']}"
       panels.setdefault(title, {}).setdefault(i, []).append(
           (row["layer"], row["val_accuracy"]))
@@ -92,14 +95,18 @@ def _position_table(evaluation: runs_lib.Evaluation) -> markup.Html:
     if evaluation.diagnostics:
       return markup.tag("p", "This encoder has no position embeddings.")
     return markup.missing("This evaluation has no diagnostics")
-  accuracy = found.get("accuracy") or {}
+  other = evaluation.random_diagnostics.get("positions")
+  rows = []
+  for title, values in (("trained", found), ("random init", other)):
+    if values is not None:
+      accuracy = values.get("accuracy") or {}
+      rows.append([title, *(formats.number(values[key]) for key in (
+          "r2_row", "r2_column", "distance_correlation")), *(
+              formats.percent(accuracy.get(key))
+              for key in ("as_trained", "shuffled", "zeroed"))])
   return markup.table(
-      ["R² row", "R² column", "correlation with nearness", "kNN as trained",
-       "embeddings shuffled", "embeddings blank"],
-      [[formats.number(found["r2_row"]), formats.number(found["r2_column"]),
-        formats.number(found["distance_correlation"]), *(
-            formats.percent(accuracy.get(key))
-            for key in ("as_trained", "shuffled", "zeroed"))]])
+      ["", "R² row", "R² column", "correlation with nearness", "kNN as it is",
+       "embeddings shuffled", "embeddings blank"], rows)
 
 
 def rank(book: runs_lib.Book) -> page.Section:
@@ -110,17 +117,16 @@ def rank(book: runs_lib.Book) -> page.Section:
     found = evaluation.diagnostics
     if len(pairs) > 1:
       parts.append(markup.tag("h3", f"{run.name}, on {evaluation.data}"))
-    rows = found.get("rank") or ()
-    dense = found.get("dense")
+    rows, dense = found.get("rank") or (), found.get("dense")
+    other = evaluation.random_diagnostics
     if rows:
-      parts.append(markup.table(
-          ["readout", "RankMe", "spread per dimension"],
-          [[row["readout"], formats.number(row["rankme"], 1),
-            formats.number(row["spread_per_dimension"])] for row in rows]))
+      parts.append(_rank_table(rows, other.get("rank") or ()))
     if dense:
       parts.append(markup.table(
-          ["probe of single patches", "test accuracy", "guessing"],
+          ["probe of single patches", "test accuracy", "random init",
+           "guessing"],
           [["mosaics of 2×2 images", formats.accuracy(dense),
+            formats.accuracy(other.get("dense")),
             formats.percent(dense["chance"])]]))
     if not rows and not dense:
       parts.append(markup.missing(
@@ -133,6 +139,20 @@ def rank(book: runs_lib.Book) -> page.Section:
           "the class of the image in which a patch lies, in mosaics of four "
           "images."),
       body=markup.join(parts + encoder.not_evaluated(book)))
+
+
+def _rank_table(
+    rows: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
+) -> markup.Html:
+  at_random = {row["readout"]: row for row in other}
+  keys = (("rankme", 1), ("spread_per_dimension", 3))
+  return markup.table(
+      ["readout", "RankMe", "random init", "spread per dimension",
+       "random init"],
+      [[row["readout"], *(
+          formats.number(x.get(key), digits) for key, digits in keys
+          for x in (row, at_random.get(row["readout"], {})))]
+       for row in rows])
 
 
 def cheat(book: runs_lib.Book) -> page.Section:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Callable, Mapping, Sequence
 
+from mtvit.probes import verdict
 from mtvit.report import formats
 from mtvit.report import markup
 from mtvit.report import page
@@ -12,6 +13,10 @@ from mtvit.report import training
 # The three that a run is judged by.
 HEADLINES = ("knn_k20", "linear", "fewshot_10")
 _EVALUATE = "evaluate"
+_CHOSEN = (
+    "Which of the encoder's outputs is read was chosen on validation images, "
+    "not on the test images, for random init as well. An encoder that was "
+    "trained by the task supervised has seen the labels of its data. ")
 _INTERVALS = (
     "Below each number is its 95 % interval: over test images for kNN and the "
     "linear probe, over random draws of the training images for few images.")
@@ -31,59 +36,26 @@ def probe_title(probe: str) -> str:
   return probe
 
 
-def chosen_row(
-    values: Mapping[str, Any] | None, probe: str
-) -> Mapping[str, Any] | None:
-  """The test result of the readout that validation chose for a probe."""
-  if values is None:
-    return None
-  readout = values["probes"]["chosen"].get(probe)
-  rows = [row for row in values["probes"]["test"]
-          if row["probe"] == probe and row["readout"] == readout]
-  return max(rows, key=lambda row: row["layer"], default=None)
-
-
 def summary(book: runs_lib.Book) -> page.Section:
-  """What was trained, and the three numbers that matter."""
-  parts = [markup.tag("p", describe(run)) for run in book.runs]
+  """Whether it is any good, and the three numbers that matter."""
+  parts = []
+  for data, pairs in book.by_data().items():
+    parts.append(markup.tag("h3", f"On {data}"))
+    if pairs[0][1].classified:
+      parts += [*_answers(pairs), markup.tag(
+          "div", _headlines(pairs), class_="big")]
+    else:
+      parts.append(_retrieval_table(pairs))
+  parts += [markup.tag("p", _CHOSEN + _INTERVALS, class_="lead")]
+  parts += [markup.tag("p", describe(run)) for run in book.runs]
   parts += [markup.missing(f"Left out: {text}")
             for run in book.runs for text in run.left_out]
-  for data, pairs in book.by_data().items():
-    if not pairs[0][1].classified:
-      parts += [markup.tag("h3", f"On {data}"), _retrieval_table(pairs)]
-      continue
-    classes = len(pairs[0][1].values["data"]["classes"])
-    rows: list[list[Any]] = []
-    styles: list[str | None] = []
-    for run, evaluation in pairs:
-      rows.append([name_of(run, evaluation, pairs), *(
-          formats.accuracy(row, f"reads {row['readout']}" if row else "")
-          for row in (chosen_row(evaluation.values, probe)
-                      for probe in HEADLINES))])
-      styles.append(None)
-      random_init = evaluation.random_init
-      if random_init:
-        rows.append([f"{run.name}, random parameters", *(
-            formats.accuracy(chosen_row(random_init, probe))
-            for probe in HEADLINES)])
-        styles.append("reference")
-    rows.append([f"guessing among {classes} classes",
-                 *[formats.percent(pairs[0][1].chance)] * len(HEADLINES)])
-    styles.append("reference")
-    parts += [markup.tag("h3", f"On {data}"), markup.tag(
-        "div", markup.table(
-            ["test accuracy", *map(probe_title, HEADLINES)], rows, styles),
-        class_="big")]
   parts += not_evaluated(book)
   return page.Section(
-      name="summary", title="Summary", lead=(
-          "How much was learnt is seen by how well images can be classified "
-          "from what the frozen encoder says of them (an encoder that was "
-          "trained by the task `supervised` has seen the labels of its data): "
-          "by the 20 most similar training images (kNN), by a linear "
-          "classifier, and by one that sees 10 labelled images of each class. "
-          "Which of the encoder's outputs is read was chosen on validation "
-          "images, not on the test images. " + _INTERVALS),
+      name="summary", title="Is it good?", lead=(
+          "How well images can be classified from what the frozen encoder says "
+          "of them, beside random init: the same architecture before training, "
+          "on the same images."),
       body=markup.join(parts))
 
 
@@ -97,7 +69,7 @@ def _retrieval_table(
     name = name_of(run, evaluation, pairs)
     for title, style, values in (
         (name, None, evaluation.values),
-        (f"{run.name}, random parameters", "reference",
+        (f"{name}, random init", "reference",
          evaluation.random_init or {})):
       for row in (values.get("retrieval") or ())[:1]:
         rows.append([title, row["readout"], formats.percent(row["share"]),
@@ -109,6 +81,51 @@ def _retrieval_table(
   return markup.table(
       ["without labels", "reads", "views that find the other view of their "
        "image", "among so many"], rows, styles)
+
+
+def _answers(
+    pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
+) -> list[markup.Html]:
+  """The answer in a sentence, the sets, and a warning, of each run."""
+  parts = []
+  for run, evaluation in pairs:
+    name = "" if len(pairs) == 1 else f"{name_of(run, evaluation, pairs)}: "
+    answer = verdict.headline(evaluation.compared)
+    if answer:
+      parts.append(markup.tag("p", name + answer, class_="answer"))
+    warning = verdict.warning(evaluation.values)
+    if warning:
+      parts.append(markup.missing(f"{name}Beware: {warning}."))
+    if evaluation.random_init is None:
+      parts.append(markup.missing(
+          f"{name}This evaluation lacks random init, without which a figure "
+          "says little", f"{run.command(_EVALUATE)} {evaluation.options}"))
+  parts.append(markup.tag("p", verdict.sets(pairs[0][1].values) + "."))
+  return parts
+
+
+def _headlines(
+    pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
+) -> markup.Html:
+  """What validation chose of each headline, above random init and guessing."""
+  rows: list[list[Any]] = []
+  styles: list[str | None] = []
+  for run, evaluation in pairs:
+    name = name_of(run, evaluation, pairs)
+    for values, title, style in (
+        (evaluation.values, name, None),
+        (evaluation.random_init, f"{name}, random init", "reference")):
+      if values is not None:
+        rows.append([title, *(
+            formats.accuracy(row, f"reads {row['readout']}" if row else "")
+            for row in (verdict.chosen_row(values, probe)
+                        for probe in HEADLINES))])
+        styles.append(style)
+  classes = len(pairs[0][1].values["data"]["classes"])
+  rows.append([f"guessing among {classes} classes",
+               *[formats.percent(pairs[0][1].chance)] * len(HEADLINES)])
+  return markup.table(["test accuracy", *map(probe_title, HEADLINES)], rows,
+                      [*styles, "reference"])
 
 
 def describe(run: runs_lib.Run) -> str:
@@ -138,12 +155,9 @@ def probes(book: runs_lib.Book) -> page.Section:
   for data, pairs in book.by_data().items():
     if not pairs[0][1].classified:
       continue
-    info = pairs[0][1].values["data"]
     parts += [
         markup.tag("h3", f"On {data}"), _probe_table(pairs),
-        markup.tag("p", f"{info['num_train']} training, {info['num_val']} "
-                   f"validation and {info['num_test']} test images of "
-                   f"{len(info['classes'])} classes; guessing: "
+        markup.tag("p", f"{verdict.sets(pairs[0][1].values)}; guessing: "
                    f"{formats.percent(pairs[0][1].chance)}."),
         markup.fold("The same as a list", markup.table(
             ["run", "readout", "layer", "probe", "accuracy", "low", "high",
@@ -152,13 +166,14 @@ def probes(book: runs_lib.Book) -> page.Section:
                 formats.number(row.get(key), 4)
                 for key in ("accuracy", "low", "high", "val_accuracy"))]
              for run, evaluation in pairs
-             for row in evaluation.values["probes"]["test"]]))]
+             for row in evaluation.probes["test"]]))]
   return page.Section(
       name="probes", title="Probes", lead=(
           "Test accuracy of classifiers on frozen features. A row is what is "
           "read: a special token (cls, ct, ...) or the mean of all patches "
           "(gap). The star marks what validation chose for that column; read "
           "that one, since the best of a column by test is too good by luck. "
+          "The last line of a cell is what random init reaches. "
           + _INTERVALS),
       body=markup.join(parts + not_evaluated(book)))
 
@@ -174,27 +189,37 @@ def _probe_table(
     pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
 ) -> markup.Html:
   """Rows: runs and readouts; columns: probes."""
-  names = dict.fromkeys(
-      row["probe"] for _, evaluation in pairs
-      for row in evaluation.values["probes"]["test"])
+  names = dict.fromkeys(row["probe"] for _, evaluation in pairs
+                        for row in evaluation.probes["test"])
   rows = []
   for run, evaluation in pairs:
-    values = evaluation.values
-    found = {(row["readout"], row["layer"], row["probe"]): row
-             for row in values["probes"]["test"]}
+    found, at_random = map(_by_place, (
+        evaluation.values, evaluation.random_init))
     places = dict.fromkeys((readout, layer) for readout, layer, _ in found)
     several = len({layer for _, layer in places}) > 1
     for readout, layer in places:
       title = f"{readout}, layer {layer}" if several else readout
       if len(pairs) > 1:
         title = f"{name_of(run, evaluation, pairs)} · {title}"
-      results = {probe: found.get((readout, layer, probe)) for probe in names}
-      rows.append([title, *(
-          formats.accuracy(
-              row, chosen=row is not None
-              and row is chosen_row(values, probe))
-          for probe, row in results.items())])
+      cells = []
+      for probe in names:
+        row = found.get((readout, layer, probe))
+        other = at_random.get((readout, layer, probe))
+        cells.append(formats.accuracy(
+            row, f"random {formats.percent(other['accuracy'])}" if other
+            else "", chosen=row is not None
+            and row is verdict.chosen_row(evaluation.values, probe)))
+      rows.append([title, *cells])
   return markup.table(["readout", *map(probe_title, names)], rows)
+
+
+def _by_place(
+    values: Mapping[str, Any] | None
+) -> dict[tuple[str, int, str], Mapping[str, Any]]:
+  """Readout, layer and probe -> the row of it."""
+  probes = (values or {}).get("probes") or {}
+  return {(row["readout"], row["layer"], row["probe"]): row
+          for row in probes.get("test", ())}
 
 
 def not_evaluated(book: runs_lib.Book) -> list[markup.Html]:

@@ -6,6 +6,7 @@ from etils import epath
 
 from mtvit import errors
 from mtvit.interchange import card
+from mtvit.probes import verdict
 from mtvit.report import encoder as encoder_lib
 from mtvit.report import formats
 from mtvit.report import runs
@@ -53,11 +54,11 @@ def _evaluated(evaluation: runs.Evaluation) -> list[str]:
   """One evaluation: on what, and a table."""
   data, rows = evaluation.values["data"], []
   for probe in encoder_lib.HEADLINES:
-    row = encoder_lib.chosen_row(evaluation.values, probe)
+    row = verdict.chosen_row(evaluation.values, probe)
     if row:
       rows.append([
           encoder_lib.probe_title(probe), row["readout"], _interval(row),
-          _interval(encoder_lib.chosen_row(
+          _interval(verdict.chosen_row(
               evaluation.random_init, probe))])
   classes = len(data["classes"])
   return [

@@ -88,7 +88,7 @@ def missing(what: Any, command: str | None = None) -> Html:
 
 
 def picture(
-    file: os.PathLike[str], alt: str, caption: Any = None, wide: bool = False
+    file: os.PathLike[str], alt: str, caption: Any = None
 ) -> Html:
   """A picture inside the page; a line if it is none.
 
@@ -96,15 +96,13 @@ def picture(
     file: a PNG.
     alt: what it shows, for who can't see it.
     caption: above it.
-    wide: whether a narrow screen scrolls it rather than shrinks it.
   """
   try:
     source, width = _data_uri(file)
   except Exception as e:             # Pillow raises whatever it stumbles upon.
     return missing(f"{file} is not a picture ({type(e).__name__}): remove it "
                    "and make it again")
-  image = tag("img", src=source, alt=alt, width=width,
-              class_="wide" if wide else None)
+  image = tag("img", src=source, alt=alt, width=width)
   caption = [] if caption is None else [tag("figcaption", caption)]
   return tag("figure", *caption, tag("div", image, class_="scroll"))
 

@@ -46,6 +46,21 @@ class Evaluation:
         f"--{key}={shlex.quote(value)}" for key, value in given.items())
 
   @property
+  def probes(self) -> Mapping[str, Any]:
+    """What the probes found; without labels nothing."""
+    return self.values.get("probes") or {"chosen": {}, "test": []}
+
+  @property
+  def random_diagnostics(self) -> Mapping[str, Any]:
+    """Of random init."""
+    return (self.random_init or {}).get("diagnostics") or {}
+
+  @property
+  def compared(self) -> Mapping[str, Any]:
+    """The values, with random init among them wherever it was found."""
+    return {**self.values, "random_init": self.random_init}
+
+  @property
   def diagnostics(self) -> Mapping[str, Any]:
     return self.values.get("diagnostics") or {}
 

@@ -17,30 +17,33 @@ _LAYER = {"layer": int} | {f"{key}?": NUMBER for key in (
     "position_share", "residual_share", "attention_entropy",
     "attention_distance")}
 _SCORED = {"readout": str, "layer": int, "probe": str}
+_RETRIEVAL = [{"readout": str, "images": int, "share": NUMBER}]
+_PROBES = {
+    "chosen": dict,
+    "test": [_SCORED | {"accuracy": NUMBER, "low?": NUMBER, "high?": NUMBER,
+                        "val_accuracy?": NUMBER}],
+    "layers?": [_SCORED | {"val_accuracy": NUMBER}]}
+_DIAGNOSTICS = {
+    "layers?": [_LAYER],
+    "positions?": {
+        "r2_row": NUMBER, "r2_column": NUMBER, "distance_correlation": NUMBER,
+        "accuracy?": {"as_trained": NUMBER, "shuffled": NUMBER,
+                      "zeroed": NUMBER}},
+    "rank?": [{"readout": str, "rankme": NUMBER,
+               "spread_per_dimension": NUMBER}],
+    "dense?": {"accuracy": NUMBER, "low?": NUMBER, "high?": NUMBER,
+               "chance": NUMBER},
+    "cheat?": CHEAT}
 EVALUATION = {
     "run": str, "step": int,
     "data": {"name": str, "train_split": str, "test_split": str,
              "num_train": int, "num_val": int, "num_test": int,
              "classes": [str]},
     "seconds?": NUMBER, "versions?": dict, "unfinished?": str,
-    "retrieval?": [{"readout": str, "images": int, "share": NUMBER}],
-    "probes": {
-        "chosen": dict,
-        "test": [_SCORED | {"accuracy": NUMBER, "low?": NUMBER,
-                            "high?": NUMBER, "val_accuracy?": NUMBER}],
-        "layers?": [_SCORED | {"val_accuracy": NUMBER}]},
-    "diagnostics?": {
-        "layers?": [_LAYER],
-        "positions?": {
-            "r2_row": NUMBER, "r2_column": NUMBER,
-            "distance_correlation": NUMBER,
-            "accuracy?": {"as_trained": NUMBER, "shuffled": NUMBER,
-                          "zeroed": NUMBER}},
-        "rank?": [{"readout": str, "rankme": NUMBER,
-                   "spread_per_dimension": NUMBER}],
-        "dense?": {"accuracy": NUMBER, "low?": NUMBER, "high?": NUMBER,
-                   "chance": NUMBER},
-        "cheat?": CHEAT}}
+    "retrieval?": _RETRIEVAL, "probes?": _PROBES,
+    "diagnostics?": _DIAGNOSTICS,
+    "random_init?": {"retrieval?": _RETRIEVAL, "probes?": _PROBES,
+                     "diagnostics?": _DIAGNOSTICS}}
 RESULT = {"steps?": NUMBER, "seconds?": NUMBER, "versions?": dict}
 CONFIG = {"model": dict, "data": dict, "tasks": dict}
 

@@ -5,6 +5,7 @@ from typing import Any, Mapping, Sequence
 
 from mtvit.pictures import panels
 from mtvit.pictures import plots
+from mtvit.report import figures
 from mtvit.report import formats
 from mtvit.report import markup
 from mtvit.report import page
@@ -16,6 +17,9 @@ KEYS = ("model.variant", "model.image_size", "data.name", "input", "forward",
         "batch_size", "total_steps", "total_epochs", "optimizer.base_lr",
         "optimizer.weight_decay", "weighting.kind", "init_from", "seed")
 _POINTS = 400                  # Of a curve, at most.
+# What says how good the features are.
+_SCORES = {"knn/accuracy": "kNN accuracy on test images",
+           "retrieval/top1": "finds another view of the same image"}
 
 
 def config(book: runs_lib.Book) -> page.Section:
@@ -63,44 +67,46 @@ def curves(book: runs_lib.Book) -> page.Section:
            for run in book.runs if not run.lines]
   panels = curve_panels([run.lines for run in book.runs])
   if panels:
-    file = book.drawing("curves")
-    plots.save_lines(panels, [run.name for run in book.runs], "step", file)
-    parts.append(markup.picture(
-        file, "Curves over training steps: "
-        + ", ".join(title for title, _ in panels), wide=True))
+    parts.append(figures.grid(
+        book, "curves", panels, [run.name for run in book.runs], "step"))
   return page.Section(
       name="curves", title="Training curves", lead=(
-          "Every measure over the training steps. A loss should fall. A skill "
-          "is 1 minus the loss divided by that of always giving the same "
-          "answer: 0 knows nothing, 1 is perfect. kNN is the share of test "
-          "images that the nearest training images classify right."),
+          "A skill is 1 minus the loss divided by that of always giving the "
+          "same answer: 0 knows nothing, 1 is perfect. kNN is the share of "
+          "test images that the nearest training images classify right; the "
+          "dashed line is random init, which has learnt nothing."),
       body=markup.join(parts))
 
 
 def curve_panels(
     runs: Sequence[Sequence[Mapping[str, float]]]
-) -> list[tuple[str, dict[int, list[tuple[float, float]]]]]:
-  """The plots: title, and points (step, value) by number of the run.
+) -> list[plots.Panel]:
+  """The plots: title, and points (step, value); see `figures.grid`.
+
+  No sums of losses of different tasks, which say nothing.
 
   Args:
     runs: lines of metrics.jsonl of each.
   """
   keys = {key for lines in runs for line in lines for key in line}
-  tasks = sorted({key.partition("/")[0] for key in keys
-                  if key.endswith("/skill")})
-  wanted = ["knn/accuracy", "train/loss"]
-  wanted += [f"{task}/{what}" for task in tasks for what in ("loss", "skill")]
+  wanted = [*_SCORES]
+  wanted += sorted(key for key in keys if key.endswith("/skill"))
   wanted += sorted(key for key in keys if key.endswith("_spread"))
   wanted += ["train/learning_rate", "train/grad_norm"]
-  panels = []
+  panels: list[plots.Panel] = []
   for key in wanted:
     series = {}
     for i, lines in enumerate(runs):
       points = [(line["step"], line[key]) for line in lines if key in line]
       if points:
         series[i] = points[::-(-len(points) // _POINTS)]
+        at_random = [line[f"{key}_random_init"] for line in lines
+                     if f"{key}_random_init" in line]
+        if at_random:
+          series[i + len(runs)] = [
+              (points[0][0], at_random[-1]), (points[-1][0], at_random[-1])]
     if series:
-      panels.append((key, series))
+      panels.append((_SCORES.get(key, key), series))
   return panels
 
 
@@ -117,9 +123,9 @@ def tasks(book: runs_lib.Book) -> page.Section:
       parts.append(markup.missing(
           "No pictures of tasks; the end of a run makes them",
           run.command("pretrain")))
-    parts.append(markup.tag("div", *(markup.picture(
-        file, f"Views of the task {file.stem}: input, prediction and truth",
-        file.stem) for file in files), class_="gallery"))
+    parts += [markup.fold(file.stem, markup.picture(
+        file, f"Views of the task {file.stem}: input, prediction and truth"))
+        for file in files]
   return page.Section(
       name="tasks", title="What the tasks look like", lead=(
           "Some training views of each task at the end of the run: what the "
@@ -134,12 +140,12 @@ def gradients(book: runs_lib.Book) -> page.Section:
   for i, run in enumerate(book.runs):
     if len(book.runs) > 1:
       parts.append(markup.tag("h3", run.name))
-    files = panels.save_gradients(
-        run.lines, book.drawing(f"gradients_{i + 1}"))
+    files = [file for group in panels.GROUPS for file in panels.save_gradients(
+        run.lines, book.drawing(f"gradients_{i + 1}_{group}"), [group])]
     if files:
-      parts.append(markup.picture(
-          files[0], "Cosines between the gradients of the tasks, by layers",
-          wide=True))
+      parts.append(markup.tag("div", *(markup.picture(
+          file, "Cosines between the gradients of the tasks, by layers")
+          for file in files), class_="plots matrices"))
     else:
       parts.append(markup.missing(
           "The run did not look at its gradients; a run does with",

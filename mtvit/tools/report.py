@@ -26,10 +26,10 @@ from mtvit.run import files
 from mtvit.run import paths
 
 SECTIONS = (
-    encoder.summary, training.config, training.curves, training.tasks,
-    encoder.probes, diagnostics.layers, diagnostics.rank,
-    diagnostics.positions, encoder.attention, encoder.neighbours,
-    training.gradients, diagnostics.cheat, training.environment)
+    encoder.summary, training.curves, encoder.probes, training.tasks,
+    diagnostics.layers, diagnostics.rank, diagnostics.positions,
+    encoder.attention, encoder.neighbours, training.gradients,
+    diagnostics.cheat, training.config, training.environment)
 
 
 def save(book: runs_lib.Book) -> None:

@@ -33,9 +33,11 @@ def test_a_line_for_each_run_in_each_panel(tmp_path):
       {"layer": i, "cosine": 0.1 * i + shift,
        "attention_entropy": None if i == 0 else 0.5 + shift}
       for i in range(4)]
-  plots.save_layers([("a", rows(0))], tmp_path / "one.png")
-  plots.save_layers([("a", rows(0)), ("_b $x", rows(0.3))],
-                    tmp_path / "two.png")
+  panels = plots.layer_panels([rows(0), rows(0.3)])
+  lines = [plots.Line("a"), plots.Line("_b $x", 1)]
+  plots.save_lines(plots.layer_panels([rows(0)]), lines, "x",
+                   tmp_path / "one.png")
+  plots.save_lines(panels, lines, "x", tmp_path / "two.png")
   blue, orange = (31, 119, 180), (255, 127, 14)
   one, two = drawn(tmp_path / "one.png"), drawn(tmp_path / "two.png")
   width = one.shape[1] // 4
@@ -58,7 +60,8 @@ def test_any_name_is_drawn_as_text(tmp_path, name):
   with warnings.catch_warnings():
     warnings.simplefilter("error")
     plots.save_lines([(name, {0: [(0, 0), (1, 1)], 1: [(0, 1)]})],
-                     [name, name], "x", tmp_path / "a.png")
+                     [plots.Line(name), plots.Line(name, 1)], "x",
+                     tmp_path / "a.png")
   assert (tmp_path / "a.png").stat().st_size > 1000
 
 

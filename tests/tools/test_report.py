@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from mtvit.probes import verdict
 from mtvit.report import encoder
 from mtvit.report import runs as runs_lib
 from tests import browser
@@ -62,20 +63,22 @@ def hostile(tmp_path_factory):
 def test_every_section_is_there_and_every_picture_inside(one):
   page = material.Page(one.read_text())
   assert page.ids == [
-      "summary", "config", "curves", "tasks", "probes", "layers", "rank",
-      "positions", "attention", "neighbours", "gradients", "cheat",
-      "environment"]
+      "summary", "curves", "probes", "tasks", "layers", "rank", "positions",
+      "attention", "neighbours", "gradients", "cheat", "config", "environment"]
   inside = [link for link in page.links if link.startswith("data:")]
   assert [link for link in page.links if link not in inside] == [
       f"#{name}" for name in page.ids]
-  # Curves, colorize, two of layers, positions, attention, neighbours, gradients
-  assert len(inside) == len(page.alts) == 8 and all(page.alts)
+  # Colorize, positions, attention, neighbours, and what is drawn.
+  assert len(inside) == len(page.alts) == 4 + 9 and all(page.alts)
   assert "mtvit pretrain" not in page.text              # Nothing is missing.
   assert {"script", "link", "iframe", "object"}.isdisjoint(page.elements)
   assert one.read_bytes().isascii()
   drawn = {file.name for file in one.parent.glob("index_*.png")}
-  assert drawn == {"index_curves.png", "index_layers_1.png",
-                   "index_layer_probes_1.png", "index_gradients_1.png"}
+  assert drawn == {
+      "index_curves_1.png", "index_layers_1_1.png", "index_layers_1_2.png",
+      "index_layer_probes_1_1.png", *(
+          f"index_gradients_1_{group}.png"
+          for group in ("embed", "early", "middle", "late", "all"))}
 
 
 def test_the_numbers_are_those_of_the_files(one):
@@ -91,11 +94,12 @@ def test_the_numbers_are_those_of_the_files(one):
   assert ["run", "gap", "2", "linear", "0.5130", "0.4500", "0.5700",
           "0.5000"] in page.tables["probes"][1]
   assert "own kNN was 45.1 %; before training 31.6 %" in page.text
-  assert page.tables["positions"][0][1] == [
+  assert page.tables["positions"][0][1][1:] == [
       "0.911", "0.822", "0.733", "61.0 %", "42.0 %", "33.0 %"]
   assert material.row_of(page, "layers", "1")[1] == "1.123"
-  assert material.row_of(page, "rank", "cls") == ["cls", "17.2", "0.456"]
-  assert page.tables["rank"][1][1][1:] == ["52.0 %50.0 to 54.0", "25.0 %"]
+  assert material.row_of(page, "rank", "cls") == [
+      "cls", "17.2", "–", "0.456", "–"]
+  assert page.tables["rank"][1][1][1:] == ["52.0 %50.0 to 54.0", "–", "25.0 %"]
   assert page.tables["cheat"][0][1] == [
       "jigsaw (keep): contents", "+0.500", "+0.750", "0.125",
       "-0.025 to +0.025"]
@@ -127,7 +131,7 @@ def test_several_runs_show_where_they_differ(tmp_path):
   assert [row[0] for row in page.tables["probes"][2]] == [
       "readout", "cls", "gap"]
   assert "On set, test" in page.text and "On other, test" in page.text
-  assert (tmp_path / "two_layers_2.png").exists()
+  assert (tmp_path / "two_layers_2_1.png").exists()
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
@@ -143,8 +147,43 @@ def test_what_random_init_reaches_is_shown(tmp_path):
   (folder / "evaluation" / "set" / "evaluation_random_init.json").write_text(
       json.dumps(material.evaluation(shift=-0.2)))
   page = material.Page(material.write(tmp_path / "page.html", folder))
-  row = material.row_of(page, "summary", "run, random parameters")
+  row = material.row_of(page, "summary", "run, random init")
   assert row[1].startswith("20.0 %")
+
+
+def test_random_init_stands_beside_every_figure(tmp_path):
+  values, other = material.evaluation(), material.evaluation(shift=-0.2)
+  other["diagnostics"]["rank"][0]["rankme"] = 3.5
+  other["diagnostics"]["positions"]["accuracy"]["zeroed"] = 0.11
+  other["diagnostics"]["dense"]["accuracy"] = 0.31
+  values["random_init"] = {
+      key: other[key] for key in ("probes", "diagnostics")}
+  folder = material.make(tmp_path / "run", evaluations={"set": values})
+  page = material.Page(material.write(tmp_path / "page.html", folder))
+  assert ("linear probe 0.51 with [gap], random init 0.31 (+20 points)"
+          in page.text)
+  assert ("set: 90 training and 10 validation images of train, 50 test images "
+          "of test; 4 classes" in page.text)
+  assert "far apart" not in page.text
+  assert material.row_of(page, "probes", "gap")[1] == (
+      "41.3 %35.0 to 47.0random 21.3 %")
+  assert page.tables["rank"][0][1][1:3] == ["17.2", "3.5"]
+  assert page.tables["rank"][1][1][2].startswith("31.0 %")
+  assert material.row_of(page, "positions", "random init")[-1] == "11.0 %"
+  assert "lacks random init" not in page.text
+
+
+def test_validation_and_test_that_are_far_apart_are_warned_of(tmp_path):
+  values = material.evaluation()
+  values["probes"]["test"][1]["val_accuracy"] = 0.99     # Not what was chosen.
+  values["probes"]["test"][4]["val_accuracy"] = 0.75
+  values["data"] |= {"num_val": 400, "num_test": 800}
+  folder = material.make(tmp_path / "run", evaluations={"set": values})
+  text = material.Page(material.write(tmp_path / "page.html", folder)).text
+  # kNN: 0.50 and 0.40, which is more than 3 errors of 400 and 800 images.
+  assert "far apart (linear probe 0.75 and 0.51, kNN 0.50 and 0.40)" in text
+  values["data"] |= {"num_val": 10, "num_test": 50}
+  assert verdict.warning(values) == ""     # So few images may differ by 0.24.
 
 
 @pytest.mark.parametrize("gone, said", [
