@@ -117,6 +117,7 @@ PLACES = {
     "mtvit/probes/feature_cache.py": {"cache_files.save", "file.unlink"},
     # Through `files.write`, or into memory.
     "mtvit/pictures/plots.py": {"figure.savefig", "save"},
+    "mtvit/tools/inspect_batch.py": {"batches.sample.save"},
     "mtvit/tools/report.py": {"save"},
     "mtvit/pictures/batches.py": {"grid.save"},
     "mtvit/pictures/curves.py": {"plots.save"},
