@@ -14,7 +14,7 @@ from mtvit.run import config_values
 ROOT = pathlib.Path(__file__).parents[1]
 FRONT = ROOT / "README.md"
 READMES = (FRONT, *(file for folder in ("configs", "launch", "mtvit", "tests")
-                    for file in sorted((ROOT / folder).rglob("README.md"))))
+                    for file in sorted((ROOT / folder).rglob("*.md"))))
 ROOMS = {file.parent.name for file in ROOT.glob("mtvit/*/__init__.py")} - {
     "configs"}
 
