@@ -64,9 +64,9 @@ def test_the_other_view_is_counted_both_ways():
   a = np.eye(3, dtype=np.float32)
   assert retrieval.top1(a, 5 * a) == 1
   assert retrieval.top1(a, a[[1, 2, 0]]) == 0
-  # Rows 1 and 2 of `b` point the same way; only rows of `a` tell them apart.
-  b = np.array([[1, 0, 0], [0, 1, 0.9], [0, 1, 0.9]], np.float32)
-  assert retrieval.top1(a, b) == pytest.approx((2 + 2) / 6)
+  # Rows of `a` find theirs in `b`; the last of `b` is nearer to another of `a`.
+  b = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0.9]], np.float32)
+  assert retrieval.top1(a, b) == pytest.approx((3 + 2) / 6)
   # Features that have collapsed are as good as guessing.
   same = np.ones((50, 4), np.float32)
   assert retrieval.top1(same, same) == 1 / 50
