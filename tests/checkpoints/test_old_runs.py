@@ -23,10 +23,10 @@ from mtvit import interchange
 from mtvit import pretrain
 from mtvit.checkpoints import loading
 from mtvit.checkpoints import older_configs
-from mtvit.interchange import exporting
 from mtvit.run import config_values
 from mtvit.training import run_tasks
 from mtvit.training import saved_runs
+from tests import commands
 
 OLD = pathlib.Path(__file__).parent / "old_runs"
 
@@ -65,8 +65,9 @@ def test_one_is_evaluated_and_exported(
       data=f"folder:{image_folder}", layer_images=0, draws=2,
       diagnostics=False))
   assert found["step"] == 1 and found["data"]["num_test"] == 20
-  exporting.export(encoder, tmp_path / "exported", ("numpy",),
-                   config=loading.saved_config(old))
+  done = commands.run("mtvit", "export", f"--workdir={old}",
+                      f"--output={tmp_path / 'exported'}", "--formats=numpy")
+  assert done.returncode == 0, done.stderr
   exported = interchange.read(tmp_path / "exported" / "mtvit.npz")
   np.testing.assert_array_equal(
       exported.params["embed"]["kernel"], encoder.params["embed"]["kernel"])
