@@ -124,6 +124,8 @@ def test_a_step_is_exported_with_its_own_config(run, tmp_path):
   assert done.returncode == 0, done.stderr
   with np.load(tmp_path / "out" / "mtvit.npz", allow_pickle=False) as file:
     described = json.loads(str(file["mtvit"]))
+  # Of folders their last part is told.
+  config["data"].update(name="folder:images", cache_dir="cache")
   assert described["step"] == 1 and described["config"] == config
 
 

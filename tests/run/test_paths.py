@@ -26,7 +26,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 # paths that are local, or checked to be.
 LOCAL = {
     "mtvit/run/paths.py", "mtvit/run/files.py", "mtvit/training/loop.py",
-    "mtvit/report/page.py",
+    "mtvit/report/page.py", "mtvit/pictures/evaluation.py",
+    "mtvit/__main__.py", "mtvit/api.py", "mtvit/configs/__init__.py",
+    "mtvit/run/flag_errors.py", "mtvit/run/command_line.py",
     "mtvit/interchange/__init__.py", "mtvit/run/entry.py",
     "mtvit/tools/bench.py", "mtvit/tools/plan.py", "mtvit/tools/plan_table.py"}
 

@@ -108,7 +108,7 @@ def test_strategies_of_a_small_model():
     ([], "input | step | strategies"), (["inputs"], "no benchmark 'inputs'"),
     (["input", "--images=/no/folder"], "--images=/no/folder"),
     (["step", "--peer", "--peer_python=/no/python"], "--with_peers"),
-    (["strategies", "--config=configs/finetune.py"], "no option 'strategy="),
+    (["strategies", "--config=configs/finetune.py"], "no option strategy="),
     (["input", "--also=none"], "there is no strategy none"),
     (["step", "--config.tasks.colorize.mode=of"], "tasks.colorize"),
     (["step", "--config.tasks.colorize.num_patches=64"], "grid has 64"),
