@@ -78,7 +78,8 @@ def test_export(tmp_path, fault):
       loading.imported(folder / "mtvit.npz")
     start(0, *command)
     assert files(folder) == {
-        "export.json", "timm.json", "model.safetensors", "augreg.npz",
+        "README.md", "config.json", "export.json", "timm.json",
+        "model.safetensors", "augreg.npz",
         "mtvit.npz", *(f"hf/{name}" for name in (
             "model.safetensors", "config.json", "preprocessor_config.json"))}
     loading.imported(folder / "model.safetensors")

@@ -89,4 +89,5 @@ if __name__ == "__main__":
     sys.addaudithook(audit(os.environ["FAULTS_AUDIT"]))
     if "FAULTS_PROBE" in os.environ:   # It must hear this.
       subprocess.run(["true"], check=True)
+  pretrain.define_flags()
   entry.run(pretrain.main)
