@@ -190,7 +190,7 @@ def test_it_trains_all_tasks(session, outputs):
     assert len([x for x in lines if f"{task}/skill" in x]) == 8, task
   assert [x["step"] for x in lines if "knn/accuracy" in x] == [0, 2, 4, 6, 8]
   said = printed(outputs["train"])
-  assert "4000 images (held), 8 classes" in said and "random init" in said
+  assert "1200 images (held), 12 classes" in said and "random init" in said
   assert "Traceback" not in said
 
 
