@@ -17,7 +17,7 @@ PHASES = ("compile", "training", "evaluation", "save")
 def reach(run, when):
   """Waits until a run is there."""
   if when == "compile":
-    run.wait_for("parameters; |resuming from")
+    run.wait_for("^step 0 |resuming from")
     time.sleep(0.5)
     assert not any(re.match("step [1-9]", line) for line in run.lines)
   elif when == "save":
