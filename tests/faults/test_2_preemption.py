@@ -139,7 +139,8 @@ def test_sigterm_to_one_of_two_processes(small, tmp_path, fault):
 def test_ctrl_c_after_sigterm(small, tmp_path):
   run = harness.Run(
       small, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=tmp_path / "cold")
-  reach(run, "compile")
+  run.wait_for("parameters; ")       # Compiling comes next, without a look.
+  time.sleep(0.5)
   run.send(signal.SIGTERM)
   run.wait_for("SIGTERM: will save and stop; Ctrl-C to stop at once")
   run.send(signal.SIGINT)
