@@ -18,8 +18,7 @@ from PIL import Image
 
 from mtvit import errors
 from mtvit.checkpoints import loading
-from mtvit.data import images as images_lib
-from mtvit.data import srgb
+from mtvit.data import given_images
 from mtvit.models import encoders
 from mtvit.models import interface
 from mtvit.run import paths
@@ -160,32 +159,10 @@ class Encoder:
         self._run("attention", layer % depth), images, batch_size)
 
   def prepare(self, images: Images) -> Iterator[np.ndarray]:
-    """Each picture as the model wants it: uint8 [s, s, 3].
-
-    EXIF rotation is undone, and transparency shows white, as in training. The
-    centre square is cut out and resized, as the evaluations do (Pillow's
-    bilinear filter in the place of TensorFlow's: values may differ by 1 of
-    255). Gray pictures are repeated over the channels.
-    """
-    size = self.image_size
+    """Each picture as the model wants it; see `data.given_images.square`."""
     for i, image in enumerate(images):
-      if not isinstance(image, Image.Image):
-        array = np.asarray(image)
-        if array.dtype != np.uint8 or not array.size or not (
-            array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)):
-          raise errors.ConfigError(
-              f"image {i} is {array.dtype} {array.shape}",
-              "give uint8 [h, w, 3], or a PIL image")
-        image = Image.fromarray(array)
-      image.load()
-      pixels = images_lib.upright_rgb(image)                # [h, w, 3]
-      if pixels.shape[:2] != (size, size):
-        side = min(pixels.shape[:2])
-        top, left = ((x - side) // 2 for x in pixels.shape[:2])
-        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(
-            pixels[top:top + side, left:left + side])).resize(
-                (size, size), Image.Resampling.BILINEAR))   # [s, s, 3]
-      yield _gray(pixels) if self.gray else pixels
+      yield given_images.square(
+          image, f"image {i}", self.image_size, self.gray)
 
   def _run(self, what: str, layer: int | None) -> Callable[[Any, Any], Any]:
     depth = self.module.depth
@@ -306,11 +283,3 @@ def _from_file(path: epath.Path) -> Encoder:
       name=str(path), model=model, params=read.params, gray=read.gray,
       step=0,
       module=model.encoder(tuple(read.token_names), read.position_policy))
-
-
-def _gray(pixels: np.ndarray) -> np.ndarray:
-  """Gray of equal luminance, as `data.patch_ops.luminance` makes it."""
-  linear = srgb.to_linear(pixels.astype(np.float32) / 255, np.where)
-  gray = srgb.from_linear(linear @ srgb.LUMINANCE, np.where)  # [s, s]
-  gray = np.round(np.clip(gray, 0, 1) * 255).astype(np.uint8)
-  return np.repeat(gray[..., None], 3, axis=-1)

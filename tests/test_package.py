@@ -3,6 +3,7 @@
 A researcher has the wheel, a task of her own and a config of her own.
 """
 
+import inspect
 import os
 import pathlib
 import shutil
@@ -17,57 +18,18 @@ import pytest
 import mtvit
 from tests import commands
 from tests import environments
+from tests import test_toy_task
 
 pytestmark = pytest.mark.slow
 CONFIGS = {file.stem for file in (commands.ROOT / "configs").glob("*.py")}
 # Her files.
-TASK = '''
-import dataclasses
-import numpy as np
-import tensorflow as tf
-from mtvit import tasks
-from mtvit.data import patch_ops
-from mtvit.models import heads
-from mtvit.tasks import base
-from mtvit.tasks import losses
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Negative(base.Task):
-  """Inverts half of the chosen patches and asks which."""
-
-  name = "negative"
-
-  num_patches: int = 4
-
-  @property
-  def trivial_loss(self):
-    return float(np.log(2))
-
-  @property
-  def chance(self):
-    return 0.5
-
-  def claim(self, layout, draw):
-    return layout.random_patches(self.num_patches, draw)
-
-  def corrupt(self, patches, ids, layout, draw):
-    label = draw.integers("label", (self.num_patches,), 2)
-    pixels = tf.gather(patches, ids, batch_dims=1)
-    changed = tf.where(label[..., None, None, None] == 1, 255 - pixels, pixels)
-    return base.Corrupted(
-        patch_ops.scatter(patches, ids, changed), {"ids": ids},
-        {"label": label})
-
-  def head(self):
-    return heads.PatchHead((32,), 2)
-
-  def loss(self, predicted, answers):
-    return losses.classification(predicted, answers["label"])
-
-
-tasks.TASKS["negative"] = Negative
-'''
+TASK = (
+    "import dataclasses\nimport numpy as np\nimport tensorflow as tf\n"
+    "from mtvit import tasks\nfrom mtvit.data import patch_ops\n"
+    "from mtvit.models import heads\nfrom mtvit.tasks import base\n"
+    "from mtvit.tasks import losses\nfrom mtvit.tasks import picture\n\n"
+    + inspect.getsource(test_toy_task.Negative)
+    + "\ntasks.TASKS['negative'] = Negative\n")
 CONFIG = '''
 from mtvit.configs import quickstart
 
@@ -83,7 +45,8 @@ def get_config(arg=""):
 SCRIPT = '''
 import lab.tasks
 import mtvit
-config = mtvit.load_config("mine.py", {"tasks.negative.mode": "train"})
+config = mtvit.load_config("mine.py", {
+    "tasks.negative.mode": "train", "tasks.negative.num_patches": 4})
 mtvit.sample_batch(config).save("batch.png", images=2)
 run = mtvit.train(config, "runs/script")
 print(mtvit.__file__)
@@ -154,7 +117,8 @@ def test_a_researcher_in_her_own_repository(site, tmp_path):
   (tmp_path / "mine.py").write_text(CONFIG)
   (tmp_path / "script.py").write_text(SCRIPT)
   train = ["-m", "mtvit", "pretrain", "--config=mine.py",
-           "--config.tasks.negative.mode=train", "--workdir=runs/command"]
+           "--config.tasks.negative.mode=train",
+           "--config.tasks.negative.num_patches=4", "--workdir=runs/command"]
   # Without her module there is no such key; with it there is.
   done = _python(site, *train, cwd=tmp_path)
   assert done.returncode == 2 and "negative" in done.stderr, done.stderr

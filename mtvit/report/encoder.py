@@ -1,7 +1,7 @@
 """The report's sections on what the encoder has learnt: its evaluations."""
 
 import dataclasses
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from mtvit.probes import verdict
 from mtvit.report import formats
@@ -59,22 +59,28 @@ def summary(book: runs_lib.Book) -> page.Section:
       body=markup.join(parts))
 
 
+def _beside_random(
+    pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
+) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
+  """Name, style and values of each evaluation, and of its random init."""
+  for run, evaluation in pairs:
+    name = name_of(run, evaluation, pairs)
+    yield name, None, evaluation.values
+    if evaluation.random_init is not None:
+      yield f"{name}, random init", "reference", evaluation.random_init
+
+
 def _retrieval_table(
     pairs: Sequence[tuple[runs_lib.Run, runs_lib.Evaluation]]
 ) -> markup.Html:
   """What is known of an encoder without labels: an image by another view."""
   rows: list[list[Any]] = []
   styles: list[str | None] = []
-  for run, evaluation in pairs:
-    name = name_of(run, evaluation, pairs)
-    for title, style, values in (
-        (name, None, evaluation.values),
-        (f"{name}, random init", "reference",
-         evaluation.random_init or {})):
-      for row in (values.get("retrieval") or ())[:1]:
-        rows.append([title, row["readout"], formats.percent(row["share"]),
-                     f"{row['images']:,}"])
-        styles.append(style)
+  for title, style, values in _beside_random(pairs):
+    for row in (values.get("retrieval") or ())[:1]:
+      rows.append([title, row["readout"], formats.percent(row["share"]),
+                   f"{row['images']:,}"])
+      styles.append(style)
   if not rows:
     return markup.missing(
         "These images have no labels", pairs[0][0].command(_EVALUATE))
@@ -110,17 +116,12 @@ def _headlines(
   """What validation chose of each headline, above random init and guessing."""
   rows: list[list[Any]] = []
   styles: list[str | None] = []
-  for run, evaluation in pairs:
-    name = name_of(run, evaluation, pairs)
-    for values, title, style in (
-        (evaluation.values, name, None),
-        (evaluation.random_init, f"{name}, random init", "reference")):
-      if values is not None:
-        rows.append([title, *(
-            formats.accuracy(row, f"reads {row['readout']}" if row else "")
-            for row in (verdict.chosen_row(values, probe)
-                        for probe in HEADLINES))])
-        styles.append(style)
+  for title, style, values in _beside_random(pairs):
+    rows.append([title, *(
+        formats.accuracy(row, f"reads {row['readout']}" if row else "")
+        for row in (verdict.chosen_row(values, probe)
+                    for probe in HEADLINES))])
+    styles.append(style)
   classes = len(pairs[0][1].values["data"]["classes"])
   rows.append([f"guessing among {classes} classes",
                *[formats.percent(pairs[0][1].chance)] * len(HEADLINES)])

@@ -119,7 +119,7 @@ def _is_users(file: str) -> bool:
 
 def _is_ours(file: str) -> bool:
   path = pathlib.Path(file).resolve()
-  # In a checkout a link leads to the configs.
+  # In a checkout the configs stand beside the package.
   return any(map(path.is_relative_to, (PACKAGE.resolve(), CONFIGS.resolve())))
 
 
