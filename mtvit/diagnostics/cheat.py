@@ -10,7 +10,8 @@ patches can be told from the rest.
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence)
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
   from mtvit.data import datasets
   from mtvit.tasks import base
 
-BLANKS = ("nothing", "queried", "contents", "positions", "both")
+# What is blank -> whether the queried patches, all contents, all positions are.
+_PARTS = {
+    "nothing": (False, False, False), "queried": (True, False, False),
+    "contents": (False, True, False), "positions": (False, False, True),
+    "both": (False, True, True)}
+BLANKS = tuple(_PARTS)
 GRAY = 128
 LEARNING_RATE = 3e-3
 RUN_BATCH = 64     # Images.
@@ -44,21 +50,24 @@ def blank(
       of all patches, "positions" all embeddings, "both" the last two.
     ids: int32 [b, ...], the patches that the task asks about.
   """
-  views = dict(views)
+  return _blank(views, jnp.array(_PARTS[what]), ids)
+
+
+def _blank(
+    views: Mapping[str, jax.Array], parts: jax.Array, ids: jax.Array
+) -> dict[str, jax.Array]:
+  """The same of a row of `_PARTS`, so that one program does for all of them."""
+  queried, contents, positions = parts
   image, hide = views["image"], views["hide_position"]
   (b, h, w, _), n = image.shape, hide.shape[1]
-  if what == "queried":
-    side = math.isqrt(h * w // n)                           # of a patch
-    mask = jnp.zeros((b, n), bool).at[
-        jnp.arange(b)[:, None], ids.reshape(b, -1)].set(True)
-    mask = mask.reshape(b, h // side, w // side)
-    mask = mask.repeat(side, axis=1).repeat(side, axis=2)   # [b, h, w]
-    views["image"] = jnp.where(mask[..., None], GRAY, image).astype(jnp.uint8)
-  if what in ("contents", "both"):
-    views["image"] = jnp.full_like(image, GRAY)
-  if what in ("positions", "both"):
-    views["hide_position"] = jnp.ones_like(hide)
-  return views
+  side = math.isqrt(h * w // n)                             # of a patch
+  mask = jnp.zeros((b, n), bool).at[
+      jnp.arange(b)[:, None], ids.reshape(b, -1)].set(queried) | contents
+  mask = mask.reshape(b, h // side, w // side)
+  mask = mask.repeat(side, axis=1).repeat(side, axis=2)     # [b, h, w]
+  return dict(views) | {
+      "image": jnp.where(mask[..., None], GRAY, image).astype(jnp.uint8),
+      "hide_position": hide | positions}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,26 +88,25 @@ class Result:
 
 def accuracy_of_heads(
     model: pretrainer.Pretrainer, params: Mapping[str, Any], task: "base.Task",
-    what: str, fit: Iterable[Mapping[str, Any]],
+    blanks: Sequence[str], fit: Iterable[Mapping[str, Any]],
     test: Iterable[Mapping[str, Any]]
-) -> Result:
-  """Evaluates a task on blanked views.
+) -> list[Result]:
+  """Evaluates a task on views that are blanked in several ways.
 
   Args:
     model: of the run.
     params: of the model; the encoder stays as it is.
     task: whose queries hold `ids` and whose answers hold `label`.
-    what: one of `BLANKS`.
-    fit: batches to refit the head on, one Adam step each.
+    blanks: some of `BLANKS`.
+    fit: batches to refit heads on, one Adam step of each head each.
     test: other batches, to count right answers on.
   """
   encoder, head = model.encoder(), task.head()
-  name = parameter_names.head(task.name)
 
   @jax.jit
-  def encode(batch):
+  def encode(parts, batch):
     views = batch["passes"][pretrainer.pass_of(task.name, batch["passes"])]
-    views = blank(views, what, batch["queries"][task.name]["ids"])
+    views = _blank(views, parts, batch["queries"][task.name]["ids"])
     return encoder.apply(
         {"params": params["encoder"]}, views["image"], views["hide_position"])
 
@@ -107,15 +115,21 @@ def accuracy_of_heads(
   correct = jax.jit(lambda head_params, features, batch: jnp.sum(
       predict(head_params, features, batch).argmax(-1)
       == batch["answers"][task.name]["label"]))
-  refitted = _refit(head, task, encode, predict, fit)
-  heads, right, count = (params[name], refitted), np.zeros(2), 0
-  for batch in test:
-    batch = _arrays(batch, task)
-    features = encode(batch)
-    right += [float(correct(h, features, batch)) for h in heads]
+
+  def seen(batches):
+    for batch in batches:
+      batch = _arrays(batch, task)
+      yield batch, [encode(jnp.array(_PARTS[x]), batch) for x in blanks]
+
+  refitted = _refit(head, task, predict, seen(fit))
+  trained = params[parameter_names.head(task.name)]
+  right, count = np.zeros((len(blanks), 2)), 0
+  for batch, features in seen(test):
+    right += [[float(correct(h, x, batch)) for h in (trained, refit)]
+              for x, refit in zip(features, refitted)]
     count += batch["answers"][task.name]["label"].size
-  trained, refit = (right / count).tolist()
-  return Result(what, trained, refit, count)
+  return [Result(what, trained=one, refitted=other, count=count)
+          for what, (one, other) in zip(blanks, (right / count).tolist())]
 
 
 def interval(chance: float, count: int) -> tuple[float, float]:
@@ -126,7 +140,8 @@ def interval(chance: float, count: int) -> tuple[float, float]:
 
 def index(
     model: pretrainer.Pretrainer, params: Mapping[str, Any],
-    fit: Callable[[], Iterable[Any]], test: Callable[[], Iterable[Any]]
+    fit: Callable[[], Iterable[Any]], test: Callable[[], Iterable[Any]],
+    blanks: Sequence[str] = BLANKS
 ) -> list[dict[str, Any]]:
   """One row for each position task that trained and each kind of blanking.
 
@@ -135,13 +150,14 @@ def index(
     params: of the model.
     fit: makes the batches to refit heads on.
     test: makes other batches, to count right answers on.
+    blanks: some of `BLANKS`.
   """
   rows = []
   for task in model.tasks:
     if not (task.trains and task.position_policy) or task.chance is None:
       continue
-    for what in BLANKS:
-      found = accuracy_of_heads(model, params, task, what, fit(), test())
+    for found in accuracy_of_heads(
+        model, params, task, blanks, fit(), test()):
       low, high = interval(task.chance, found.count)
       rows.append({
           "task": task.name, "position": task.position_policy,
@@ -172,10 +188,20 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _refit(
-    head: Any, task: "base.Task", encode: Callable[..., Any],
-    predict: Callable[..., Any], batches: Iterable[Mapping[str, Any]]
-) -> Any:
-  """Trains a fresh head on frozen features, by the task's own loss."""
+    head: Any, task: "base.Task", predict: Callable[..., Any],
+    seen: Iterable[tuple[Mapping[str, Any], Sequence[Any]]]
+) -> list[Any]:
+  """Trains fresh heads on frozen features, by the task's own loss.
+
+  Args:
+    head: the module.
+    task: of the head.
+    predict: (head's parameters, features, batch) -> predictions.
+    seen: batches, each with what the encoder makes of k blankings of it.
+
+  Returns:
+    The parameters of k heads, which began alike.
+  """
   tx = optax.adam(LEARNING_RATE)
 
   @jax.jit
@@ -185,16 +211,14 @@ def _refit(
     updates, opt_state = tx.update(jax.grad(loss)(head_params), opt_state)
     return optax.apply_updates(head_params, updates), opt_state
 
-  head_params = opt_state = None
-  for batch in batches:
-    batch = _arrays(batch, task)
-    features = encode(batch)
-    if head_params is None:
-      head_params = head.init(
-          jax.random.key(0), features, batch["queries"][task.name])["params"]
-      opt_state = tx.init(head_params)
-    head_params, opt_state = step(head_params, opt_state, features, batch)
-  return head_params
+  fitted: list[tuple[Any, Any]] = []
+  for batch, features in seen:
+    if not fitted:
+      first = head.init(
+          jax.random.key(0), features[0], batch["queries"][task.name])["params"]
+      fitted = [(first, tx.init(first))] * len(features)
+    fitted = [step(*one, x, batch) for one, x in zip(fitted, features)]
+  return [head_params for head_params, _ in fitted]
 
 
 def _arrays(batch: Mapping[str, Any], task: "base.Task") -> dict[str, Any]:
@@ -208,7 +232,7 @@ def _arrays(batch: Mapping[str, Any], task: "base.Task") -> dict[str, Any]:
 
 def of_run(
     run: saved_runs.TrainedRun | None, train: "datasets.Source",
-    test: "datasets.Source", fit_steps: int
+    test: "datasets.Source", fit_steps: int, blanks: Sequence[str] = BLANKS
 ) -> list[dict[str, Any]]:
   """The cheat index of a run's position tasks, in batches of few images.
 
@@ -217,6 +241,7 @@ def of_run(
     train: heads are refitted on its images.
     test: answers are counted on its images, in a third as many batches.
     fit_steps: steps to refit a head; 0 for no rows.
+    blanks: some of `BLANKS`.
   """
   if not fit_steps or run is None:
     return []
@@ -229,4 +254,4 @@ def of_run(
       config, run.tasks, source, 0, steps)
   return index(
       run.model, run.params, lambda: batches(train, fit_steps),
-      lambda: batches(test, max(1, fit_steps // 3)))
+      lambda: batches(test, max(1, fit_steps // 3)), blanks)

@@ -87,7 +87,7 @@ def by_layer(
   rows = []
   for i, layer in enumerate(layers):
     for readout, x in split.features.items():
-      found = _validate(x[i], split.labels, val, num_classes)
+      found = validate(x[i], split.labels, val, num_classes)
       rows += [{"layer": layer, "readout": readout, "probe": probe,
                 "val_accuracy": found.accuracy[probe]}
                for probe in LAYER_PROBES]
@@ -116,7 +116,7 @@ def probe(
   rows = []
   for readout, x in train.features.items():
     x_test = test.features[readout]
-    validated = _validate(x, train.labels, val, num_classes)
+    validated = validate(x, train.labels, val, num_classes)
     found = _test(
         x, train.labels, x_test, test.labels, validated.selected, num_classes)
     for name in FEWSHOT:
@@ -147,7 +147,7 @@ def choose(rows: Sequence[Row]) -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Validated:
+class Validated:
   """What validation says of a readout.
 
   Attributes:
@@ -158,16 +158,37 @@ class _Validated:
   selected: linear.Selected
 
 
-def _validate(
+def validate(
     x: np.ndarray, labels: np.ndarray, val: np.ndarray, num_classes: int
-) -> _Validated:
+) -> Validated:
   """kNN and linear probes of the training rows [n, d], `val` held out."""
   guesses = knn.predict(x[~val], labels[~val], x[val], list(KNN.values()))
   accuracy = {name: float((guess == labels[val]).mean())
               for name, guess in zip(KNN, guesses)}
   selected = linear.select(
       x[~val], labels[~val], x[val], labels[val], num_classes)
-  return _Validated(accuracy | {LINEAR: selected.accuracy}, selected)
+  return Validated(accuracy | {LINEAR: selected.accuracy}, selected)
+
+
+def guesses(
+    x: np.ndarray, labels: np.ndarray, x_test: np.ndarray,
+    selected: linear.Selected, num_classes: int
+) -> dict[str, np.ndarray]:
+  """What kNN and linear probes of all training rows [n, d] say of others.
+
+  Args:
+    x: float32 [n, d], training rows.
+    labels: int [n].
+    x_test: float32 [m, d].
+    selected: the linear probe that validation chose.
+    num_classes: labels lie below it.
+
+  Returns:
+    Probe -> classes, int [m].
+  """
+  neighbours = knn.predict(x, labels, x_test, list(KNN.values()))
+  fitted = linear.fit(x, labels, num_classes, selected.l2, selected.probe)
+  return dict(zip(KNN, neighbours)) | {LINEAR: fitted.predict(x_test)}
 
 
 def _test(
@@ -175,12 +196,9 @@ def _test(
     labels_test: np.ndarray, selected: linear.Selected, num_classes: int
 ) -> dict[str, Row]:
   """kNN and linear probes of all training rows on the test split."""
-  guesses = dict(zip(KNN, knn.predict(
-      x, labels, x_test, list(KNN.values()))))
-  guesses[LINEAR] = linear.fit(
-      x, labels, num_classes, selected.l2, selected.probe).predict(x_test)
   found: dict[str, Row] = {}
-  for name, guess in guesses.items():
+  for name, guess in guesses(
+      x, labels, x_test, selected, num_classes).items():
     right = guess == labels_test                            # [m]
     low, high = bootstrap.interval(right)
     found[name] = {"accuracy": float(right.mean()), "low": low, "high": high}

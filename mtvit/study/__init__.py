@@ -1,0 +1,1 @@
+"""Comparisons of settings over seeds: runs, measures, statistics."""

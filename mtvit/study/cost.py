@@ -1,0 +1,117 @@
+"""What a step of each arm costs, beside a step of one of them.
+
+Apart from the runs: processes that train on noise and take turns, two at a
+time, as in `mtvit bench`. Seconds depend on the machine and its moods; the
+ratio of two steps of the same round much less.
+"""
+
+import dataclasses
+import os
+from typing import Any, Mapping, Sequence
+
+from mtvit import errors
+from mtvit.benchmarks import processes
+from mtvit.benchmarks import show
+
+# Two processes share a GPU, of which each would take most of the memory.
+_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rounds:
+  """How it is measured.
+
+  Attributes:
+    repeats: rounds of every pair of arms.
+    steps: of a repetition.
+  """
+  repeats: int = 7
+  steps: int = 2
+
+
+def measure(
+    configs: Mapping[str, Mapping[str, Any]], against: str,
+    rounds: Rounds = Rounds()
+) -> dict[str, Any]:
+  """Measures the steps of all arms, on an otherwise idle machine.
+
+  Args:
+    configs: arm -> config as plain values.
+    against: the arm that each other one is paired with.
+    rounds: see there.
+
+  Returns:
+    JSON: `against`, `repeats`, `steps`, `machine`, `versions`; and `arms`: arm
+    -> `seconds_step` and `ratio`, medians; `seconds_least`, `seconds_most`,
+    `ratio_least`, `ratio_most`; `flops_step` and `flops_ratio`; `step_bytes`,
+    of the compiled step, and `peak_bytes`, of its process. A ratio is to a step
+    of `against` in the same round.
+
+  Raises:
+    ConfigError: there is no arm `against`.
+    UserError: a process failed; it says which, and what it said last.
+  """
+  if against not in configs:
+    raise errors.ConfigError(
+        f"no arm {against!r} to compare with"
+        + errors.suggest(against, configs))
+  first = _spec(against, configs[against], rounds)
+  found: dict[str, dict[str, Any]] = {}
+  with processes.started([first]) as (base,):
+    for name, config in configs.items():
+      if name == against:
+        continue
+      with processes.started([_spec(name, config, rounds)]) as (other,):
+        measured = processes.interleaved([base, other], rounds.repeats)
+        found.setdefault(against, _row(base, base, measured))
+        found[name] = _row(other, base, measured)
+    if not found:
+      found[against] = _row(
+          base, base, processes.interleaved([base], rounds.repeats))
+    versions = base.ready["versions"]
+  return {"against": against, **dataclasses.asdict(rounds),
+          "machine": show.machine(), "versions": versions, "arms": found}
+
+
+def _spec(
+    name: str, config: Mapping[str, Any], rounds: Rounds
+) -> processes.Spec:
+  """A contestant on the devices that the runs have too."""
+  spec = processes.ours(
+      name, "step_process", {"config": config, "steps": rounds.steps}, ["step"])
+  environment = {**spec.environment, **_ENVIRONMENT}
+  environment.pop("JAX_PLATFORMS")
+  if "JAX_PLATFORMS" in os.environ:
+    environment["JAX_PLATFORMS"] = os.environ["JAX_PLATFORMS"]
+  return spec._replace(environment=environment)
+
+
+def _row(
+    arm: processes.Contestant, base: processes.Contestant,
+    measured: processes.Measured
+) -> dict[str, Any]:
+  """What one arm costs, beside another in the same rounds."""
+  steps, others = (measured[x.spec.name]["step"] for x in (arm, base))
+  flops = arm.ready["flops"]
+  return beside(steps, others) | {
+      "flops_step": flops, "flops_ratio": flops / base.ready["flops"],
+      "step_bytes": arm.ready["memory_bytes"],
+      "peak_bytes": steps[-1]["peak_bytes"]}
+
+
+def beside(
+    steps: Sequence[Mapping[str, float]], others: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+  """Seconds a step, and times that of another in the same round.
+
+  Args:
+    steps: `count` and `seconds`, by round.
+    others: likewise, of the other.
+  """
+  rates, beside_them = show.rates(steps), show.rates(others)
+  seconds = show.spread([1 / rate for rate in rates])
+  ratio = show.ratio(beside_them, rates)
+  return {
+      "seconds_step": seconds.median, "seconds_least": seconds.least,
+      "seconds_most": seconds.most, "ratio": ratio.median,
+      "ratio_least": ratio.least, "ratio_most": ratio.most}

@@ -1,0 +1,1 @@
+"""Parts of what is measured of a run: each (run, sizes) -> names, values."""
