@@ -42,7 +42,7 @@ ROOMS = {
     "configs": "",
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
              "interchange models pictures planning report run training",
-    "study": "benchmarks checkpoints config data diagnostics encoder errors "
+    "study": "api benchmarks checkpoints config data diagnostics encoder errors "
              "models probes run tasks training",
 }
 # Constants of colour (sRGB curve, luminance, luma): in `data/srgb.py` alone.
