@@ -12,6 +12,8 @@ from typing import Any, Mapping, Sequence
 from mtvit import errors
 from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
+from mtvit.study import arms
+from mtvit.study import rows
 
 # Two processes share a GPU, of which each would take most of the memory.
 _ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -29,6 +31,38 @@ class Rounds:
   steps: int = 2
 
 
+def record(
+    named: arms.Named, wanted: Sequence[str] = (), rounds: Rounds = Rounds()
+) -> dict[str, Any]:
+  """Measures the steps of a study's arms and adds that to its rows.
+
+  Args:
+    named: the study.
+    wanted: arms beside the one that steps are compared with; empty for all.
+    rounds: see there.
+
+  Returns:
+    What `measure` does, and `config_digests`, those of the arms.
+
+  Raises:
+    UserError: as `measure`; there is no such arm, or it trains nothing.
+  """
+  study = named.study
+  chosen = [study.arm(name) for name in wanted] or [
+      arm for arm in study.arms if arm.train]
+  if idle := [arm.name for arm in chosen if not arm.train]:
+    raise errors.ConfigError(f"arm {idle[0]} trains nothing", "other arms")
+  first = (study.arm(study.cost_against) if study.cost_against
+           else next(arm for arm in study.arms if arm.train))
+  measured = {arm.name: arm for arm in [first, *chosen]}
+  found = measure({name: study.resolve(arm) for name, arm in measured.items()},
+                  first.name, rounds) | {"config_digests": {
+                      name: study.digest(arm)
+                      for name, arm in measured.items()}}
+  rows.append_cost(named.rows, found)
+  return found
+
+
 def measure(
     configs: Mapping[str, Mapping[str, Any]], against: str,
     rounds: Rounds = Rounds()
@@ -37,7 +71,7 @@ def measure(
 
   Args:
     configs: arm -> config as plain values.
-    against: the arm that each other one is paired with.
+    against: the arm among them that each other one is paired with.
     rounds: see there.
 
   Returns:
@@ -48,13 +82,8 @@ def measure(
     of `against` in the same round.
 
   Raises:
-    ConfigError: there is no arm `against`.
     UserError: a process failed; it says which, and what it said last.
   """
-  if against not in configs:
-    raise errors.ConfigError(
-        f"no arm {against!r} to compare with"
-        + errors.suggest(against, configs))
   first = _spec(against, configs[against], rounds)
   found: dict[str, dict[str, Any]] = {}
   with processes.started([first]) as (base,):

@@ -1,38 +1,55 @@
 """Steps of arms, in real processes that take turns."""
 
-import json
-
 import pytest
 
-from mtvit import api
 from mtvit import errors
-from mtvit.run import config_values
+from mtvit.study import arms
 from mtvit.study import cost
+from mtvit.study import rows
 
 
-def tiny(strategy):
-  return config_values.to_plain(api.load_config(
-      f"quickstart:strategy={strategy}", {
-          "batch_size": 4, "model.variant": "pico/12", "model.unroll": 1}))
+STUDY = """
+from mtvit.study import arms
+
+def get_study():
+  return arms.Study(
+      config="quickstart", cost_against="alone",
+      changes={"batch_size": 4, "model.variant": "pico/12", "model.unroll": 1},
+      arms=(arms.Arm("random", argument="strategy=contrastive", train=False),
+            arms.Arm("colour", argument="strategy=colorize"),
+            arms.Arm("alone", argument="strategy=contrastive")))
+"""
+
+
+@pytest.fixture
+def named(tmp_path):
+  (tmp_path / "mine.py").write_text(STUDY)
+  return arms.load(str(tmp_path / "mine.py"))
 
 
 @pytest.mark.slow
-def test_a_step_beside_that_of_another_arm(monkeypatch):
+def test_steps_beside_that_of_another_arm(named, monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-  found = cost.measure(
-      {name: tiny(name) for name in ("report", "contrastive")}, "contrastive",
-      cost.Rounds(repeats=3, steps=1))
-  json.dumps(found, allow_nan=False)
-  assert (found["against"], found["repeats"], found["steps"]) == (
-      "contrastive", 3, 1)
-  arms = found["arms"]
-  assert arms.keys() == {"contrastive", "report"}
-  assert arms["contrastive"]["ratio"] == arms["contrastive"]["flops_ratio"] == 1
-  report = arms["report"]
-  assert report["flops_ratio"] == (
-      report["flops_step"] / arms["contrastive"]["flops_step"]) > 1
-  assert 0 < report["ratio_least"] <= report["ratio"] <= report["ratio_most"]
-  assert 0 < report["step_bytes"] and 10**7 < report["peak_bytes"]
+  found = cost.record(named, rounds=cost.Rounds(repeats=2, steps=1))
+  assert rows.read(named.rows).costs == (found,)
+  assert (found["against"], found["repeats"], found["steps"]) == ("alone", 2, 1)
+  assert found["arms"].keys() == {"alone", "colour"}
+  assert found["config_digests"]["colour"] == named.study.digest(
+      named.study.arm("colour"))
+  alone, colour = found["arms"]["alone"], found["arms"]["colour"]
+  assert alone["ratio"] == alone["flops_ratio"] == 1
+  assert colour["flops_ratio"] == (
+      colour["flops_step"] / alone["flops_step"]) < 1
+  assert 0 < colour["ratio_least"] <= colour["ratio"] <= colour["ratio_most"]
+  assert 0 < colour["step_bytes"] and 10**7 < colour["peak_bytes"]
+
+
+@pytest.mark.parametrize("wanted, message", [
+    ("color", "did you mean colour"), ("random", "random trains nothing")])
+def test_arms_that_have_no_step(wanted, message, named):
+  with pytest.raises(errors.ConfigError, match=message):
+    cost.record(named, [wanted])
+  assert not named.rows.exists()
 
 
 def test_ratios_are_of_the_same_round():
@@ -41,8 +58,3 @@ def test_ratios_are_of_the_same_round():
   assert found == pytest.approx({
       "seconds_step": 2.0, "seconds_least": 1.0, "seconds_most": 20.0,
       "ratio": 2.0, "ratio_least": 1.0, "ratio_most": 2.5})
-
-
-def test_no_such_arm():
-  with pytest.raises(errors.ConfigError, match="did you mean contrastive"):
-    cost.measure({"contrastive": {}}, "contrastiv")
