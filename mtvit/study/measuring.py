@@ -31,6 +31,7 @@
   images_digest, digest        of the first two and the last batches' pixels,
                                and of the final parameters: SHA-256
   num_train, num_test          images of the probes
+  num_classes                  of their labels
   seconds/P                    that the parts of measuring took
 
 What a run does not have is left out: probes without labels, tasks of which

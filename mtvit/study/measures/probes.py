@@ -36,6 +36,7 @@ def probes(run: common.Run, sizes: common.Measures) -> common.Found:
     return found
   known = _features(run, train, sizes.num_train, gray)
   found["num_train"] = len(known.labels)
+  found["num_classes"] = len(train.classes)
   found |= _all(
       known, seen, {} if gray else _features(
           run, test, sizes.num_test, True).features, len(train.classes))
