@@ -21,6 +21,7 @@ COMMANDS = {
     "plan_table": "mtvit.tools.plan_table",
     "cheat_index": "mtvit.tools.cheat_index",
     "bench": "mtvit.tools.bench",
+    "study": "mtvit.study.command",
 }
 # Package -> what is installed for it; only training and what draws need these.
 _TRAINING = ("clu", "cv2", "matplotlib", "skimage", "sklearn", "tensorboard",
