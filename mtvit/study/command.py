@@ -60,7 +60,7 @@ def _plan(named: arms.Named) -> None:
 
 
 def _run(named: arms.Named) -> None:
-  """Makes the runs, and prints what they gave."""
+  """Makes the runs."""
   running.run(named, _options(named))
 
 
@@ -76,12 +76,8 @@ def _one(named: arms.Named) -> None:
 
 
 def _cost(named: arms.Named) -> None:
-  """Measures what a step of each arm that trains costs; adds it to the rows."""
-  names = _ARMS.value or [x.name for x in named.study.arms if x.train]
-  against = named.study.cost_against or names[0]
-  configs = {name: named.study.resolve(named.study.arm(name))
-             for name in dict.fromkeys([against, *names])}
-  rows.append_cost(named.rows, cost_lib.measure(configs, against))
+  """Measures what a step of each arm costs, and adds that to the rows."""
+  cost_lib.record(named, _ARMS.value)
 
 
 KINDS: dict[str, Callable[[arms.Named], None]] = {

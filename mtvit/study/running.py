@@ -100,6 +100,13 @@ def run(named: arms.Named, options: Options) -> None:
   options.workdir.mkdir(parents=True, exist_ok=True)
   with _alone(options.workdir), _signals() as stopped:
     _Scheduler(named, options, wanted, stopped).work()
+  done = rows.read(named.rows).done()
+  failed = [str(x) for x in wanted if (x.arm.name, x.seed) not in done]
+  if failed:
+    raise errors.UserError(
+        f"{len(failed)} of {len(wanted)} runs failed: {'; '.join(failed[:3])}",
+        f"their rows in {named.rows} say why; who removes them has the same "
+        "command try again")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,161 @@
+"""Running a study: what is refused, what is kept, what an interruption costs."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mtvit import errors
+from mtvit.study import arms
+from mtvit.study import provenance
+from mtvit.study import rows
+from mtvit.study import running
+
+ROOT = pathlib.Path(__file__).parents[2]
+STUDY = '''\
+from mtvit.study import arms
+
+
+def get_study():
+  return arms.Study(
+      config="quickstart", seeds=3,
+      changes={"total_steps": 2, "batch_size": 8, "model.image_size": 32,
+               "knn.k": 0, "knn.every_steps": 0, "diagnose_every": 0},
+      measures=dict(
+          num_train=100, num_test=50, layers=16, mosaics=(32, 16), heldout=16,
+          cheat_steps=2, permutations=1),
+      arms=(arms.Arm("alone", argument="strategy=contrastive"),
+            arms.Arm("report", argument="strategy=report")),
+      comparisons=(arms.Comparison("report", "alone"),))
+'''
+
+
+@pytest.fixture
+def named(tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text(STUDY)
+  return arms.load(str(file))
+
+
+def done(named, **fields):
+  return rows.Row(**{
+      "arm": "report", "seed": 0, "status": "done",
+      "config_digest": named.study.digest(named.study.arm("report")),
+      "code_digest": provenance.code_digest(), **fields})
+
+
+def test_arms_and_seeds_are_chosen(named):
+  options = running.Options(workdir=named.file.parent, arms=("report",),
+                            seeds=(2, 0))
+  assert [(run.arm.name, run.seed) for run in running.chosen(
+      named.study, options)] == [("report", 0), ("report", 2)]
+  for change, message in ((dict(arms=("reprot",)), "reprot.*report"),
+                          (dict(seeds=(3,)), "no run has these")):
+    with pytest.raises(errors.ConfigError, match=message):
+      running.chosen(named.study, dataclasses.replace(options, **change))
+
+
+def test_rows_of_other_settings_or_code_are_not_added_to(named):
+  running.check_rows(named, rows.Table((done(named),)))
+  for change, message in ((dict(config_digest="x"), "other settings"),
+                          (dict(code_digest="x"), "another version")):
+    with pytest.raises(errors.ConfigError, match=message):
+      running.check_rows(named, rows.Table((done(named, **change),)))
+
+
+@pytest.mark.parametrize("text, code, told", [
+    ("error: the loss is nan\n  fix: less\n", 3, "exit code 3: the loss is nan"),
+    ("Traceback\nKeyError: 'x'\n", 1, "exit code 1: KeyError: 'x'"),
+    ("", 1, "exit code 1: it said nothing"),
+    ("step 3", -9, "killed by SIGKILL"),
+])
+def test_why_a_run_failed_is_told(tmp_path, text, code, told):
+  log = tmp_path / "0.log"
+  log.write_text(text)
+  assert running.reason(log, code) == told
+
+
+def command(named, *flags):
+  return subprocess.Popen(
+      [sys.executable, "-m", "mtvit", "study", "run", str(named.file),
+       f"--workdir={named.file.parent / 'runs'}", *flags], text=True,
+      stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def wait_for(what, seconds=400):
+  ends = time.monotonic() + seconds
+  while not what():
+    assert time.monotonic() < ends
+    time.sleep(0.2)
+
+
+def of_runs(named):
+  """Processes that make runs of this study."""
+  listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True)
+  return [x for x in listed.stdout.splitlines()
+          if "study one" in x and str(named.file) in x]
+
+
+@pytest.mark.slow
+def test_a_study_of_two_arms_and_three_seeds_is_one_command(named):
+  assert len(STUDY.splitlines()) <= 25
+  killed = command(named, "--workers=2")
+  wait_for(lambda: rows.read(named.rows).rows and len(of_runs(named)) == 2)
+  killed.kill()                               # Between and within runs.
+  killed.communicate()
+  wait_for(lambda: not of_runs(named))        # They go with who started them.
+  # A power cut, in the middle of the last row.
+  named.rows.write_bytes(named.rows.read_bytes()[:-10])
+  before = rows.read(named.rows)
+  again = command(named, "--workers=2")
+  _, said = again.communicate(timeout=900)
+  assert again.returncode == 0, said
+  assert "cut short" in said and "6 of 6 runs" in said and " h left" in said
+  table = rows.read(named.rows)
+  assert table.rows[:len(before.rows)] == before.rows and not table.notes
+  assert table.done().keys() == {
+      (arm, seed) for arm in ("alone", "report") for seed in range(3)}
+  assert len(table.rows) == 6                 # Never twice, and no failure.
+  for (arm, _), row in table.done().items():
+    assert row.config_digest == named.study.digest(named.study.arm(arm))
+    assert {"knn", "linear", "rankme", "digest"} <= row.measures.keys()
+    assert row.code_digest == provenance.code_digest() and row.data
+  # Nothing is left to do, and nothing is done.
+  content = named.rows.read_bytes()
+  last = command(named)
+  assert last.communicate(timeout=60) and last.returncode == 0
+  assert named.rows.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_tried_again_and_told(tmp_path):
+  file = tmp_path / "bad.py"
+  # No step is made in so short a time, so that the watchdog ends the process.
+  file.write_text(STUDY.replace(
+      '"total_steps": 2', '"watchdog_seconds": 1, "total_steps": 2'))
+  named = arms.load(str(file))
+  process = command(named, "--arms=alone", "--seeds=0")
+  _, said = process.communicate(timeout=300)
+  assert process.returncode == 1 and "alone, seed 0: failed" in said
+  found = rows.read(named.rows)
+  assert [(x.status, x.attempt) for x in found.rows] == [
+      ("failed", 1), ("failed", 2)]
+  assert all(x.reason.startswith("exit code 1: ") for x in found.rows)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_says_how_to_go_on(named):
+  process = command(named, "--arms=report", "--seeds=0")
+  log = named.file.parent / "runs" / "report" / "0.log"
+  wait_for(lambda: log.exists() and "parameters" in log.read_text())
+  process.send_signal(signal.SIGTERM)
+  _, said = process.communicate(timeout=200)
+  assert process.returncode == 75 and "to continue" in said
+  assert not of_runs(named) and not rows.read(named.rows).rows
+  assert json.loads((log.parent / "0" / "config.json").read_text())

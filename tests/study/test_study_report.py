@@ -1,0 +1,89 @@
+"""The report's study: its arms are what they are called, and all pinned."""
+
+import collections
+import pathlib
+
+import pytest
+
+from mtvit import config as config_lib
+from mtvit.run import config_values
+from mtvit.study import arms
+from mtvit.training import run_tasks
+
+FILE = pathlib.Path(__file__).parents[2] / "configs" / "study_report.py"
+# What no result depends on, or what the argument of the config sets.
+FREE = {
+    "accumulate", "checkpoint_every", "forward", "init_from", "input",
+    "keep_checkpoints", "log_every", "max_skipped_steps", "profile_steps",
+    "seed", "total_epochs", "views", "watchdog_seconds", "model.extra_tokens",
+    "model.kind", "model.remat", "model.unroll", "model.variant",
+    # Of another kind of the task or the weighting than the one that is pinned.
+    "tasks.contrastive.momentum", "tasks.contrastive.queue_size",
+    "tasks.jigsaw.num_permutations", "weighting.dwa_temperature",
+    "weighting.dwa_window"}
+
+
+@pytest.fixture(scope="module")
+def studies():
+  return {tier: arms.load(f"{FILE}:{tier}").study
+          for tier in ("smoke", "cpu", "gpu", "imagenet")}
+
+
+def test_every_tier_has_all_arms_and_fits(studies):
+  names = {tuple(arm.name for arm in x.arms) for x in studies.values()}
+  assert len(names) == 1 and len(names.pop()) == 30
+  for tier, study in studies.items():
+    for arm in study.arms:
+      config = config_lib.parse(study.resolve(arm))
+      run_tasks.create(config)           # Counts of patches fit the grid.
+      side = run_tasks.geometry(config).grid[0]
+      assert side == (14 if tier == "imagenet" else 8)
+      counts = config.tasks["relative_position"]["num_pairs"] * 2 + (
+          config.tasks["colorize"]["num_patches"])
+      assert counts / side**2 == pytest.approx(1 / 4, abs=0.01)
+
+
+def test_arms_differ_in_what_they_are_called_alone(studies):
+  study = studies["cpu"]
+  digests = collections.defaultdict(list)
+  for arm in study.arms:
+    digests[study.digest(arm)].append(arm.name)
+  assert [x for x in digests.values() if len(x) > 1] == [
+      ["contrastive", "contrastive_again"]]
+  flat = {arm.name: config_values.flatten(study.resolve(arm))
+          for arm in study.arms}
+
+  def changed(arm, other):
+    return {key for key in flat[arm] if flat[arm][key] != flat[other][key]}
+
+  assert changed("report_drop", "report") == {
+      "tasks.relative_position.position"}
+  assert changed("harmonised", "report") == {"input"}
+  assert changed("separate_compute", "report") == {
+      "forward", "total_steps", "diagnose_every"}
+  assert changed("separate", "report") == {"forward"}
+  assert changed("report_sincos", "report") == {
+      "model.position_init", "optimizer.trainable"}
+  assert changed("control", "report") == {
+      "tasks.relative_position.mode", "tasks.colorize.mode"}
+  assert changed("random", "contrastive") == set()
+  assert flat["separate_compute"]["total_steps"] * 3 == (
+      flat["report"]["total_steps"])
+
+
+def test_seeds_and_order(studies):
+  study = studies["cpu"]
+  runs = [(run.arm.name, run.seed) for run in study.runs()]
+  assert len(runs) == len(set(runs)) == 5 * 11 + 3 * 7 + 12
+  assert runs[10] == ("harmonised", 0) and runs[11] == ("random", 1)
+  assert {seed for _, seed in runs[:55]} == set(range(5))
+  assert all(name.startswith("alone_") for name, _ in runs[55:76])
+
+
+def test_no_default_of_a_config_can_change_a_result(studies):
+  study = studies["cpu"]
+  of_argument = {f"tasks.{x}.mode" for x in study.resolve(
+      study.arms[0])["tasks"]}
+  keys = {key for key in config_values.flatten(study.resolve(study.arms[0]))
+          if not key.startswith(("data.", "mesh.", "knn."))}
+  assert keys - set(study.changes) - of_argument == FREE
