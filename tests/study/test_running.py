@@ -1,4 +1,4 @@
-"""Running a study: what is refused, what is kept, what an interruption costs."""
+"""Running a study: what is refused, and what an interruption costs."""
 
 import dataclasses
 import json
@@ -70,7 +70,7 @@ def test_rows_of_other_settings_or_code_are_not_added_to(named):
 
 
 @pytest.mark.parametrize("text, code, told", [
-    ("error: the loss is nan\n  fix: less\n", 3, "exit code 3: the loss is nan"),
+    ("error: it is nan\n  fix: less\n", 3, "exit code 3: it is nan"),
     ("Traceback\nKeyError: 'x'\n", 1, "exit code 1: KeyError: 'x'"),
     ("", 1, "exit code 1: it said nothing"),
     ("step 3", -9, "killed by SIGKILL"),
