@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from mtvit import pretrain
 from mtvit import tasks
-from mtvit.data import patch_ops
 from mtvit.models import heads
 from mtvit.run import config_values
 from mtvit.tasks import base
@@ -38,11 +37,9 @@ class Negative(base.Task):
 
   def corrupt(self, patches, ids, layout, draw):
     label = draw.integers("label", (self.num_patches,), 2)  # [b, k]
-    pixels = tf.gather(patches, ids, batch_dims=1)          # [b, k, p, p, 3]
-    inverted = tf.where(label[..., None, None, None] == 1, 255 - pixels, pixels)
-    return base.Corrupted(
-        patch_ops.scatter(patches, ids, inverted), {"ids": ids},
-        {"label": label})
+    chosen = label[..., None, None, None] == 1
+    pixels = tf.where(chosen, 255 - patches, patches)       # [b, k, p, p, 3]
+    return base.Corrupted(pixels, {"ids": ids}, {"label": label})
 
   def head(self):
     return heads.PatchHead((32,), 2)

@@ -21,7 +21,7 @@ class Layout:
     grid: patches per column and per row.
     blocks: int32 [b, m, 9], the shared partition into 3x3 blocks.
     taken: bool [b, n], patches that a task has claimed.
-    originals: uint8 [b, n, p, p, 3], the patches before any corruption.
+    originals: uint8 [b, h, w, 3], the views before patches are corrupted.
     inputs: the same as the model would see them: gray if its input is.
     gray_view: bool [b], views that the augmentation made gray.
     label: int32 [b], classes, for supervised runs.
@@ -39,6 +39,11 @@ class Layout:
   # Of `_clean_sums`: tasks ask for the same ones.
   _sums: dict[int, Any] = dataclasses.field(
       init=False, repr=False, default_factory=dict)
+
+  @property
+  def patch_size(self) -> int:
+    """Side of a patch, pixels."""
+    return self.originals.shape[1] // self.grid[0]
 
   def random_patches(self, k: int, draw: draw_lib.Draw) -> Any:
     """int32 [b, k]: k free patches of each view, uniformly."""
@@ -76,33 +81,40 @@ class Layout:
     """The layout once `ids` [b, k] are taken."""
     return dataclasses.replace(self, taken=patch_ops.mark(self.taken, ids))
 
-  def clean_neighbours(self, patches: Any, ids: Any) -> tuple[Any, Any]:
+  def cut(self, images: Any, ids: Any, rows: Any = None) -> Any:
+    """Patches of `originals` or `inputs`, see `patch_ops.cut`."""
+    return patch_ops.cut(images, ids, self.patch_size, rows)
+
+  def colored(self, patches: Any, ids: Any) -> Any:
+    """The patches `ids` of `originals`; `patches` are those of `inputs`."""
+    if self.inputs is self.originals:
+      return patches
+    return self.cut(self.originals, ids)
+
+  def clean_neighbours(self, images: Any, ids: Any) -> tuple[Any, Any]:
     """Mean colour of the unchanged ones among the eight neighbours of patches.
 
     Args:
-      patches: `originals` or `inputs`.
+      images: `originals` or `inputs`.
       ids: int32 [b, k].
 
     Returns:
       float32 [b, k, 3] in 0 .. 255, and bool [b, k], whether there are any.
     """
-    if id(patches) not in self._sums:
-      self._sums[id(patches)] = self._clean_sums(patches)
-    x = tf.gather(self._sums[id(patches)], ids, batch_dims=1)  # [b, k, 4]
+    if id(images) not in self._sums:
+      self._sums[id(images)] = self._clean_sums(images)
+    x = tf.gather(self._sums[id(images)], ids, batch_dims=1)  # [b, k, 4]
     total, count = x[..., :3], x[..., 3:]
     return total / tf.maximum(count, 1), count[..., 0] > 0
 
-  def _clean_sums(self, patches: Any) -> Any:
+  def _clean_sums(self, images: Any) -> Any:
     """For each patch the sum of its unchanged neighbours' colours: [b, n, 4].
 
     The fourth number is how many there are.
     """
     gh, gw = self.grid
-    n, p = gh * gw, patches.shape[2]
-    # Rows of a patch, then its pixels: sums over long rows are fast.
-    means = tf.reduce_sum(
-        tf.cast(tf.reshape(patches, [-1, p, p * 3]), tf.float32), axis=1)
-    means = tf.reduce_sum(tf.reshape(means, [-1, n, p, 3]), axis=2) / p**2
+    n, p = gh * gw, self.patch_size
+    means = tf.reshape(patch_ops.sums(images, p), [-1, n, 3]) / p**2
     clean = tf.cast(~self.changed[..., None], tf.float32)   # [b, n, 1]
     own = tf.concat([means * clean, clean], axis=-1)        # [b, n, 4]
     # Sums over 3x3 windows, without the patch itself.
@@ -198,31 +210,59 @@ def corrupt(
     images = result.pixels
     queries[task.name] |= result.queries
     answers[task.name] |= result.answers
-  originals = patch_ops.patchify(images, patch_size)        # [b, n, p, p, 3]
-  nothing = tf.zeros(tf.shape(originals)[:2], tf.bool)
-  nothing = tf.ensure_shape(nothing, originals.shape[:2])   # [b, n]
+  inputs = gray(images)
+  nothing = tf.zeros([images.shape[0], grid[0] * grid[1]], tf.bool)  # [b, n]
   layout, claims = _claimed(tasks, draw, Layout(
-      grid, block_partition(grid, draw.fold("layout")), nothing, originals,
-      gray(originals), gray_view, label))
-  patches, hide = layout.inputs, nothing
+      grid, block_partition(grid, draw.fold("layout")), nothing, images,
+      inputs, gray_view, label))
+  before = _cut(layout, claims)
+  after, hide = {}, nothing
   for task in tasks:
     result = task.corrupt(
-        patches, claims[task.name], layout, draw.fold(task.name))
-    patches = result.pixels
+        before[task.name], claims[task.name], layout, draw.fold(task.name))
+    if claims[task.name] is not None:
+      # Again gray, for tasks that fill patches with colours of their own.
+      after[task.name] = gray(result.pixels)
     queries[task.name] |= result.queries
     answers[task.name] |= result.answers
     if result.hide_ids is not None:
       hide = patch_ops.mark(hide, result.hide_ids)
-  # Again gray, for tasks that fill patches with colours of their own.
-  patches = gray(patches)
-  changed = tf.reduce_any(                                  # [b, n]
-      patches != layout.inputs, axis=(2, 3, 4))
+  image, changed = _pasted(layout, claims, before, after)
   layout = dataclasses.replace(layout, changed=changed)
   for task in tasks:
     answers[task.name] |= task.context(layout, queries[task.name])
   return {
-      "image": patch_ops.unpatchify(patches, layout.grid),
+      "image": image,
       "hide_position": hide,
       "queries": {k: v for k, v in queries.items() if v},
       "answers": {k: v for k, v in answers.items() if v},
   }
+
+
+def _cut(layout: Layout, claims: Mapping[str, Any]) -> dict[str, Any]:
+  """The patches that each task has claimed, as the model would see them."""
+  # All in one pass.
+  real = [x for x in claims.values() if x is not None]
+  parts = iter(tf.split(
+      layout.cut(layout.inputs, tf.concat(real, axis=1)),
+      [x.shape[1] for x in real], axis=1) if real else ())
+  return {name: None if ids is None else next(parts)
+          for name, ids in claims.items()}
+
+
+def _pasted(
+    layout: Layout, claims: Mapping[str, Any], before: Mapping[str, Any],
+    after: Mapping[str, Any]
+) -> tuple[Any, Any]:
+  """The views with what tasks made of their patches, and which differ.
+
+  uint8 [b, h, w, 3] and bool [b, n].
+  """
+  if not after:
+    return layout.inputs, layout.taken
+  joined = lambda found: tf.concat([found[name] for name in after], axis=1)
+  ids, pixels = joined(claims), joined(after)               # [b, k, p, p, 3]
+  differ = tf.reduce_any(                                   # [b, k]
+      pixels != joined(before), axis=(2, 3, 4))
+  changed = patch_ops.scatter(tf.zeros_like(layout.taken), ids, differ)
+  return patch_ops.paste(layout.inputs, ids, pixels), changed

@@ -22,6 +22,12 @@ _RGB_TO_YIQ = np.array(
      [0.5959, -0.2746, -0.3213],
      [0.2115, -0.5227, 0.3112]], np.float32)
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+_GRAY = np.tile(_LUMA, [3, 1])                              # [3, 3]
+_QUARTER = _YIQ_TO_RGB @ np.array(
+    [[0, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32) @ _RGB_TO_YIQ
+# Of which jitter is a sum: gray, what differs from it, and this turned by 90
+# degrees of hue.
+_PARTS = np.stack([_GRAY, np.eye(3, dtype=np.float32) - _GRAY, _QUARTER])
 
 
 def crop_sides(u: Any, scale: tuple[float, float]) -> Any:
@@ -178,27 +184,24 @@ def color_matrices(
   Returns:
     float32 [b, 3, 4], for `apply_color`.
   """
-  b = tf.shape(amounts)[0]
-  eye = tf.eye(3, batch_shape=[b])                          # [b, 3, 3]
-  luma = tf.tile(tf.constant(_LUMA)[None, None, :], [b, 3, 1])
-  factors = 1 + 0.8 * strength * amounts[:, :3]
+  at = lambda value, where: tf.where(jitter, value, where)  # [b]
   brightness, contrast, saturation = (
-      f[:, None, None] for f in tf.unstack(factors, axis=1))  # [b, 1, 1]
-  angle = 2 * math.pi * 0.2 * strength * amounts[:, 3]
-  cos, sin = tf.cos(angle), tf.sin(angle)
-  zero, one = tf.zeros_like(cos), tf.ones_like(cos)
-  turn = tf.reshape(
-      tf.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], axis=1),
-      [-1, 3, 3])
-  hue = tf.matmul(_YIQ_TO_RGB, tf.matmul(turn, _RGB_TO_YIQ))
-  after = tf.matmul(hue, saturation * eye + (1 - saturation) * luma)
+      at(f, 1) for f in tf.unstack(1 + 0.8 * strength * amounts[:, :3], axis=1))
+  angle = at(2 * math.pi * 0.2 * strength * amounts[:, 3], 0)
+  saturation = tf.where(gray, 0.0, saturation)              # [b]
+  # Hue and saturation change what differs from gray alone, so all is a sum of
+  # three matrices.
+  parts = tf.stack(                                         # [b, 3]
+      [tf.ones_like(angle), saturation * tf.cos(angle),
+       saturation * tf.sin(angle)], axis=1)
+  scale = contrast * brightness
+  after = tf.reshape(tf.matmul(
+      parts * scale[:, None], _PARTS.reshape(3, 9)), [-1, 3, 3])
   # Contrast blends with the mean gray of the brightened view.
-  level = brightness * tf.reduce_sum(mean * _LUMA, -1)[:, None, None]
-  shift = tf.matmul(after, tf.tile((1 - contrast) * level, [1, 3, 1]))
-  matrix = tf.concat([after * (contrast * brightness), shift], axis=-1)
-  identity = tf.concat([eye, tf.zeros([b, 3, 1])], axis=-1)
-  matrix = tf.where(jitter[:, None, None], matrix, identity)  # [b, 3, 4]
-  return tf.where(gray[:, None, None], tf.matmul(luma, matrix), matrix)
+  level = tf.reduce_sum(mean * _LUMA, -1)                   # [b]
+  shift = (1 - contrast) * brightness * level
+  return tf.concat(
+      [after, tf.tile(shift[:, None, None], [1, 3, 1])], axis=-1)
 
 
 def apply_color(images: Any, matrix: Any) -> Any:

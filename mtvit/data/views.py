@@ -116,6 +116,7 @@ def look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
   Returns:
     uint8 [..., 3].
   """
+  cv2.setNumThreads(0)
   rgba = cv2.cvtColor(pixels.reshape(1, -1, 3), cv2.COLOR_RGB2RGBA)
   # With an alpha of 255 on top it is a negative index, from the table's end.
   gray = table.take(rgba.view("<i4"))                       # [1, pixels, 1]

@@ -49,8 +49,8 @@ class Corrupted(NamedTuple):
   """What a task did to a batch of views.
 
   Attributes:
-    pixels: the views after the corruption, uint8: patches [b, n, p, p, 3] from
-      `Task.corrupt`, images [b, h, w, 3] from `Task.corrupt_image`.
+    pixels: after the corruption, uint8: claimed patches [b, k, p, p, 3] from
+      `Task.corrupt`, whole views [b, h, w, 3] from `Task.corrupt_image`.
     queries: field -> [b, ...], what the head may look at.
     answers: field -> [b, ...], what only the loss sees.
     hide_ids: int32 [b, k] patches that lose their position embedding, or None.
@@ -190,7 +190,7 @@ class Task:
     """Corrupts the claimed patches of a batch.
 
     Args:
-      patches: uint8 [b, n, p, p, 3].
+      patches: uint8 [b, k, p, p, 3], those of `ids`; None without any.
       ids: what `claim` returned.
       layout: the grid, all that any task claimed, and the clean views.
       draw: stateless randomness of this task.

@@ -22,7 +22,6 @@ with epy.lazy_imports():
   import tensorflow as tf
   from mtvit.data import corruption
   from mtvit.data import draws
-  from mtvit.data import patch_ops
 
 _DATACLASS = "@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)"
 IMAGES = 2       # Of the tiny batch.
@@ -145,22 +144,21 @@ def _corrupted(
   draw = draws.for_step(0, 0, b, 0, b)
   whole = task.corrupt_image(tf.constant(images), draw.fold("image"))
   _check_pixels(task.name, "corrupt_image", whole, images.shape)
-  patches = patch_ops.patchify(whole.pixels, geometry.patch_size)
   layout = corruption.Layout(
       (gh, gw), corruption.block_partition((gh, gw), draw),
-      tf.zeros([b, gh * gw], tf.bool), patches, patches,
+      tf.zeros([b, gh * gw], tf.bool), whole.pixels, whole.pixels,
       tf.zeros([b], tf.bool), tf.zeros([b], tf.int32))
   ids = task.claim(layout, draw.fold("claim"))
-  claimed = _check_claim(task, ids, (b, gh * gw))
+  _check_claim(task, ids, (b, gh * gw))
+  patches = None
+  if ids is not None:
+    patches = layout.cut(whole.pixels, ids)                 # [b, k, p, p, 3]
+    layout = layout.claimed(ids)
   after = task.corrupt(patches, ids, layout, draw)
-  _check_pixels(task.name, "corrupt", after, tuple(patches.shape))
-  changed = np.any(after.pixels.numpy() != patches.numpy(), axis=(2, 3, 4))
-  if (changed & ~claimed).any():
-    _refuse(
-        f"{task.name}: corrupt changes pixels of patches that it did not claim",
-        "patch_ops.scatter(patches, ids, new) changes those of `ids` alone")
-  layout = layout.claimed(ids) if ids is not None else layout
-  layout = dataclasses.replace(layout, changed=tf.constant(changed))
+  _check_pixels(
+      task.name, "corrupt", after,
+      None if patches is None else tuple(patches.shape))
+  layout = dataclasses.replace(layout, changed=layout.taken)
   queries = whole.queries | after.queries
   answers = whole.answers | after.answers | task.context(layout, queries)
   numpy = lambda tree: {key: np.asarray(x) for key, x in tree.items()}
@@ -173,36 +171,39 @@ def _corrupted(
 
 def _check_claim(
     task: base.Task, ids: Any, shape: tuple[int, int]
-) -> np.ndarray:
-  """Which patches are claimed: bool [b, n]; refuses ids of another kind."""
-  claimed = np.zeros(shape, bool)
+) -> None:
+  """Refuses ids of another kind; of views and patches `shape` [b, n]."""
   count = 9 * task.num_blocks + 2 * task.num_neighbours + task.num_patches
   want = f"int32 [{shape[0]}, {count}] of different patches"
   if ids is None and count:
     _refuse(f"{task.name}: claim gives nothing", f"{want}, as num_patches says")
   if ids is None:
-    return claimed
+    return
   if ids.dtype != tf.int32 or ids.shape != (shape[0], count):
     _refuse(f"{task.name}: claim gives {ids.dtype.name} {tuple(ids.shape)}",
             f"{want}: num_patches, 9 num_blocks and 2 num_neighbours")
   found = ids.numpy()
   if found.size and not 0 <= found.min() <= found.max() < shape[1]:
     _refuse(f"{task.name}: claim gives ids beyond the {shape[1]} patches", want)
-  np.put_along_axis(claimed, found, True, axis=1)
-  if claimed.sum() != found.size:
+  if any(len(set(row)) != count for row in found.tolist()):
     _refuse(f"{task.name}: claim gives a patch twice", want)
-  return claimed
 
 
 def _check_pixels(
-    name: str, method: str, given: Any, shape: tuple[int, ...]
+    name: str, method: str, given: Any, shape: tuple[int, ...] | None
 ) -> None:
   """Refuses what a corruption gave unless its pixels are as they were."""
   if not isinstance(given, base.Corrupted):
     _refuse(f"{name}: {method} gives {type(given).__name__}",
             "return base.Corrupted(pixels, queries, answers)")
   pixels = given.pixels
-  if pixels.dtype != tf.uint8 or tuple(pixels.shape) != shape:
+  if shape is None:
+    if pixels is not None:
+      _refuse(f"{name}: {method} gives pixels and claim no patches",
+              "claim the patches that change")
+  elif pixels is None:
+    _refuse(f"{name}: {method} gives no pixels", f"uint8 {shape}")
+  elif pixels.dtype != tf.uint8 or tuple(pixels.shape) != shape:
     _refuse(f"{name}: {method} gives pixels {pixels.dtype.name} "
             f"{tuple(pixels.shape)}", f"uint8 {shape}, as they come")
 

@@ -25,7 +25,6 @@ from mtvit.tasks import color_targets
 from mtvit.tasks import picture
 
 with epy.lazy_imports():
-  import tensorflow as tf
   from mtvit.data import patch_ops
 
 if TYPE_CHECKING:
@@ -70,9 +69,9 @@ class Colorize(base.Task):
       self, patches: Any, ids: Any, layout: "corruption.Layout",
       draw: "draws.Draw"
   ) -> base.Corrupted:
-    pixels = tf.gather(layout.originals, ids, batch_dims=1)  # [b, k, p, p, 3]
+    pixels = layout.colored(patches, ids)                   # [b, k, p, p, 3]
     return base.Corrupted(
-        pixels=patch_ops.scatter(patches, ids, patch_ops.luminance(pixels)),
+        pixels=patch_ops.luminance(pixels),
         queries={"ids": ids},
         answers={"pixels": pixels, "gray_view": layout.gray_view})  # [b]
 

@@ -147,22 +147,22 @@ class Inpaint(base.Task):
       self, patches: Any, ids: Any, layout: "corruption.Layout",
       draw: "draws.Draw"
   ) -> base.Corrupted:
-    truth = tf.gather(patches, ids, batch_dims=1)           # [b, k, p, p, 3]
-    missing = tf.ones_like(truth[..., 0], tf.bool)          # [b, k, p, p]
+    missing = tf.ones_like(patches[..., 0], tf.bool)        # [b, k, p, p]
     if self.region == "part":
-      k, p = truth.shape[1:3]
+      k, p = patches.shape[1:3]
       missing = regions.rectangles(k, p, draw)
-    new = tf.where(
-        missing[..., None], self._fill(truth, ids, layout, draw), truth)
-    corrupted = patch_ops.scatter(patches, ids, new)
+    new, truth = self._fill(patches, ids, layout, draw), patches
+    if self.region == "part":
+      new = tf.where(missing[..., None], new, patches)
     if self.scope == "all":
-      nothing = tf.zeros_like(patches[..., 0], tf.bool)     # [b, n, p, p]
-      missing = patch_ops.scatter(nothing, ids, missing)
-      truth = layout.inputs                                 # [b, n, p, p, 3]
-      order = tf.range(truth.shape[1])
-      ids = tf.zeros_like(layout.taken, tf.int32) + order   # [b, n]
+      every = tf.zeros_like(layout.taken, tf.int32) + tf.range(
+          layout.taken.shape[1])                            # [b, n]
+      truth = layout.cut(layout.inputs, every)              # [b, n, p, p, 3]
+      missing = patch_ops.scatter(
+          tf.zeros_like(truth[..., 0], tf.bool), ids, missing)
+      ids = every
     return base.Corrupted(
-        corrupted, queries={"ids": ids},
+        new, queries={"ids": ids},
         answers={"pixels": truth, "missing": missing})
 
   def context(
@@ -182,8 +182,7 @@ class Inpaint(base.Task):
     noise = lambda: _noise(truth.shape[1:4], draw)
     if self.fill == "noise":
       return noise()
-    rows = _partners(tf.shape(ids)[0])[:, None] + tf.zeros_like(ids)  # [b, k]
-    other = tf.gather_nd(layout.inputs, tf.stack([rows, ids], axis=-1))
+    other = layout.cut(layout.inputs, ids, _partners(tf.shape(ids)[0]))
     if self.fill == "other":
       return other
     noisy = draw.uniform("mixed", (ids.shape[1], 1, 1, 1)) < 0.5

@@ -35,7 +35,6 @@ from mtvit.tasks import picture
 
 with epy.lazy_imports():
   import tensorflow as tf
-  from mtvit.data import patch_ops
 
 if TYPE_CHECKING:
   from mtvit.data import corruption
@@ -165,6 +164,7 @@ class Jigsaw(base.Task):
       draw: "draws.Draw"
   ) -> base.Corrupted:
     del layout
+    p = patches.shape[2]
     if self.kind == "patch":
       # Patches come in random order, so a roll is a random cycle of them.
       slots, home = tf.roll(ids, 1, axis=1), ids            # [b, k]
@@ -173,21 +173,23 @@ class Jigsaw(base.Task):
       slots, home = (
           tf.gather(x, order, batch_dims=1) for x in (slots, home))
       queries, answers = {"ids": slots}, {"label": home}
+      pixels = tf.roll(patches, -1, axis=1)     # Each gets the next one's.
     else:
       g, slots = self.num_groups, ids
       blocks = tf.reshape(ids, [-1, g, 9])                  # [b, g, 9]
       label = draw.integers("permutation", (g,), self.num_permutations)
       # Slot j gets the content of place permutation[j].
-      order = tf.gather(
-          blocks, tf.gather(max_hamming(self.num_permutations), label),
-          batch_dims=2)                                     # [b, g, 9]
-      home = tf.reshape(order, [-1, 9 * g])                 # [b, 9g]
+      place = tf.gather(                                    # [b, g, 9]
+          max_hamming(self.num_permutations), label)
+      order = tf.gather(blocks, place, batch_dims=2)        # [b, g, 9]
+      pixels = tf.reshape(tf.gather(
+          tf.reshape(patches, [-1, g, 9, p, p, 3]), place, batch_dims=2),
+          [-1, 9 * g, p, p, 3])
       queries = {"ids": blocks}
       answers = {"label": label, "order": order}
-    pixels = tf.gather(patches, home, batch_dims=1)
     hides = self.position in ("drop", "mask_token")
     return base.Corrupted(
-        patch_ops.scatter(patches, slots, pixels), queries, answers,
+        pixels, queries, answers,
         hide_ids=slots if hides else None)
 
   def head(self) -> nn.Module:

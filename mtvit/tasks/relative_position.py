@@ -154,12 +154,13 @@ class RelativePosition(base.Task):
     order = tf.argsort(slots[:, :, 0], axis=1)              # [b, m]
     slots, home, label = (
         tf.gather(x, order, batch_dims=1) for x in (slots, home, label))
+    pixels = self._augment(patches, tf.argsort(order, axis=1), draw)
+    if self.position == "swap":       # Each pair gets the next one's.
+      pixels = tf.roll(pixels, -2, axis=1)
     flat = lambda pairs: tf.reshape(pairs, [-1, 2 * self.num_pairs])
-    pixels = tf.gather(patches, flat(home), batch_dims=1)   # [b,2m,p,p,3]
-    pixels = self._augment(pixels, draw)
     hides = self.position in ("drop", "mask_token")
     return base.Corrupted(
-        pixels=patch_ops.scatter(patches, flat(slots), pixels),
+        pixels=pixels,
         queries={"ids": slots},                             # [b, m, 2]
         answers={"label": label, "home": home},         # [b, m], [b, m, 2]
         hide_ids=flat(slots) if hides else None)
@@ -172,30 +173,28 @@ class RelativePosition(base.Task):
     return tf.gather_nd(
         directions.direction_table(grid), offset + [gh - 1, gw - 1])
 
-  def _augment(self, pixels: Any, draw: "draws.Draw") -> Any:
-    """Crops and jitters each of uint8 [b, 2m, p, p, 3] on its own."""
+  def _augment(self, pixels: Any, rank: Any, draw: "draws.Draw") -> Any:
+    """Crops and jitters each of uint8 [b, 2m, p, p, 3] on its own.
+
+    What is drawn for pair i is for the one of rank [b, m] i.
+    """
     k, p = pixels.shape[1], pixels.shape[2]
     side = min(p, round(p / self.crop))
-    corner = draw.integers("crop", (k, 2), p - side + 1)    # [b, k, 2]
-    corner = tf.cast(tf.reshape(corner, [-1, 2]), tf.float32)
-    rows, columns = (                                       # [b * k, p, p]
-        image_ops.crop_matrices(corner[:, axis], side, p, p)
-        for axis in (0, 1))
-    # Channels first: products of few and long rows are fast.
-    x = tf.reshape(tf.cast(pixels, tf.float32), [-1, p * p, 3])
-    x = tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, 3 * p, p])
-    x = tf.matmul(x, columns, transpose_b=True)             # [b * k, 3 p, p]
-    x = tf.matmul(rows[:, None], tf.reshape(x, [-1, 3, p, p]))
-    x = tf.reshape(x, [-1, 3, p * p])
-    flat = lambda value: tf.reshape(value, [-1])
+
+    def drawn(values):                                      # [b, k, ...]
+      pairs = tf.reshape(values, [-1, self.num_pairs, 2, *values.shape[2:]])
+      pairs = tf.gather(pairs, rank, batch_dims=1)
+      return tf.reshape(pairs, [-1, k, *values.shape[2:]])
+
+    flat = lambda values: tf.reshape(drawn(values), [-1, *values.shape[2:]])
+    amounts = flat(draw.uniform("amounts", (k, 4), -1, 1))  # [b * k, 4]
     matrix = image_ops.color_matrices(                      # [b * k, 3, 4]
         jitter=flat(draw.uniform("jitter", (k,)) < self.jitter),
-        gray=flat(draw.uniform("gray", (k,)) < self.gray),
-        amounts=tf.reshape(draw.uniform("amounts", (k, 4), -1, 1), [-1, 4]),
-        strength=self.jitter_strength, mean=tf.reduce_mean(x, axis=2))
-    x = tf.matmul(matrix[:, :, :3], x) + matrix[:, :, 3:]   # [b * k, 3, p * p]
-    x = tf.transpose(image_ops.to_uint8(x), [0, 2, 1])
-    return tf.reshape(x, [-1, k, p, p, 3])
+        gray=flat(draw.uniform("gray", (k,)) < self.gray), amounts=amounts,
+        strength=self.jitter_strength, mean=tf.ones_like(amounts[:, :3]))
+    return patch_ops.recrop(
+        pixels, drawn(draw.integers("crop", (k, 2), p - side + 1)), side,
+        tf.reshape(matrix, [-1, k, 3, 4]))
 
   def head(self) -> nn.Module:
     return heads.GroupHead((self.hidden_dim,), 8)

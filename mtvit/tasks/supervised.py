@@ -110,7 +110,7 @@ class Supervised(base.Task):
     answers = {"label": layout.label}
     if self.mixes:
       answers["other"] = tf.ensure_shape(
-          tf.gather(layout.label, self._partners(patches)),
+          tf.gather(layout.label, self._partners(layout.label)),
           layout.label.shape)
     return base.Corrupted(patches, answers=answers)
 

@@ -1,4 +1,4 @@
-"""Cutting views into patches and putting them together."""
+"""Patches of views: cut out, pasted, added up, without colour."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,23 @@ from tests.tasks import helpers
 
 
 @pytest.mark.parametrize("size, p", [(12, 4), (24, 8), (30, 5)])
-def test_patchify_is_slicing_and_unpatchify_undoes_it(size, p):
-  x = helpers.views(0, size=size)
-  patches = patch_ops.patchify(x, p)
-  np.testing.assert_array_equal(patches, helpers.cut(x, p))
-  side = size // p
+def test_patches_are_cut_out_and_pasted_by_slicing(size, p):
+  x, other = (helpers.views(seed, size=size) for seed in (0, 1))
+  rng, n = np.random.default_rng(0), (size // p)**2
+  ids = rng.permuted(np.tile(np.arange(n), (6, 1)), axis=1)[:, :4]
+  ids, rows = ids.astype(np.int32), np.arange(6)[:, None]
+  want = helpers.cut(x, p)
+  np.testing.assert_array_equal(patch_ops.cut(x, ids, p), want[rows, ids])
   np.testing.assert_array_equal(
-      patch_ops.unpatchify(patches, (side, side)), x)
+      patch_ops.cut(x, ids, p, np.arange(6, dtype=np.int32)[::-1]),
+      want[rows[::-1], ids])
+  new = helpers.cut(other, p)[rows, ids]
+  want[rows, ids] = new
+  np.testing.assert_array_equal(
+      helpers.cut(patch_ops.paste(x, ids, new).numpy(), p), want)
+  sums = helpers.cut(x, p).sum((2, 3), dtype=float)         # [6, n, 3]
+  np.testing.assert_array_equal(
+      patch_ops.sums(x, p).numpy().reshape(6, n, 3), sums)
 
 
 def test_scatter_and_mark():

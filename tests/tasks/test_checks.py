@@ -75,8 +75,9 @@ def named(head):
     (after("claim", lambda ids: ids + 16), "beyond the 16 patches"),
     (after("claim", lambda ids: ids * 0), "a patch twice"),
     (after("claim", lambda ids: None), "claim gives nothing"),
-    (after("corrupt", lambda x: x._replace(pixels=255 - x.pixels)),
-     "(?s)did not claim.*patch_ops.scatter"),
+    (after("corrupt", lambda x: x._replace(pixels=x.pixels[:, :2])),
+     r"pixels uint8 \(4, 2, 8, 8, 3\)\n.*uint8 \(4, 3, 8, 8, 3\)"),
+    (after("corrupt", lambda x: x._replace(pixels=None)), "no pixels"),
     (after("corrupt", lambda x: x._replace(
         pixels=tf.cast(x.pixels, tf.float32))), "pixels float32 "),
     (after("corrupt", lambda x: x.pixels), "(?s)corrupt gives .*Corrupted"),
