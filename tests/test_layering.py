@@ -43,7 +43,8 @@ ROOMS = {
     "tools": "benchmarks checkpoints config diagnostics encoder errors "
              "interchange models pictures planning report run training",
     "study": "api benchmarks checkpoints config data diagnostics encoder "
-             "errors models pretrain probes run tasks training",
+             "errors models pictures pretrain probes report run tasks "
+             "training",
 }
 # Constants of colour (sRGB curve, luminance, luma): in `data/srgb.py` alone.
 COLOUR = {0.04045, 1.055, 12.92, 0.0031308, 0.212671, 0.71516, 0.299,

@@ -3,10 +3,12 @@
   mtvit study plan FILE.py[:TIER]
   mtvit study run FILE.py[:TIER] --workers=2
   mtvit study cost FILE.py[:TIER]
+  mtvit study show FILE.py[:TIER] --output=DIR
 
 `plan` tells runs, FLOPs and hours. `run` makes what has no row yet; the same
 command goes on after any interruption. `cost` measures a step of each arm,
-interleaved, on an idle machine. Rows are added to FILE.TIER.jsonl, beside the
+interleaved, on an idle machine. `show` prints tables and verdicts as Markdown,
+from the rows alone; DIR gets a page with plots too. Rows are added to FILE.TIER.jsonl, beside the
 file. How to write one: mtvit/study/README.md.
 """
 
@@ -26,6 +28,7 @@ from mtvit.study import one as one_lib
 from mtvit.study import planning
 from mtvit.study import rows
 from mtvit.study import running
+from mtvit.study import show as show_lib
 
 _WORKERS = flags.DEFINE_integer(
     "workers", 1, "Runs at a time; they share cores, or a GPU's memory.",
@@ -36,6 +39,8 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where the runs are kept; default runs/study/FILE.TIER.")
 _DATA = flags.DEFINE_string(
     "data", "", "Takes the place of data.name in all arms: folder:PATH.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "A folder for the page of `show`, index.html.")
 _ATTEMPT = flags.DEFINE_integer("attempt", 1, "Of `one`.", lower_bound=1)
 
 
@@ -62,6 +67,7 @@ def _plan(named: arms.Named) -> None:
 def _run(named: arms.Named) -> None:
   """Makes the runs."""
   running.run(named, _options(named))
+  show_lib.show(named)
 
 
 def _one(named: arms.Named) -> None:
@@ -80,8 +86,14 @@ def _cost(named: arms.Named) -> None:
   cost_lib.record(named, _ARMS.value)
 
 
+def _show(named: arms.Named) -> None:
+  """Prints what the rows say."""
+  show_lib.show(named, _OUTPUT.value)
+
+
 KINDS: dict[str, Callable[[arms.Named], None]] = {
-    "plan": _plan, "run": _run, "cost": _cost, "one": _one}
+    "plan": _plan, "run": _run, "cost": _cost, "show": _show,
+    "one": _one}
 
 
 def main(kind: str, file: str) -> None:
@@ -89,7 +101,7 @@ def main(kind: str, file: str) -> None:
   if kind not in KINDS:
     raise errors.ConfigError(
         f"no `mtvit study {errors.printable(kind)}`" if kind
-        else "what with which study?", "mtvit study plan | run | cost FILE.py")
+        else "what with which study?", "mtvit study plan | run | cost | show FILE.py")
   KINDS[kind](arms.load(file))
 
 

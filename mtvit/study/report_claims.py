@@ -92,7 +92,7 @@ def richer(
     verdict, rule = verdicts_lib.INCONCLUSIVE, "no rule holds"
   return _Verdict(
       claim=f"1 {arm}", says="more tasks give richer features", verdict=verdict,
-      rule=f"{rule}; p {p:.3g}", differences=found,
+      rule=rule, differences=found, p=p,
       change=verdicts_lib.change(found, MARGIN, p))
 
 
@@ -123,7 +123,7 @@ def positions(
     verdict, rule = verdicts_lib.INCONCLUSIVE, "no rule holds"
   return _Verdict(
       claim="2", says="the ViT may cheat by its position embeddings, and gains "
-      "by it", verdict=verdict, rule=f"{rule}; p {p[0]:.3g}, {p[1]:.3g}",
+      "by it", verdict=verdict, rule=rule, p=min(p),
       differences=[*found, *_pair(results, "report", "report_sincos")],
       notes=[cheats(results)],
       change="harms needs a mean of 1 point and p below 0.05 of drop or swap "
@@ -185,7 +185,7 @@ def one_pass(
   lows = ", ".join(f"{x.measure} {x.d.low:.2f}" for x in ours)
   return _Verdict(
       claim="4", says="one pass instead of k", verdict=verdict,
-      rule=f"{rule}; p {p:.3g}", differences=ours, notes=[note],
+      rule=rule, differences=ours, p=p, notes=[note],
       change="refuted needs separate_compute better by 1 point and p below "
       f"0.05 on both; supported needs both ratios at most {STEP:g} and lower "
       f"ends above -1 ({lows})")
@@ -216,7 +216,7 @@ def harmonised(
   lows = ", ".join(f"{x.measure} {x.d.low:.2f}" for x in ours)
   return _Verdict(
       claim="5", says="no harmonised inputs needed", verdict=verdict,
-      rule=f"{rule}; p {p:.3g}", differences=ours + gray,
+      rule=rule, differences=ours + gray, p=p,
       notes=["by colour at test: on gray test images report is "
              f"{'' if by_color else 'not '}worse than harmonised"],
       change=f"supported needs lower ends above -1 ({lows}); refuted needs "

@@ -160,7 +160,9 @@ def combine(results: results_lib.Results) -> _Verdict:
       differences=[x for x, _, _ in falls.values()],
       notes=[f"{x.measure}: {size:.3f} less in all, "
              f"{'of its skill alone' if relative else 'absolute'}"
-             for x, size, relative in falls.values()],
+             for x, size, relative in falls.values()]
+      + [f"kNN of {arm} moves by {x[0]:+.2f} points"
+         for arm, x in moved.items() if x],
       change="supported needs this gone: " + "; ".join(harm + little)
       if harm + little else "refuted needs one fall over 25 %, one cosine "
       "below -0.1, or kNN moved by over 5 points")

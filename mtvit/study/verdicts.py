@@ -1,6 +1,7 @@
 """The general rule: what a difference over seeds says against a margin."""
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from mtvit.study import results as results_lib
@@ -63,6 +64,7 @@ class Verdict:
     change: what the numbers would have to be for another verdict.
     differences: that it was made of.
     notes: what is printed apart.
+    p: of the claim after Holm's correction; nan if its rules ask for none.
   """
   claim: str
   says: str
@@ -71,6 +73,7 @@ class Verdict:
   change: str = ""
   differences: Sequence[Difference] = ()
   notes: Sequence[str] = ()
+  p: float = math.nan
 
 
 def difference(
@@ -88,7 +91,7 @@ def difference(
 def largest_p(differences: Sequence[Difference]) -> float:
   """One p of several differences that a claim requires; nan if one has none."""
   found = [x.d.p for x in differences]
-  return max(found) if all(p == p for p in found) else float("nan")
+  return max(found) if all(p == p for p in found) else math.nan
 
 
 def supported(
@@ -143,8 +146,9 @@ def _general(
     verdict, rule = INCONCLUSIVE, f"neither; p is {p:.3g}"
   return Verdict(
       claim=f"{comparison.arm} against {comparison.against}",
-      says=f"{comparison.arm} is better", verdict=verdict, rule=rule,
-      change=change(differences, margin, p), differences=differences)
+      says="better by the margin", verdict=verdict, rule=rule,
+      change=change(differences, margin, p), differences=differences,
+      p=p)
 
 
 def missing(
