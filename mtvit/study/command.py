@@ -8,8 +8,8 @@
 `plan` tells runs, FLOPs and hours. `run` makes what has no row yet; the same
 command goes on after any interruption. `cost` measures a step of each arm,
 interleaved, on an idle machine. `show` prints tables and verdicts as Markdown,
-from the rows alone; DIR gets a page with plots too. Rows are added to FILE.TIER.jsonl, beside the
-file. How to write one: mtvit/study/README.md.
+from the rows alone; DIR gets a page with plots too. Rows are added to
+FILE.TIER.jsonl, beside the file. How to write one: mtvit/study/README.md.
 """
 
 import os
@@ -101,7 +101,8 @@ def main(kind: str, file: str) -> None:
   if kind not in KINDS:
     raise errors.ConfigError(
         f"no `mtvit study {errors.printable(kind)}`" if kind
-        else "what with which study?", "mtvit study plan | run | cost | show FILE.py")
+        else "what with which study?",
+        "mtvit study plan | run | cost | show FILE.py")
   KINDS[kind](arms.load(file))
 
 

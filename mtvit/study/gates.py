@@ -29,7 +29,11 @@ class Gate(NamedTuple):
 
 def general(results: results_lib.Results) -> list[Gate]:
   """Those of any study: rows that can be compared."""
-  return [_unskipped(results), _machines(results), _code(results)]
+  return [_unskipped(results), _machines(results), _one_digest(
+      results, "code_digest", "one digest of the training code",
+      "run again what an older version has run"), _one_digest(
+          results, "data", "one digest of the data",
+          "run again what had other images")]
 
 
 def report(results: results_lib.Results) -> list[Gate]:
@@ -110,14 +114,16 @@ def _machines(results: results_lib.Results) -> Gate:
               "run that seed's arms again, all on one kind of machine")
 
 
-def _code(results: results_lib.Results) -> Gate:
+def _one_digest(
+    results: results_lib.Results, field: str, name: str, fix: str
+) -> Gate:
+  """Whether a field of all rows is the same."""
   by_digest: dict[str, list[str]] = {}
   for (arm, seed), row in results.done.items():
-    by_digest.setdefault(str(row.code_digest), []).append(f"{arm}/{seed}")
+    by_digest.setdefault(getattr(row, field), []).append(f"{arm}/{seed}")
   found = "; ".join(f"{_short(key)}: {len(runs)} runs, {runs[0]} first"
                     for key, runs in by_digest.items())
-  return Gate("one digest of the training code", len(by_digest) <= 1,
-              found or "no rows", "run again what an older version has run")
+  return Gate(name, len(by_digest) <= 1, found or "no rows", fix)
 
 
 def configs(

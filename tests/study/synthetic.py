@@ -38,7 +38,7 @@ class World:
         "contrastive": {"flops_ratio": 1.0, "ratio": 1.0},
         "report": {"flops_ratio": 1.02, "ratio": 1.1}}}
     self.failed, self.lost = {}, set()
-    self.machine, self.code = {}, {}
+    self.machine, self.code, self.data = {}, {}, {}
 
   def _arm(self, n):
     of_seed = np.array([0.0, 3, -2, 1, 5])[:n]     # Cancels within a seed.
@@ -85,6 +85,7 @@ class World:
             arm=arm, seed=seed, status="failed" if reason else "done",
             reason=reason, config_digest=f"config of {arm}",
             code_digest=self.code.get((arm, seed), "code"),
+            data=self.data.get((arm, seed), "images"),
             machine=self.machine.get((arm, seed), "cpu"), measures=measures))
     return found
 

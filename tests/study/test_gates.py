@@ -51,6 +51,8 @@ def set_at(arm, measure, seed, value):
      lambda world: world.machine.update({("report", 2): "gpu"})),
     ("one digest of the training", "new: 1 runs, report/1",
      lambda world: world.code.update({("report", 1): "new"})),
+    ("one digest of the data", "mine: 1 runs, all/2",
+     lambda world: world.data.update({("all", 2): "mine"})),
 ])
 def test_each_shuts(name, says, harm):
   world = synthetic.World()

@@ -95,7 +95,7 @@ def test_no_verdict_stands_behind_a_shut_gate(tmp_path):
   text = show.markdown("S", document.sections(show.findings(
       write(tmp_path, world))))
   assert "| no run skipped a step | FAILED: all, seed 2: 1.0. What" in text
-  assert "No verdict: 1 of 9 gates failed" in section(text, "Verdicts")
+  assert "No verdict: 1 of 10 gates failed" in section(text, "Verdicts")
   assert "supported" not in text
 
 
@@ -107,7 +107,7 @@ def test_deleting_a_row_is_noticed(tmp_path, effective):
   text = show.markdown("S", document.sections(show.findings(named)))
   assert "Missing: control, seed 3." in text
   # Its images can't be compared with those of report.
-  assert "No verdict: 1 of 9 gates failed" in text
+  assert "No verdict: 1 of 10 gates failed" in text
 
 
 def test_a_study_without_claims_has_the_general_rule(tmp_path, effective):
