@@ -110,6 +110,7 @@ PLACES = {
         "tempfile.TemporaryDirectory", "mkdir", "to.mkdir", "link.symlink_to",
         "photo.crop.save"},
     "mtvit/benchmarks/profile.py": {"tempfile.TemporaryDirectory"},
+    "mtvit/benchmarks/gpu_check.py": {"tempfile.TemporaryDirectory"},
     "mtvit/evaluate.py": {"tempfile.TemporaryDirectory"},
     "launch/colab_install.py": {"tempfile.NamedTemporaryFile"},
     # Four names, and names that are digests, in RUN/evaluation.
@@ -125,6 +126,7 @@ PLACES = {
     "mtvit/pictures/panels.py": {"grid.save", "plots.save"},
     "mtvit/data/held.py": {"cache_files.save"},
     "mtvit/data/cache_files.py": {"save"},
+    "mtvit/benchmarks/saved_batches.py": {"safetensors.numpy.save"},
     "mtvit/interchange/files.py": {"safetensors.numpy.save", "np.savez"},
     "mtvit/report/markup.py": {"image.save"},
     # /dev/null, and a process's own standard output.

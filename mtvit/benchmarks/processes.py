@@ -36,15 +36,23 @@ class Spec(NamedTuple):
 
 
 def ours(
-    name: str, module: str, settings: Mapping[str, Any], does: Sequence[str]
+    name: str, module: str, settings: Mapping[str, Any], does: Sequence[str],
+    *, platforms: str | None = "cpu"
 ) -> Spec:
-  """A contestant that is a module of `mtvit.benchmarks`, on the CPU."""
+  """A contestant that is a module of `mtvit.benchmarks`.
+
+  `platforms` is JAX_PLATFORMS; None leaves it as it is.
+  """
   path = os.pathsep.join(
       filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
   environment = os.environ | {
-      "PYTHONPATH": path, "JAX_PLATFORMS": "cpu",
+      "PYTHONPATH": path,
       # Compiling is one of the things that are timed.
       "JAX_ENABLE_COMPILATION_CACHE": "false"}
+  if platforms is not None:
+    environment["JAX_PLATFORMS"] = platforms
+  # JAX takes three quarters of a GPU otherwise; nothing else runs there.
+  environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
   command = [sys.executable, "-m", f"mtvit.benchmarks.{module}"]
   return Spec(name, command, settings, environment, does)
 
@@ -161,6 +169,48 @@ def interleaved(running: Sequence[Contestant], repeats: int) -> Measured:
       for what in one.spec.does:
         found[one.spec.name].setdefault(what, []).append(one.repeat(what))
   return found
+
+
+class Found(NamedTuple):
+  """What a benchmark has measured.
+
+  Attributes:
+    measured: of all contestants.
+    ready: contestant -> what it told when it was warm.
+    last: what the first did at the end.
+  """
+  measured: Measured
+  ready: dict[str, dict[str, Any]]
+  last: dict[str, Any]
+
+
+def measure(
+    specs: Sequence[Spec], repeats: int, last: Sequence[str] = ()
+) -> Found:
+  """Runs the contestants in rounds, and lets the first do `last` at the end.
+
+  On an accelerator they run one after the other instead, since each may need
+  all of its memory.
+  """
+  with contextlib.ExitStack() as stack:
+    first, = stack.enter_context(started(specs[:1]))
+    alone = on_accelerator(first.ready)
+    running = [first]
+    if not alone:
+      running += stack.enter_context(started(specs[1:]))
+    found = Found(
+        interleaved(running, repeats), {x.spec.name: x.ready for x in running},
+        {what: first.repeat(what) for what in last})
+  for spec in specs[1:] if alone else ():
+    other = measure([spec], repeats)
+    found.measured.update(other.measured)
+    found.ready.update(other.ready)
+  return found
+
+
+def on_accelerator(ready: Mapping[str, Any]) -> bool:
+  """Whether a contestant has told that it computes on one."""
+  return ready.get("device", {}).get("platform", "cpu") != "cpu"
 
 
 def _say(text: str) -> None:

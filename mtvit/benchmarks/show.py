@@ -11,8 +11,8 @@ from typing import Any, Mapping, Sequence
 from mtvit.benchmarks.peers import protocol
 
 # What ours use, as far as it is installed; peers tell their own.
-_PACKAGES = ("jax", "tensorflow", "tensorflow-cpu", "opencv-python-headless",
-             "numpy")
+_PACKAGES = ("jax", "jax-cuda12-plugin", "jax-cuda13-plugin", "tensorflow",
+             "tensorflow-cpu", "opencv-python-headless", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +91,15 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
   """The processor, and the cores that may be used."""
   return {"processor": _processor(), "cores": protocol.cores()}
+
+
+def machine_text(found: Mapping[str, Any]) -> str:
+  """What `machine` has found, and the accelerator that a contestant told."""
+  text = f"{found['processor']}, {found['cores']} cores"
+  if "accelerator" in found:
+    device = found["accelerator"]
+    text = f"{device['count']} {device['kind']}; {text}"
+  return text
 
 
 def _processor() -> str:

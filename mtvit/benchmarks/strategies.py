@@ -20,11 +20,11 @@ class Work(NamedTuple):
 
   Attributes:
     configs: contestant's name -> config as plain values.
-    steps: of a repetition.
+    steps: of a repetition; None for what the device needs.
     batches: of a repetition of the input pipeline.
   """
   configs: Mapping[str, Mapping[str, Any]]
-  steps: int
+  steps: int | None
   batches: int
 
 
@@ -48,8 +48,8 @@ def specs(work: Work) -> list[processes.Spec]:
   """The contestants."""
   return [
       processes.ours(name, "step_process", {
-          "config": config, "steps": work.steps, "batches": work.batches},
-          ["step", "input"])
+          "config": config, "steps": work.steps, "batches": work.batches,
+          "batch": None}, ["step", "input"], platforms=None)
       for name, config in work.configs.items()]
 
 

@@ -1,7 +1,9 @@
-"""Measures this machine's speed, and prints Markdown tables.
+r"""Measures this machine's speed, and prints Markdown tables.
 
   mtvit bench input --images=DIR
   mtvit bench step --profile
+  mtvit bench step --config=imagenet:variant=S/16 --config.batch_size=512 \
+      --strategies=contrastive,report,patch_level --layers=unrolled,scanned
   mtvit bench strategies --json=strategies.json
 
 `input` is the input pipeline, `step` the train step, `strategies` what tasks
@@ -9,17 +11,22 @@ cost in one forward pass and in one for each. --config, with overrides, says of
 what; a batch has 64 images (`step`: 128) unless --config.batch_size is given.
 
 Each contestant is a process of its own that works only when it has the word;
-they take turns, --repeats times. A figure is the median, with the least and the
-most in brackets; a ratio is the median of those of each round. With --peer
-lightly and timm take part: `bash launch/local.sh --with_peers bench
-input --peer` installs them into an environment of their own.
+they take turns, --repeats times, but on an accelerator one runs after the
+other. Steps are made on what JAX finds, or on JAX_PLATFORMS. A figure is the
+median, with the least and the most in brackets; a ratio is the median of those
+of each round. With --peer lightly and timm take part: `bash launch/local.sh
+--with_peers bench input --peer` installs them into an environment of their own.
+
+A machine without TensorFlow or data takes a batch that another has saved:
+`bench step --save_batch=FILE`, and there the same with --batch=FILE. It is
+repeated up to --config.batch_size.
 """
 
 import json
 import pathlib
 import runpy
 import sys
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -30,6 +37,7 @@ from mtvit.benchmarks import arguments
 from mtvit.benchmarks import images as images_lib
 from mtvit.benchmarks import input as input_lib
 from mtvit.benchmarks import processes
+from mtvit.benchmarks import saved_batches
 from mtvit.benchmarks import show
 from mtvit.benchmarks import step as step_lib
 from mtvit.benchmarks import strategies as strategies_lib
@@ -39,6 +47,7 @@ from mtvit.run import entry
 from mtvit.run import files
 from mtvit.run import paths
 from mtvit.training import run_tasks
+from mtvit.training import sharding
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, command_line.config_help())
@@ -47,7 +56,19 @@ _BATCHES = flags.DEFINE_integer(
     "batches", 8, "Batches of a repetition of an input pipeline.",
     lower_bound=1)
 _STEPS = flags.DEFINE_integer(
-    "steps", 2, "Steps of a repetition.", lower_bound=1)
+    "steps", None, "Steps of a repetition; two on a CPU, and two seconds "
+    "elsewhere, if it is not given.", lower_bound=1)
+_STRATEGIES = flags.DEFINE_list(
+    "strategies", None, "step: of the config file, to measure instead of the "
+    "config as it is and contrastive.")
+_LAYERS = flags.DEFINE_list(
+    "layers", None, f"step: {', '.join(step_lib.LAYERS)}, instead of the "
+    "config's.")
+_BATCH = flags.DEFINE_string(
+    "batch", None, "step: a file of --save_batch; needs no TensorFlow.")
+_SAVE_BATCH = flags.DEFINE_string(
+    "save_batch", None, "step: a file to write, and no more; batches of the "
+    "config's data for the tasks that would be measured.")
 _IMAGES = flags.DEFINE_string(
     "images", None, "input: a folder with JPEG or PNG files anywhere below; "
     "else cuts of the built-in photographs.")
@@ -56,6 +77,9 @@ _ALSO = flags.DEFINE_string(
 _PEER = flags.DEFINE_bool("peer", False, "input, step: also lightly or timm.")
 _PEER_PYTHON = flags.DEFINE_string(
     "peer_python", str(processes.PEER_PYTHON), "Of an environment with them.")
+_PEER_FORMS = flags.DEFINE_list(
+    "peer_forms", None, f"step: of timm's, {', '.join(step_lib.PEER_FORMS)}; "
+    "compiled on a GPU and eager elsewhere if none is given.")
 _PROFILE = flags.DEFINE_bool(
     "profile", False, "step: also where the time goes, by a trace.")
 _NUM_TASKS = flags.DEFINE_multi_integer(
@@ -118,25 +142,63 @@ def _input(python: pathlib.Path | None) -> dict[str, Any]:
     work = input_lib.Work(configs, _BATCHES.value, python)
     found = _measure(input_lib.specs(work))
     size = own["model"]["image_size"]
-    return found | {"title": (
+    return found._asdict() | {"title": (
         f"Input pipeline: {own['views']} views of {size} px from {what}, "
         f"batches of {own['batch_size']} images"),
-        "config": own, "text": input_lib.report(work, found["measured"])}
+        "config": own, "text": input_lib.report(work, found.measured)}
+
+
+def _check_list(flag: flags.FlagHolder, known: Iterable[str]) -> None:
+  """Raises ConfigError if one is not known."""
+  for name in flag.value or ():
+    if name not in known:
+      raise errors.ConfigError(
+          f"--{flag.name}={name}: no such thing",
+          f"one or more of {','.join(known)}{errors.suggest(name, known)}")
+
+
+def _step_configs() -> dict[str, dict[str, Any]]:
+  """Contestants of `step` -> their configs."""
+  if _STRATEGIES.value:
+    found = {f"mtvit, {x}": variant(x) for x in _STRATEGIES.value}
+  else:
+    own = variant()
+    found = {f"mtvit, {_tasks(own)}": own,
+             "mtvit, contrastive": variant("contrastive")}
+  _check_list(_LAYERS, step_lib.LAYERS)
+  if not _LAYERS.value:
+    return found
+  return {
+      f"{name}, {layers}": values | {"model": values["model"] | {
+          "unroll": step_lib.LAYERS[layers]}}
+      for layers in _LAYERS.value for name, values in found.items()}
 
 
 def _step(python: pathlib.Path | None) -> dict[str, Any]:
   """Runs `step`; returns what to write."""
-  own, alone = variant(), variant("contrastive")
+  configs = _step_configs()
+  own = next(iter(configs.values()))
+  _check_list(_PEER_FORMS, step_lib.PEER_FORMS)
+  batch = _BATCH.value and paths.expand(_BATCH.value)
   work = step_lib.Work(
-      {f"mtvit, {_tasks(own)}": own, "mtvit, contrastive": alone},
-      _STEPS.value, python)
+      configs, _STEPS.value, python, batch, _PEER_FORMS.value or ())
   found = _measure(step_lib.specs(work), ["profile"] * _PROFILE.value)
-  text = step_lib.report(work, found["measured"], found["ready"])
+  text = step_lib.report(work, found)
   if _PROFILE.value:
     text += ("\n\nWhere the time goes:\n\n"
-             + step_lib.profile_table(found["last"]["profile"]["shares"]))
-  return found | {
+             + step_lib.profile_table(found.last["profile"]["shares"]))
+  return found._asdict() | {
       "title": f"Train step: {_model(own)}", "config": own, "text": text}
+
+
+def _save_batch(file: pathlib.Path) -> None:
+  """Writes the batches that `step --batch` reads."""
+  configs = {saved_batches.name_of(config): config for config in map(
+      config_lib.parse, _step_configs().values())}
+  mesh = sharding.create_mesh(config_lib.Mesh(data=1))
+  saved_batches.write(file, list(configs.values()), mesh)
+  print(f"{file}: batches of {next(iter(configs.values())).batch_size} images "
+        f"for {'; '.join(configs)}")
 
 
 def _strategies(python: pathlib.Path | None) -> dict[str, Any]:
@@ -147,10 +209,10 @@ def _strategies(python: pathlib.Path | None) -> dict[str, Any]:
       _STEPS.value, _BATCHES.value)
   found = _measure(strategies_lib.specs(work))
   order = ", ".join(strategies_lib.ORDER[:max(_NUM_TASKS.value)])
-  return found | {
+  return found._asdict() | {
       "title": f"Strategies: {_model(variant())}; tasks: {order}",
       "config": variant(), "text": strategies_lib.report(
-          work, found["measured"], found["ready"])}
+          work, found.measured, found.ready)}
 
 
 KINDS = {"input": _input, "step": _step, "strategies": _strategies}
@@ -158,13 +220,8 @@ KINDS = {"input": _input, "step": _step, "strategies": _strategies}
 
 def _measure(
     specs: Sequence[processes.Spec], last: Sequence[str] = ()
-) -> dict[str, Any]:
-  """Runs the contestants; at the end the first does `last` too."""
-  with processes.started(specs) as running:
-    measured = processes.interleaved(running, _REPEATS.value)
-    return {
-        "measured": measured, "ready": {x.spec.name: x.ready for x in running},
-        "last": {what: running[0].repeat(what) for what in last}}
+) -> processes.Found:
+  return processes.measure(specs, _REPEATS.value, last)
 
 
 def _tasks(values: dict[str, Any]) -> str:
@@ -179,20 +236,31 @@ def _model(values: dict[str, Any]) -> str:
           f"{values['model']['dtype']}")
 
 
+def _writable(flag: flags.FlagHolder) -> pathlib.Path:
+  """The file of a flag; raises ConfigError if it can't be written."""
+  file = pathlib.Path(paths.expand(flag.value))
+  try:
+    files.try_writing(file.parent)
+  except OSError as e:
+    raise errors.ConfigError(
+        f"--{flag.name}={file} can't be written: {e.strerror}",
+        f"another --{flag.name}") from e
+  return file
+
+
 def main(kind: str) -> None:
   """Measures, prints and writes."""
   if kind not in KINDS:
     raise errors.ConfigError(
         f"no benchmark {kind!r}" if kind else "which benchmark?",
         f"mtvit bench {' | '.join(KINDS)}, and then flags")
-  file = _JSON.value and pathlib.Path(paths.expand(_JSON.value))
-  if file:
-    try:
-      files.try_writing(file.parent)
-    except OSError as e:
-      raise errors.ConfigError(
-          f"--json={file} can't be written: {e.strerror}", "another --json"
-      ) from e
+  if kind != "step" and (_BATCH.value or _SAVE_BATCH.value):
+    raise errors.ConfigError(
+        f"{kind} takes no saved batch", "mtvit bench step --batch=FILE")
+  if _SAVE_BATCH.value:
+    _save_batch(_writable(_SAVE_BATCH))
+    return
+  file = _writable(_JSON) if _JSON.value else None
   found = KINDS[kind](
       pathlib.Path(paths.expand(_PEER_PYTHON.value))
       if _PEER.value else None)
@@ -200,9 +268,11 @@ def main(kind: str) -> None:
   versions: dict[str, str] = {}
   for told in found["ready"].values():
     versions |= told["versions"]
+    if processes.on_accelerator(told):
+      machine["accelerator"] = told["device"]
   listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-  print(f"**{found['title']}.** {machine['processor']}, {machine['cores']} "
-        f"cores; {listed}; median (least to most) of {_REPEATS.value} rounds.\n"
+  print(f"**{found['title']}.** {show.machine_text(machine)}; {listed}; "
+        f"median (least to most) of {_REPEATS.value} rounds.\n"
         f"\n{found['text']}")
   if file:
     files.write(file, json.dumps(

@@ -42,6 +42,13 @@ def train_step_of(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Step:
 
 
 def flops(config: config_lib.Config) -> float:
+  """FLOPs of one train step; see `flops_of`."""
+  config = _plain(config)
+  return flops_of(assembly.create(
+      config, _one_axis(), inputs.noise(config), total_steps=1000))
+
+
+def flops_of(parts: assembly.Parts) -> float:
   """FLOPs of one train step: of its matrix products, without recomputation.
 
   Two for each multiplication, as in "model FLOPs utilization" (Chowdhery et
@@ -49,13 +56,23 @@ def flops(config: config_lib.Config) -> float:
   twice that remat or accumulation computes twice (blocks of NT-Xent are: below
   2 % for Ti/16 on 512 chips, and less for larger models).
   """
-  config = dataclasses.replace(
+  parts = dataclasses.replace(
+      parts, config=_plain(parts.config), mesh=_one_axis())
+  step: Any = parts.step
+  with jax.set_mesh(parts.mesh):
+    return _jaxpr_flops(
+        step.trace(parts.shapes, parts.batch_shapes()).jaxpr.jaxpr)
+
+
+def _plain(config: config_lib.Config) -> config_lib.Config:
+  """Without what computes things twice."""
+  return dataclasses.replace(
       config, accumulate=1,
       model=dataclasses.replace(config.model, remat="none"))
-  mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
-  step = train_step_of(config, mesh)
-  with jax.set_mesh(mesh):
-    return _jaxpr_flops(step.function.trace(step.state, step.batch).jaxpr.jaxpr)
+
+
+def _one_axis() -> jax.sharding.Mesh:
+  return sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
 
 
 def _jaxpr_flops(jaxpr: jax_core.Jaxpr) -> float:

@@ -3,6 +3,7 @@
 import pytest
 
 from mtvit.benchmarks import input as input_lib
+from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
 from mtvit.benchmarks import step
 from mtvit.benchmarks import strategies
@@ -84,13 +85,44 @@ def test_the_table_of_steps():
                   "matmul": repetitions(1.0, 1.0, count=20e9)}}
   ready = {"mtvit": {"flops": 10e9, "compile_seconds": 7.2},
            step.PEER: {"flops": 10e9}}
-  found = rows(step.report(work, measured, ready))
+  found = rows(step.report(work, processes.Found(measured, ready, {})))
   # Two and one step a second, of 16 views and 10 GFLOP.
   assert found["mtvit"] == [
       "24 (16 to 32)", "667", "1,500", "15 (10 to 20)", "0.38 (0.25 to 0.50)",
       "5", "7", "2.50 (2.00 to 3.00)", "2.50 (2.00 to 3.00)"]
   assert found[step.PEER][4] == "0.33 (0.17 to 0.50)"
   assert found[step.PEER][6] == ""
+
+
+def test_the_table_of_steps_on_a_gpu():
+  config = cifar10.get_config().to_dict() | {"batch_size": 8}
+  config["model"] |= {"dtype": "bfloat16"}
+  device = {"platform": "gpu", "kind": "NVIDIA H200", "count": 2}
+  measured = {
+      "mtvit": {"step": repetitions(1.0, 1.0, count=2),
+                "matmul": repetitions(1.0, 1.0, count=500e12)},
+      step.PEER: {"step": repetitions(2.0, 2.0, count=2),
+                  "matmul": repetitions(1.0, 1.0, count=500e12)}}
+  measured["mtvit"]["step"][-1]["device_bytes"] = 3 * 2**30
+  ready = {
+      "mtvit": {"flops": 98.95e12, "compile_seconds": 7.2, "device": device,
+                "memory_bytes": 2 * 2**30},
+      step.PEER: {"flops": 98.95e12,
+                  "device": device | {"kind": "another", "count": 1}}}
+  found = rows(step.report(
+      step.Work({"mtvit": config}, None, None),
+      processes.Found(measured, ready, {})))
+  # Two steps a second on two chips, each with a peak of 989.5 TFLOP/s.
+  assert found["mtvit"] == [
+      "32 (32 to 32)", "500.0", "197.9 (197.9 to 197.9)",
+      "0.20 (0.20 to 0.20)", "10%", "3.0", "2.0", "7", "2.00 (2.00 to 2.00)"]
+  assert found[step.PEER][3:7] == ["0.20 (0.20 to 0.20)", "?", "", ""]
+  # No share of a peak that is of another dtype.
+  config["model"] |= {"dtype": "float32"}
+  found = rows(step.report(
+      step.Work({"mtvit": config}, None, None),
+      processes.Found(measured, ready, {})))
+  assert found["mtvit"][4] == "?"
 
 
 def test_the_ratios_of_strategies():

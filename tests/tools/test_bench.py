@@ -113,6 +113,10 @@ def test_strategies_of_a_small_model():
     (["step", "--config.tasks.colorize.mode=of"], "tasks.colorize"),
     (["step", "--config.tasks.colorize.num_patches=64"], "grid has 64"),
     (["step", "--json=/proc/no/file.json"], "--json=/proc/no/file.json"),
+    (["step", "--layers=folded"], "--layers=folded"),
+    (["step", "--peer", "--peer_forms=fast"], "compiled,eager"),
+    (["step", "--save_batch=/proc/no/x"], "--save_batch=/proc/no/x"),
+    (["input", "--batch=x"], "input takes no saved batch"),
     (["step", "--steps=0"], "steps"), (["step", "more"], "stray argument")])
 def test_errors_name_what_is_wrong(words, said):
   done = run(*words)
@@ -211,13 +215,17 @@ def test_lightly(peer_python, tmp_path):
 
 
 @pytest.mark.slow
-def test_timm(peer_python):
+@pytest.mark.parametrize("dtype, form", [
+    ("float32", None), ("bfloat16", "compiled")])
+def test_timm(peer_python, dtype, form):
   config = cifar10.get_config("variant=nano/4").to_dict() | {"batch_size": 4}
-  settings = step_lib.peer_settings(config) | {"steps": 2}
+  config["model"] |= {"dtype": dtype}
+  settings = step_lib.peer_settings(config) | {"steps": 2, "form": form}
   with processes.started([processes.peer(
       "timm", "timm_step.py", peer_python, settings, ["step", "matmul"])]) as (
           one,):
     assert one.repeat("step")["count"] == 2
+    assert one.ready["device"]["platform"] == "cpu"
     assert one.repeat("matmul")["count"] == 2 * 2 * 2048**3
   # 8 views of 65 tokens: six layers, forward and twice backward.
   t, d, m = 65, 128, 512

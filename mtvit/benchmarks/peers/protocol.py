@@ -10,6 +10,7 @@ and so on until stdin ends. Between two lines the process is idle.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -84,6 +85,18 @@ def drawn(batches: Any, images: int, counted: int) -> dict[str, float]:
   return found
 
 
+def enough(work: Callable[[int], Any], seconds: float = 2.0) -> int:
+  """How many units of work take so long, at least two.
+
+  Args:
+    work: does so many, and waits for the last.
+    seconds: of a repetition.
+  """
+  began = time.perf_counter()
+  work(2)
+  return max(2, math.ceil(2 * seconds / (time.perf_counter() - began)))
+
+
 def queued() -> int:
   """At least as many batches as a pipeline makes while nobody takes any.
 
@@ -93,10 +106,13 @@ def queued() -> int:
   return 6 + 2 * cores()
 
 
-def settle() -> None:
-  """Waits until the queues are full again and nothing works any more."""
-  quiet = 0
-  while quiet < 10:
+def settle(limit: float = 60.0) -> None:
+  """Waits until the queues are full again and nothing works any more.
+
+  Or for `limit` seconds: a driver may have a thread that never rests.
+  """
+  quiet, end = 0, time.monotonic() + limit
+  while quiet < 10 and time.monotonic() < end:
     quiet = 0 if _working() else quiet + 1
     time.sleep(0.02)
 
