@@ -195,21 +195,30 @@ def _whole_run(plan: Plan, report: Report) -> None:
   spec = processes.ours(
       "a whole run", "", {}, [], platforms=plan.platforms)
 
-  def run():
-    with tempfile.TemporaryDirectory() as folder:
-      began = time.monotonic()
-      done = subprocess.run(
-          [sys.executable, "-m", "mtvit", "pretrain", *plan.run,
-           f"--workdir={folder}/run"], capture_output=True, text=True,
-          env=dict(spec.environment))
-      if done.returncode:
-        raise errors.UserError(
-            f"exit code {done.returncode}: " + done.stderr.strip()[-300:])
-      return {"wall_seconds": time.monotonic() - began,
-              "result": reading.read_json(
-                  pathlib.Path(folder, "run", "result.json")),
-              "said": done.stdout[-3000:]}
+  if found := report.attempt(spec.name, lambda: _run(plan, spec)):
+    report.add("run", found, (
+        f"A whole run, `mtvit pretrain {' '.join(plan.run)}`: "
+        f"{found['wall_seconds']:.0f} s, at the end "
+        f"{found['images_per_second']:,.0f} images/s with "
+        f"{found['data_wait']:.0%} of the time spent waiting for data."))
 
-  if found := report.attempt(spec.name, run):
-    report.add("run", found, f"A whole run, `mtvit pretrain "
-               f"{' '.join(plan.run)}`: {found['wall_seconds']:.0f} s.")
+
+def _run(plan: Plan, spec: processes.Spec) -> dict[str, Any]:
+  """What a run says of itself; raises UserError if it fails."""
+  with tempfile.TemporaryDirectory() as folder:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "mtvit", "pretrain", *plan.run,
+         f"--workdir={folder}/run"], capture_output=True, text=True,
+        env=dict(spec.environment))
+    if done.returncode:
+      raise errors.UserError(
+          f"exit code {done.returncode}: " + done.stderr.strip()[-300:])
+    lines = pathlib.Path(folder, "run", "metrics.jsonl").read_text()
+    last = [x for x in map(json.loads, lines.splitlines())
+            if "train/images_per_second" in x][-1]
+    return {"wall_seconds": time.monotonic() - began,
+            "images_per_second": last["train/images_per_second"],
+            "data_wait": last["train/data_wait"], "metrics": last,
+            "result": reading.read_json(
+                pathlib.Path(folder, "run", "result.json"))}

@@ -1,9 +1,11 @@
-"""The XLA compiler for TPUs on a machine that has none.
+"""The XLA compilers for TPUs and NVIDIA GPUs on a machine that has none.
 
-It is inside `libtpu`, which knows the chips and their grids; see
+That for TPUs is inside `libtpu`, which knows the chips and their grids; that
+for GPUs inside JAX's plugin for CUDA, which wants the GPU described. See
 https://docs.jax.dev/en/latest/aot.html.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -15,6 +17,7 @@ from jax.experimental import topologies
 
 from mtvit import errors
 from mtvit.planning import chips
+from mtvit.planning import gpus
 
 # The version that jax[tpu] of requirements.txt asks for.
 VERSION = "0.0.42.1"
@@ -26,13 +29,28 @@ _ENVIRONMENT = {
     "TPU_WORKER_ID": "0"}
 
 
-def prepare() -> None:
-  """Makes this process compile for TPUs and use none; before any device is.
+_PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
+# Products go to cuBLAS: XLA would write some of them itself, in forms that it
+# tries out on the GPU, and without one it may fail on a form not tried.
+_GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
+Topology = chips.Slice | gpus.Node
+
+
+def prepare(topology: Topology) -> None:
+  """Makes this process compile for a topology and use no accelerator.
+
+  Before any device is looked for.
 
   Raises:
-    ConfigError: libtpu is not installed.
+    ConfigError: the compiler is not installed.
   """
-  if importlib.util.find_spec("libtpu") is None:
+  if isinstance(topology, gpus.Node):
+    if not versions().keys() & set(_PLUGINS):
+      raise errors.ConfigError(
+          f"--topology={topology.name} needs XLA's compiler for GPUs, which is "
+          "in JAX's plugin for CUDA, and that is not installed",
+          f"pip install 'jax[cuda12]=={jax.__version__}'; it needs no GPU")
+  elif importlib.util.find_spec("libtpu") is None:
     raise errors.ConfigError(
         "--topology needs the TPU compiler, and libtpu is not installed",
         f".venv/bin/pip install libtpu=={VERSION}, or start with "
@@ -44,17 +62,25 @@ def prepare() -> None:
   jax.config.update("jax_enable_compilation_cache", False)
 
 
-def version() -> str:
-  """Of libtpu."""
-  return importlib.metadata.version("libtpu")
+def versions() -> dict[str, str]:
+  """Of the compilers that are installed."""
+  found = {}
+  for name in ("libtpu", *_PLUGINS):
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[name] = importlib.metadata.version(name)
+  return found
 
 
-def devices(topology: chips.Slice) -> list[Any]:
-  """The devices of a slice, one for each chip: to compile for, not to run on.
+def devices(topology: Topology) -> list[Any]:
+  """The devices of a slice or node: to compile for, not to run on.
 
   Raises:
     ConfigError: the compiler knows no such slice.
   """
+  if isinstance(topology, gpus.Node):
+    return list(topologies.get_topology_desc(
+        platform="cuda", topology=f"1x1x{topology.count}",
+        target_config=topology.chip.target).devices)
   # On hosts of 4 chips, but for a single one.
   single = {"chips_per_host_bounds": (1, 1, 1)} if set(
       topology.shape) == {1} else {}
@@ -91,8 +117,9 @@ def compiled(step: Any, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
   """
   with jax.set_mesh(mesh):
     lowered = step.function.lower(step.state, step.batch)
+  gpu = next(iter(mesh.devices.flat)).platform in ("gpu", "cuda")
   try:
-    return lowered.compile()
+    return lowered.compile(_GPU_OPTIONS if gpu else None)
   except jax.errors.JaxRuntimeError as e:
     if "RESOURCE_EXHAUSTED" not in str(e):
       raise

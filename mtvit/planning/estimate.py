@@ -1,7 +1,9 @@
 """What a train step costs on a slice, by the compiler."""
 
+import collections
 import dataclasses
 import math
+import re
 import time
 import types
 import typing
@@ -14,6 +16,7 @@ from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.planning import chips
 from mtvit.planning import compiler
+from mtvit.planning import gpus
 from mtvit.planning import totals
 from mtvit.run import reading
 from mtvit.training import cost
@@ -103,7 +106,9 @@ class Estimate:
     images_per_second: of the slice.
     mfu: model FLOPs over what the peak allows in the step's time.
     limit: "compute" (the cores are the slowest; see `Time`), "HBM bandwidth",
-      "interconnect", or "HBM capacity".
+      "interconnect", "HBM capacity", or "unknown".
+    custom_calls: of a GPU's libraries -> how often they stand in the program.
+    compute: of a GPU: seconds that the model's FLOPs take at its peak.
     compile_seconds: on this machine.
   """
   topology: str
@@ -121,6 +126,8 @@ class Estimate:
   images_per_second: float | None = None
   mfu: float | None = None
   limit: str = "HBM capacity"
+  custom_calls: dict[str, int] | None = None
+  compute: float | None = None
   compile_seconds: float
 
 
@@ -173,13 +180,15 @@ def with_views(
 
 
 def estimate(
-    config: config_lib.Config, topology: chips.Slice, model_flops: float
+    config: config_lib.Config, topology: compiler.Topology, model_flops: float
 ) -> Estimate:
-  """Compiles a config's train step for a slice.
+  """Compiles a config's train step for a slice, or for GPUs of a machine.
+
+  For GPUs the compiler tells the memory, but neither cycles nor time.
 
   Args:
     config: of the run, with its global batch.
-    topology: the slice.
+    topology: the slice or the GPUs.
     model_flops: `cost.flops(config)`.
 
   Raises:
@@ -206,11 +215,20 @@ def estimate(
     return Estimate(
         **found, memory=dataclasses.replace(memory, total=needed or None),
         compile_seconds=time.monotonic() - start)
+  memory = _memory(step, topology.chip, compiled.memory_analysis())
+  text = compiled.as_text() or ""
+  if isinstance(topology, gpus.Node):
+    speed = dict(
+        custom_calls=dict(collections.Counter(
+            re.findall(r'custom_call_target="([^"]+)"', text))),
+        compute=found["model_flops"] / topology.chip.peak,
+        limit="unknown" if memory.fits else "HBM capacity")
+  else:
+    speed = _speed(totals.of(text, len(devices)), topology,
+                   config.batch_size, found["model_flops"])
   return Estimate(
-      **found, compile_seconds=time.monotonic() - start,
-      memory=_memory(step, topology.chip, compiled.memory_analysis()),
-      **_speed(totals.of(compiled.as_text() or "", len(devices)), topology,
-               config.batch_size, found["model_flops"]))
+      **found, memory=memory, compile_seconds=time.monotonic() - start,
+      **speed)
 
 
 def _speed(
@@ -259,7 +277,7 @@ def _time(total: totals.Totals, topology: chips.Slice) -> Time:
 
 
 def _memory(
-    step: cost.Step, chip: chips.Chip, found: Any
+    step: cost.Step, chip: chips.Chip | gpus.Gpu, found: Any
 ) -> Memory:
   """Of a chip; `found` is the compiler's analysis, None if it doesn't fit."""
   state = step.state

@@ -49,8 +49,8 @@ class Gpu:
   Attributes:
     name: of `plan --topology`.
     kind: as the driver names it.
-    memory: bytes that a program may have.
-    bandwidth: of it, bytes a second.
+    hbm_bytes: size of the main memory.
+    hbm_bandwidth: bytes a second.
     cores: streaming multiprocessors.
     fpus: float32 units of each.
     shared: bytes of shared memory of each, and of what a block may have.
@@ -60,8 +60,8 @@ class Gpu:
   """
   name: str
   kind: str
-  memory: int
-  bandwidth: int
+  hbm_bytes: int
+  hbm_bandwidth: int
   cores: int
   fpus: int
   shared: tuple[int, int]
@@ -92,10 +92,10 @@ gpu_device_info {{
   block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535
   block_dim_limit_z: 65535
-  memory_bandwidth: {self.bandwidth}
+  memory_bandwidth: {self.hbm_bandwidth}
   l2_cache_size: {self.l2}
   clock_rate_ghz: {self.clock}
-  device_memory_size: {self.memory}
+  device_memory_size: {self.hbm_bytes}
   cuda_compute_capability {{ major: {self.capability} }}
   registers_per_core_limit: 65536
   registers_per_block_limit: 65536
@@ -109,13 +109,13 @@ device_description_str: "{self.kind}"
 _HOPPER = dict(cores=132, fpus=128, shared=(233472, 232448), l2=52428800,
                clock=1.98, capability=9)
 GPUS = {gpu.name: gpu for gpu in (
-    Gpu(name="a100", kind="NVIDIA A100-SXM4-80GB", memory=85100068864,
-        bandwidth=2039040000000, cores=108, fpus=64, shared=(167936, 166912),
-        l2=41943040, clock=1.41, capability=8),
-    Gpu(name="h100", kind="NVIDIA H100 80GB HBM3", memory=84942979072,
-        bandwidth=3352320000000, **_HOPPER),                 # type: ignore
-    Gpu(name="h200", kind="NVIDIA H200", memory=151397597184,
-        bandwidth=4800000000000, **_HOPPER),                 # type: ignore
+    Gpu(name="a100", kind="NVIDIA A100-SXM4-80GB", hbm_bytes=85100068864,
+        hbm_bandwidth=2039040000000, cores=108, fpus=64,
+        shared=(167936, 166912), l2=41943040, clock=1.41, capability=8),
+    Gpu(name="h100", kind="NVIDIA H100 80GB HBM3", hbm_bytes=84942979072,
+        hbm_bandwidth=3352320000000, **_HOPPER),                 # type: ignore
+    Gpu(name="h200", kind="NVIDIA H200", hbm_bytes=151397597184,
+        hbm_bandwidth=4800000000000, **_HOPPER),                 # type: ignore
 )}
 
 
@@ -133,7 +133,7 @@ class Node:
   @property
   def name(self) -> str:
     """Such as "h100:8"."""
-    return f"{self.chip.name}:{self.count}"
+    return self.chip.name + (f":{self.count}" if self.count > 1 else "")
 
 
 def parse(name: str) -> Node | None:

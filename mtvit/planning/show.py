@@ -31,6 +31,14 @@ def text(found: estimate_lib.Estimate) -> str:
       f"    in all            {_size(memory.total)} of "
       f"{_size(memory.capacity)}: {'fits' if memory.fits else 'DOES NOT FIT'}",
       f"  FLOPs               {found.model_flops / 1e9:,.1f} G of the model"]
+  if found.custom_calls is not None:
+    lines += [
+        "  calls of libraries  " + (", ".join(
+            f"{count} {name}" for name, count in found.custom_calls.items())
+            or "none"),
+        "  step                unknown: the compiler for GPUs gives no cycles; "
+        f"at the chip's peak {1e3 * found.compute:.2f} ms",
+        f"  compiled in         {found.compile_seconds:.0f} s"]
   if found.time is None:
     return "\n".join([*lines, f"  limit               {found.limit}"])
   seconds, sent = found.time, found.interconnect_bytes
@@ -125,4 +133,4 @@ def read(
 def _versions() -> dict[str, str]:
   """What an estimate depends on beside its config."""
   return {"jax": jax.__version__, "jaxlib": jaxlib.__version__,
-          "libtpu": compiler.version()}
+          **compiler.versions()}

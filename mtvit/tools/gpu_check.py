@@ -83,7 +83,8 @@ def main() -> None:
         sizes=("pico/12",), strategies=_STRATEGIES[-1:], layers=("scanned",),
         compared=2, platforms="cpu", repeats=1, steps=1,
         run=["--config=quickstart:strategy=contrastive",
-             "--config.model.variant=pico/12",
+             "--config.model.variant=pico/12", "--config.model.unroll=1",
+             "--config.knn.k=0", "--config.diagnose_every=0",
              "--config.total_steps=2", "--config.batch_size=4"])
   report = gpu_check.Report(output, _SECONDS.value)
   plan = gpu_check.Plan(**sizes, batch=str(_batch(

@@ -1,16 +1,19 @@
-r"""Prints what a config costs, without data, training or a TPU.
+r"""Prints what a config costs, without data, training or an accelerator.
 
   mtvit plan --config=imagenet:variant=S/16
   mtvit plan --config=imagenet:variant=B/16 \
       --topology=v5e:16x16 --views_per_chip=128
   mtvit plan --config=imagenet:variant=g/14 \
       --topology=v5e:16x16 --search --json=g14.json
+  mtvit plan --config=imagenet:variant=S/16 \
+      --topology=h100 --views_per_chip=1024
 
 The first counts the FLOPs of the matrix products of a train step, forward and
 backward. With --topology the real train step is compiled for that slice by the
 XLA TPU compiler of `libtpu`, which needs no TPU; it takes seconds to minutes,
 less with --config.model.unroll=1. All that it prints is estimated by the
-compiler, not measured.
+compiler, not measured. Of GPUs it tells the memory and no times; their compiler
+is in `jax[cuda12]`, which needs no GPU either.
 """
 
 import math
@@ -26,6 +29,7 @@ from mtvit.models import pretrainer
 from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.planning import estimate
+from mtvit.planning import gpus
 from mtvit.planning import search
 from mtvit.planning import show
 from mtvit.run import command_line
@@ -38,7 +42,8 @@ from mtvit.training import run_tasks
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, command_line.config_help())
 _TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "Slice to compile for, such as v5e:2x4 or v5p:8x8x16.")
+    "topology", None, "Slice to compile for, such as v5e:2x4 or v5p:8x8x16, "
+    f"or GPUs of one machine: {', '.join(gpus.GPUS)}, h100:8 ...")
 _VIEWS = flags.DEFINE_integer(
     "views_per_chip", None, "Sets config.batch_size; of a search the most.",
     lower_bound=1)
@@ -81,8 +86,12 @@ def main() -> None:
             f"--{flag.name} needs --topology", "--topology=v5e:2x4")
     print(describe(config, cost.flops(config)))
     return
-  topology = chips.parse(_TOPOLOGY.value)
-  compiler.prepare()
+  topology = gpus.parse(_TOPOLOGY.value) or chips.parse(_TOPOLOGY.value)
+  if isinstance(topology, gpus.Node) and _SEARCH.value:
+    raise errors.ConfigError(
+        "--search compares times, and the compiler for GPUs gives none",
+        "--views_per_chip, --config.mesh and --config.model.remat by hand")
+  compiler.prepare(topology)
   num_chips = len(compiler.devices(topology))
   if _VIEWS.value:
     config = estimate.with_views(config, _VIEWS.value, num_chips)
@@ -92,7 +101,7 @@ def main() -> None:
       pathlib.Path(paths.expand(_JSON.value)) if _JSON.value else None)
   if file:
     _check_writable(file)
-  if _SEARCH.value:
+  if _SEARCH.value and isinstance(topology, chips.Slice):
     _search(config, topology, values, file)
     return
   found = estimate.estimate(config, topology, total)

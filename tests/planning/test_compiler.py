@@ -27,8 +27,9 @@ def settings():
 
 def compiled(function, *shapes, slice_name="v5e:2x4", axes=()):
   """A function of a state, by shape, and of a batch, split over axes."""
-  compiler.prepare()
-  devices = compiler.devices(chips.parse(slice_name))
+  slice_ = chips.parse(slice_name)
+  compiler.prepare(slice_)
+  devices = compiler.devices(slice_)
   mesh = jax.make_mesh(
       (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
   place = lambda shape, spec: jax.ShapeDtypeStruct(
@@ -88,7 +89,7 @@ def test_the_sum_over_a_split_batch_is_an_all_reduce():
                                   "v6e:2x4", "v5e:1x1"])
 def test_a_large_product_takes_its_flops_at_nearly_the_peak(name):
   slice_ = chips.parse(name)
-  compiler.prepare()
+  compiler.prepare(slice_)
   assert len(compiler.devices(slice_)) == math.prod(slice_.shape)
   found = total(lambda w, x: x @ w, (4096, 4096), (16384, 4096),
                 slice_name=name)
@@ -108,8 +109,8 @@ def test_what_does_not_fit_says_what_it_needs():
 
 @pytest.mark.parametrize("name", ["v5e:3x3", "v5p:3x2x2"])
 def test_a_slice_that_the_compiler_does_not_know(name):
-  compiler.prepare()
   slice_ = chips.parse(name)
+  compiler.prepare(slice_)
   with pytest.raises(errors.ConfigError) as e:
     print(len(compiler.devices(slice_)))
   message = str(e.value)

@@ -83,9 +83,17 @@ def test_text_of_what_does_not_fit():
   assert "images/s" not in text
 
 
+def test_text_of_a_gpu_has_no_time():
+  text = show.text(made(
+      topology="h100", time=None, limit="unknown", compute=0.0125,
+      custom_calls={"__cublas$lt$matmul": 7}))
+  assert "7 __cublas$lt$matmul" in text and "peak 12.50 ms" in text
+  assert "gives no cycles" in text and "images/s" not in text
+
+
 def test_plans_come_back_from_their_file(tmp_path, monkeypatch):
-  # The version is of a package that need not be installed.
-  monkeypatch.setattr(compiler, "version", lambda: "1")
+  # Versions are of packages that need not be installed.
+  monkeypatch.setattr(compiler, "versions", lambda: {"libtpu": "1"})
   found = [made(), made(views=128.0, images_per_second=2000.0), made(
       time=None, memory=dataclasses.replace(made().memory, fits=False))]
   file, config = tmp_path / "plan.json", {"pair": (1, 2), "seed": 0}
@@ -96,7 +104,7 @@ def test_plans_come_back_from_their_file(tmp_path, monkeypatch):
   saved = json.loads(file.read_text())
   assert saved["note"] == "estimated by the compiler, not measured"
   assert saved["best"]["views"] == 128
-  monkeypatch.setattr(compiler, "version", lambda: "2")
+  monkeypatch.setattr(compiler, "versions", lambda: {"libtpu": "2"})
   assert show.read(file, config) == []
   file.write_text("[")
   assert show.read(file, config) == []

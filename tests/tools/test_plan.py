@@ -11,6 +11,7 @@ from mtvit.configs import cifar10
 from mtvit.configs import imagenet
 from mtvit import config as config_lib
 from mtvit import errors
+from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.run import reading
 from mtvit.training import cost
@@ -190,7 +191,7 @@ def test_what_does_not_go_together(args, said):
 def test_without_the_compiler_there_is_a_line_that_installs_it(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(errors.ConfigError) as e:
-    compiler.prepare()
+    compiler.prepare(chips.parse("v5e:2x4"))
   assert f"pip install libtpu=={compiler.VERSION}" in str(e.value)
 
 
