@@ -157,7 +157,8 @@ def _table(plan: Plan, size: str, report: Report) -> None:
           plan.config(size, strategy), layers)
       for layers in plan.layers for strategy in plan.strategies}
   work = step_lib.Work(
-      configs, plan.steps, plan.peer_python, plan.batch, step_lib.PEER_FORMS)
+      configs, plan.steps, plan.peer_python, plan.batch, step_lib.PEER_FORMS,
+      require_gpu=plan.platforms is None)
   specs = step_lib.specs(work, plan.platforms)
   # Behind the first strategies, since it is what they are compared with.
   first = len(plan.strategies)

@@ -25,12 +25,14 @@ class Work(NamedTuple):
     peer_python: of timm's environment; None without it.
     batch: a file of `saved_batches`; None trains on noise.
     peer_forms: of timm's step, compiled or eager; empty: compiled on a GPU.
+    require_gpu: timm's step takes no CPU.
   """
   configs: Mapping[str, Mapping[str, Any]]
   steps: int | None
   peer_python: pathlib.Path | None
   batch: str | None = None
   peer_forms: Sequence[str] = ()
+  require_gpu: bool = False
 
 
 def specs(
@@ -49,7 +51,9 @@ def specs(
       made.append(processes.peer(
           f"{PEER}, {form}" if form else PEER, "timm_step.py",
           work.peer_python,
-          peer_settings(config) | {"steps": work.steps, "form": form}, does))
+          peer_settings(config) | {
+              "steps": work.steps, "form": form,
+              "require_gpu": work.require_gpu}, does))
   return made
 
 

@@ -88,7 +88,8 @@ def start(settings: Mapping[str, Any]) -> tuple[dict, dict]:
     training = Training(made)
     training.steps(2)
     training.check()
-  protocol.settle()
+  if settings["batch"] is None:
+    protocol.settle()                  # The pipeline makes more batches.
   warm_up = lambda: training.steps(2)
   steps = settings["steps"] or (
       2 if on_cpu() else protocol.enough(training.steps))

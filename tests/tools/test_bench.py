@@ -8,6 +8,7 @@ from PIL import Image
 import pytest
 
 from mtvit import config as config_lib
+from mtvit import errors
 from mtvit.benchmarks import arguments
 from mtvit.benchmarks import images
 from mtvit.benchmarks import input as input_lib
@@ -220,13 +221,18 @@ def test_lightly(peer_python, tmp_path):
 def test_timm(peer_python, dtype, form):
   config = cifar10.get_config("variant=nano/4").to_dict() | {"batch_size": 4}
   config["model"] |= {"dtype": dtype}
-  settings = step_lib.peer_settings(config) | {"steps": 2, "form": form}
+  settings = step_lib.peer_settings(config) | {
+      "steps": 2, "form": form, "require_gpu": False}
   with processes.started([processes.peer(
       "timm", "timm_step.py", peer_python, settings, ["step", "matmul"])]) as (
           one,):
     assert one.repeat("step")["count"] == 2
     assert one.ready["device"]["platform"] == "cpu"
     assert one.repeat("matmul")["count"] == 2 * 2 * 2048**3
+  with pytest.raises(errors.UserError, match="finds no GPU here"):
+    processes.Contestant(processes.peer(
+        "timm", "timm_step.py", peer_python, settings | {"require_gpu": True},
+        ["step"]))
   # 8 views of 65 tokens: six layers, forward and twice backward.
   t, d, m = 65, 128, 512
   layers = 8 * 6 * t * (4 * d * d + 2 * d * m + 2 * t * d)

@@ -6,6 +6,7 @@ alone. On a GPU, if torch finds one: with torch.compile unless `form` is eager,
 torch's flash attention and fused AdamW.
 """
 
+import sys
 from typing import Any
 
 import operators  # noqa: F401  First: torchvision needs what it does.
@@ -135,6 +136,8 @@ def start(
     settings: dict
 ) -> tuple[dict[str, Any], dict[str, protocol.Repetition]]:
   """Builds and warms up a train step; see `protocol.serve`."""
+  if settings["require_gpu"] and not ON_GPU:
+    sys.exit(f"torch {torch.__version__} finds no GPU here")
   training = Training(settings)
   training.steps(2)
   versions = {"timm": timm.__version__, "torch": torch.__version__}
