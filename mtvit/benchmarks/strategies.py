@@ -48,8 +48,8 @@ def specs(work: Work) -> list[processes.Spec]:
   """The contestants."""
   return [
       processes.ours(name, "step_process", {
-          "config": config, "steps": work.steps, "batches": work.batches,
-          "batch": None}, ["step", "input"], platforms=None)
+          "config": config, "steps": work.steps, "batches": work.batches},
+          ["step", "input"], platforms=None)
       for name, config in work.configs.items()]
 
 

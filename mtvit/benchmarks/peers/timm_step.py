@@ -109,16 +109,18 @@ def head(settings: dict) -> torch.nn.Sequential:
 
 
 def matmul(dtype: torch.dtype) -> protocol.Repetition:
-  """A repetition of large products, counted in FLOPs."""
-  x, y = (torch.randn(SIDE, SIDE, dtype=dtype, device=DEVICE)
-          for _ in range(2))                                # [m, m]
+  """A repetition of large products, counted in FLOPs; it keeps no memory."""
+  def repetition() -> dict[str, float]:
+    x, y = (torch.randn(SIDE, SIDE, dtype=dtype, device=DEVICE)
+            for _ in range(2))                              # [m, m]
 
-  def work(count=PRODUCTS):
-    for _ in range(count):
-      made = torch.matmul(x, y)                             # [m, m]
-    made[0, 0].item()
-    return count * 2 * SIDE**3
-  return lambda: protocol.timed(work, first=lambda: work(1))
+    def work(count=PRODUCTS):
+      for _ in range(count):
+        made = torch.matmul(x, y)                           # [m, m]
+      made[0, 0].item()
+      return count * 2 * SIDE**3
+    return protocol.timed(work, first=lambda: work(1))
+  return repetition
 
 
 def device() -> dict[str, Any]:
