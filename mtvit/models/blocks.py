@@ -8,9 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtvit.models import attention
 from mtvit.models import chunks
 from mtvit.models import cpu_forms
 from mtvit.models import positions
+from mtvit.models import recompute
+from mtvit.models import target
 
 REMAT_POLICIES = ("none", "dots", "full")
 # GELU by its tanh approximation (big_vision, AugReg), or exact (timm, DeiT).
@@ -37,53 +40,107 @@ class Affine(nn.Module):
     return kernel.astype(self.dtype), bias.astype(self.dtype)
 
 
-class Attention(nn.Module):
-  """Multi-head self-attention."""
-  heads: int
-  dtype: Any
+class Norm(nn.Module):
+  """`nn.LayerNorm` as its parameters and a function of arrays."""
+  epsilon: float
 
   @nn.compact
   def __call__(
-      self, x: jax.Array, angles: jax.Array | None = None
-  ) -> tuple[jax.Array, jax.Array]:
-    """[b, t, d] -> the same, and the weights, float32 [b, h, t, t].
+      self, width: int
+  ) -> tuple[dict[str, jax.Array], Callable[..., jax.Array]]:
+    """Scale and bias, [width] each, and the function of these and [..., width].
+
+    It gives float32.
+    """
+    params = {
+        "scale": self.param("scale", nn.initializers.ones, (width,)),
+        "bias": self.param("bias", nn.initializers.zeros, (width,))}
+    norm = nn.LayerNorm(self.epsilon, dtype=jnp.float32, parent=None)
+    return params, lambda params, x: norm.apply({"params": params}, x)
+
+
+class Attention(nn.Module):
+  """A norm and multi-head self-attention.
+
+  Attributes:
+    heads: of it.
+    dtype: of activations.
+    form: one of `attention.FORMS`.
+    scanned: layers are the steps of a loop.
+  """
+  heads: int
+  dtype: Any
+  form: str
+  scanned: bool
+
+  @nn.compact
+  def __call__(
+      self, x: jax.Array,
+      norm: tuple[dict[str, jax.Array], Callable[..., jax.Array]],
+      angles: jax.Array | None = None, weights: bool = False
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """[b, t, d] -> the same, and the weights, float32 [b, h, t, t], if asked.
 
     Args:
       x: [b, t, d].
+      norm: of a `Norm`, to apply to it.
       angles: by which queries and keys are turned, [1 or b, t, e / 2], or None.
+      weights: give them too.
     """
     b, t, d = x.shape
     split = self.heads, d // self.heads
     kernel, bias = Affine((d,), (3, *split), self.dtype, name="qkv")()
     on_cpu = cpu_forms.target()
-    qkv = cpu_forms.heads_first if on_cpu else _qkv(angles is not None)
-    query, key = ("bhqe", "bhke") if on_cpu else ("bqhe", "bkhe")
-    q, k, v = qkv(x, kernel, bias)      # [b, t, h, e] each, on a CPU h before t
+    qkv = cpu_forms.heads_first if on_cpu else _qkv(
+        angles is not None, self.scanned)
+    params, norm = norm
+
+    @recompute.for_gradient
+    def normed(x, params, kernel, bias):
+      return qkv(norm(params, x).astype(self.dtype), kernel, bias)
+
+    # [b, t, h, e] each, on a CPU h before t.
+    q, k, v = normed(x, params, kernel, bias)
     if angles is not None:
       angles = jnp.expand_dims(angles, 1 if on_cpu else 2)
       q, k = (positions.rotate(x, angles) for x in (q, k))
-    logits = jnp.einsum(f"{query},{key}->bhqk", q * split[1]**-0.5, k)
-    weights = jax.nn.softmax(logits.astype(jnp.float32))    # [b, h, t, t]
-    out = jnp.einsum(f"bhqk,{key}->{query}", weights.astype(self.dtype), v)
-    if on_cpu:
-      out = out.swapaxes(1, 2)                              # [b, t, h, e]
+    given = None
+    if weights:
+      out, given = attention.with_weights(q, k, v, on_cpu)
+    else:
+      out = attention.attend(q, k, v, self.form, on_cpu)
     kernel, bias = Affine(split, (d,), self.dtype, name="out")()
-    product = cpu_forms.product if on_cpu else jnp.matmul
-    out = product(out.reshape(b, t, d), kernel.reshape(d, d)) + bias
-    return out, weights                                     # out: [b, t, d]
+    if on_cpu:
+      out = out.swapaxes(1, 2).reshape(b, t, d)
+      out = cpu_forms.product(out, kernel.reshape(d, d))
+    else:
+      out = jnp.einsum("bthe,hed->btd", out, kernel)
+    return out + bias, given                                # out: [b, t, d]
 
 
-def _qkv(rotary: bool) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+def _qkv(
+    rotary: bool, scanned: bool
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
   """What gives queries, keys and values, [b, t, h, e] each."""
-  # Over `tensor` each device has its heads, which the gradient of `project`
-  # would gather. And the bias of keys that are turned has a gradient.
-  split = jax.sharding.get_abstract_mesh().shape.get("tensor", 1) > 1
-  return _products if split or rotary else project
+  if target.splits_heads():
+    # Each device has its heads, which a flat product would gather.
+    return _products
+  if not target.is_tpu():
+    return _flat
+  # In a loop the gradient of `project` is copied between layouts. And the bias
+  # of keys that are turned has a gradient.
+  return _products if rotary or scanned else project
 
 
 def _products(x, kernel, bias):
   return tuple(jnp.einsum("btd,dhe->bthe", x, kernel[:, i]) + bias[i]
                for i in range(3))
+
+
+def _flat(x, kernel, bias):
+  b, t, d = x.shape
+  y = x @ kernel.reshape(d, -1) + bias.reshape(-1)          # [b, t, 3 d]
+  return tuple(jnp.moveaxis(y.reshape(b, t, *bias.shape), 2, 0))
 
 
 @jax.custom_vjp
@@ -158,19 +215,23 @@ class Block(nn.Module):
     activation: one of `ACTIVATIONS`.
     dtype: of activations.
     layers: give the output too, for each layer.
-    attention: give the attention weights too.
+    weights: give the attention weights too.
     layer_scale: where the learned scales of each branch's channels start; 0 for
       none (LayerScale, Touvron et al. 2021, arXiv:2103.17239).
     norm_epsilon: of the norms.
+    form: of attention, one of `attention.FORMS`.
+    scanned: layers are the steps of a loop.
   """
   heads: int
   mlp_dim: int
   activation: str
   dtype: Any
   layers: bool
-  attention: bool
+  weights: bool
   layer_scale: float = 0.0
   norm_epsilon: float = 1e-6
+  form: str = "auto"
+  scanned: bool = False
 
   @nn.compact
   def __call__(
@@ -187,22 +248,34 @@ class Block(nn.Module):
     Returns:
       [b, t, d]; and that again and the attention weights, if asked for.
     """
-    x = chunks.by_rows(x)
-    norm = lambda name: nn.LayerNorm(
-        self.norm_epsilon, dtype=jnp.float32, name=name)
-    y = norm("norm1")(x).astype(self.dtype)
-    y, weights = Attention(self.heads, self.dtype, name="attn")(y, angles)
+    x = chunks.row_major(chunks.by_rows(x))
+    norm = lambda name: Norm(self.norm_epsilon, name=name)(x.shape[-1])
+    attend = Attention(
+        self.heads, self.dtype, self.form, self.scanned, name="attn")
+    y, weights = attend(x, norm("norm1"), angles, self.weights)
     x = chunks.by_rows(x + self._kept(self._scaled(y, 1), drop))
-    y = norm("norm2")(x).astype(self.dtype)
-    dense = lambda dim, name: nn.Dense(
-        dim, dtype=self.dtype, name=name, dot_general=cpu_forms.dot_general(),
-        kernel_init=nn.initializers.xavier_uniform())
-    activation = cpu_forms.recomputed(ACTIVATIONS[self.activation])
-    y = activation(dense(self.mlp_dim, "fc1")(y))
-    y = dense(x.shape[-1], "fc2")(y)                        # [b, t, d]
+    y = self._mlp(x, *norm("norm2"))
     x = chunks.by_rows(x + self._kept(self._scaled(y, 2), drop))
     return x, (
-        x if self.layers else None, weights if self.attention else None)
+        x if self.layers else None, weights)
+
+  def _mlp(self, x, params, norm):
+    """A norm and the MLP: [b, t, d] -> the same."""
+    d = x.shape[-1]
+    product = cpu_forms.product if cpu_forms.target() else jnp.matmul
+
+    @recompute.for_gradient
+    def widen(x, params, kernel, bias):
+      return product(norm(params, x).astype(self.dtype), kernel) + bias
+
+    @recompute.for_gradient
+    def narrow(y, kernel, bias):
+      return product(ACTIVATIONS[self.activation](y), kernel) + bias
+
+    affine = lambda *shape, name: Affine(
+        shape[:1], shape[1:], self.dtype, name=name)()
+    y = widen(x, params, *affine(d, self.mlp_dim, name="fc1"))
+    return narrow(y, *affine(self.mlp_dim, d, name="fc2"))  # [b, t, d]
 
   def _scaled(self, y, branch):
     """A branch [b, t, d], each of its channels scaled."""

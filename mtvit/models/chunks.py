@@ -7,8 +7,11 @@ and those are computed again for the gradient.
 from typing import Any, Callable
 
 import jax
+from jax.experimental import layout
 from jax.sharding import PartitionSpec as P
 import jax.numpy as jnp
+
+from mtvit.models import target
 
 # The axes of the mesh that split the rows of a batch.
 ROWS = ("data", "fsdp")
@@ -61,6 +64,25 @@ def by_rows(x: jax.Array) -> jax.Array:
   the features, and sum activations over the network.
   """
   return x if x.shape[0] % shards() else _placed(x, P(ROWS))
+
+
+def row_major(x: jax.Array) -> jax.Array:
+  """Keeps XLA for GPUs from transposing activations [b, ...] in memory.
+
+  The gradient of position embeddings is a sum over the batch, for which it
+  would write the batch last, from the first layer to the last; every norm and
+  every product then needs another copy. Elsewhere XLA knows better.
+  """
+  if not target.is_nvidia():
+    return x
+  order = layout.Layout(major_to_minor=tuple(range(x.ndim)))
+  constrained = lambda x: layout.with_layout_constraint(x, order)
+  if not jax.sharding.get_abstract_mesh().shape:
+    return constrained(x)
+  # XLA can't split a constraint: each device has its own.
+  spec = P() if x.shape[0] % shards() else P(ROWS)
+  return jax.shard_map(
+      constrained, in_specs=spec, out_specs=spec, check_vma=False)(x)
 
 
 def _placed(x, spec):

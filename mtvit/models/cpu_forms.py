@@ -9,14 +9,13 @@ from typing import Any, Callable
 import jax
 import jax.numpy as jnp
 
+from mtvit.models import target as target_lib
+
 
 def target() -> bool:
   """Whether the program that is traced is for CPUs, with all heads on each."""
-  mesh = jax.sharding.get_abstract_mesh()
-  # A mesh that is only planned for may be of other devices than those here.
-  device = mesh.abstract_device
-  kind = device.device_kind if device else jax.default_backend()
-  return kind == "cpu" and mesh.shape.get("tensor", 1) == 1
+  return (target_lib.device_kind() == "cpu"
+          and not target_lib.splits_heads())
 
 
 @jax.custom_vjp
@@ -85,11 +84,3 @@ def heads_first(
     return y.reshape(b, t, h, e).swapaxes(1, 2)             # [b, h, t, e]
 
   return tuple(project(kernel[:, i], bias[i]) for i in range(3))
-
-
-def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
-  """An activation that on a CPU keeps its input alone for the gradient.
-
-  It is cheaper to compute again than its parts are to write and to read.
-  """
-  return jax.checkpoint(function) if target() else function

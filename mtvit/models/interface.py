@@ -14,6 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mtvit.models import attention
 from mtvit.models import blocks
 from mtvit.models import variants
 
@@ -125,6 +126,7 @@ class EncoderConfig(abc.ABC):
       softmax are float32.
     remat: one of `blocks.REMAT_POLICIES`.
     unroll: layers that a scan over them unrolls; 0 means all of them.
+    attention: one of `attention.FORMS`.
     extra_tokens: names of special tokens beside [CLS] and those that tasks
       ask for, such as "ct,rot": the tokens of a run to start from.
   """
@@ -138,13 +140,15 @@ class EncoderConfig(abc.ABC):
   dtype: str = "float32"
   remat: str = "none"
   unroll: int = 0
+  attention: str = "auto"
   extra_tokens: str = ""
 
   def __post_init__(self):
     """Raises ValueError at an impossible value; so may what derives from it."""
     variants.check_size(self.image_size, self.patch_size)
     self.check_choices(
-        remat=blocks.REMAT_POLICIES, dtype=("float32", "bfloat16"))
+        remat=blocks.REMAT_POLICIES, attention=attention.FORMS,
+        dtype=("float32", "bfloat16"))
     if not re.fullmatch(r"([a-z]\w*(,[a-z]\w*)*)?", self.extra_tokens):
       raise ValueError(
           f"model.extra_tokens is {self.extra_tokens!r}; it must be names "

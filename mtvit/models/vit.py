@@ -47,6 +47,7 @@ class Encoder(nn.Module):
     rotary_base: of `positions.rotary_angles`, for the patches whose position
       is not hidden; 0 for none.
     norm_epsilon: of all LayerNorms.
+    attention: one of `attention.FORMS`.
     dtype: of activations; parameters, norms and softmax are float32.
   """
   patch_size: int
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
   class_position: bool = False
   rotary_base: float = 0.0
   norm_epsilon: float = 1e-6
+  attention: str = "auto"
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -104,7 +106,8 @@ class Encoder(nn.Module):
     first = x
     x, (outputs, weights) = blocks(
         self.heads, self.mlp_dim, self.activation, self.dtype, layers,
-        attention, self.layer_scale, self.norm_epsilon, name="blocks")(
+        attention, self.layer_scale, self.norm_epsilon, self.attention,
+        self.unroll < self.depth, name="blocks")(
             x, drop, self._angles(image, hide_position))
     if layers:
       outputs = jnp.concatenate([first[None], outputs])     # [l+1, b, t+n, d]
@@ -233,8 +236,9 @@ class ModelConfig(interface.EncoderConfig):
         activation=self.activation, drop_path=self.drop_path,
         layer_scale=self.layer_scale, class_position=self.class_position,
         rotary_base=self.rotary_base, norm_epsilon=self.norm_epsilon,
-        dtype=jnp.dtype(self.dtype), width=sizes["width"],
-        depth=sizes["depth"], heads=sizes["heads"], mlp_dim=sizes["mlp_dim"])
+        attention=self.attention, dtype=jnp.dtype(self.dtype),
+        width=sizes["width"], depth=sizes["depth"], heads=sizes["heads"],
+        mlp_dim=sizes["mlp_dim"])
 
   def exports(self) -> tuple[str, ...]:
     """See `interface.EncoderConfig`; these libraries have this very model."""

@@ -53,8 +53,8 @@ def flops_of(parts: assembly.Parts) -> float:
 
   Two for each multiplication, as in "model FLOPs utilization" (Chowdhery et
   al. 2022, arXiv:2204.02311, appendix B); layers by their number, nothing
-  twice that remat or accumulation computes twice (blocks of NT-Xent are: below
-  2 % for Ti/16 on 512 chips, and less for larger models).
+  twice that remat, attention or accumulation computes twice (blocks of NT-Xent
+  are: below 2 % for Ti/16 on 512 chips, and less for larger models).
   """
   parts = dataclasses.replace(
       parts, config=_plain(parts.config), mesh=_one_axis())
@@ -68,7 +68,8 @@ def _plain(config: config_lib.Config) -> config_lib.Config:
   """Without what computes things twice."""
   return dataclasses.replace(
       config, accumulate=1,
-      model=dataclasses.replace(config.model, remat="none"))
+      model=dataclasses.replace(
+          config.model, remat="none", attention="plain"))
 
 
 def _one_axis() -> jax.sharding.Mesh:
