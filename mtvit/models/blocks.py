@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import flax.linen as nn
 import jax
@@ -56,7 +56,10 @@ class Norm(nn.Module):
         "scale": self.param("scale", nn.initializers.ones, (width,)),
         "bias": self.param("bias", nn.initializers.zeros, (width,))}
     norm = nn.LayerNorm(self.epsilon, dtype=jnp.float32, parent=None)
-    return params, lambda params, x: norm.apply({"params": params}, x)
+
+    def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+      return cast(jax.Array, norm.apply({"params": params}, x))
+    return params, apply
 
 
 class Attention(nn.Module):
@@ -93,14 +96,14 @@ class Attention(nn.Module):
     on_cpu = cpu_forms.target()
     qkv = cpu_forms.heads_first if on_cpu else _qkv(
         angles is not None, self.scanned)
-    params, norm = norm
+    params, normed = norm
 
     @recompute.for_gradient
-    def normed(x, params, kernel, bias):
-      return qkv(norm(params, x).astype(self.dtype), kernel, bias)
+    def project(x, params, kernel, bias):
+      return qkv(normed(params, x).astype(self.dtype), kernel, bias)
 
     # [b, t, h, e] each, on a CPU h before t.
-    q, k, v = normed(x, params, kernel, bias)
+    q, k, v = project(x, params, kernel, bias)
     if angles is not None:
       angles = jnp.expand_dims(angles, 1 if on_cpu else 2)
       q, k = (positions.rotate(x, angles) for x in (q, k))
