@@ -81,14 +81,29 @@ def test_why_a_run_failed_is_told(tmp_path, text, code, told):
   assert running.reason(log, code) == told
 
 
-def command(named, *flags):
+@pytest.fixture
+def command():
+  """Starts `mtvit study run`; what a test that fails leaves is ended."""
+  started = []
+
+  def start(named, *flags):
+    started.append(_start(named, *flags))
+    return started[-1]
+
+  yield start
+  for process in started:
+    process.kill()
+    process.wait()
+
+
+def _start(named, *flags):
   return subprocess.Popen(
       [sys.executable, "-m", "mtvit", "study", "run", str(named.file),
        f"--workdir={named.file.parent / 'runs'}", *flags], text=True,
       stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def wait_for(what, seconds=400):
+def wait_for(what, seconds=1200):
   ends = time.monotonic() + seconds
   while not what():
     assert time.monotonic() < ends
@@ -103,7 +118,7 @@ def of_runs(named):
 
 
 @pytest.mark.slow
-def test_a_study_of_two_arms_and_three_seeds_is_one_command(named):
+def test_a_study_of_two_arms_and_three_seeds_is_one_command(named, command):
   assert len(STUDY.splitlines()) <= 25
   killed = command(named, "--workers=2")
   wait_for(lambda: rows.read(named.rows).rows and len(of_runs(named)) == 2)
@@ -134,7 +149,7 @@ def test_a_study_of_two_arms_and_three_seeds_is_one_command(named):
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_tried_again_and_told(tmp_path):
+def test_a_run_that_fails_is_tried_again_and_told(tmp_path, command):
   file = tmp_path / "bad.py"
   # No step is made in so short a time, so that the watchdog ends the process.
   file.write_text(STUDY.replace(
@@ -150,7 +165,7 @@ def test_a_run_that_fails_is_tried_again_and_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_says_how_to_go_on(named):
+def test_sigterm_saves_and_says_how_to_go_on(named, command):
   process = command(named, "--arms=report", "--seeds=0")
   log = named.file.parent / "runs" / "report" / "0.log"
   wait_for(lambda: log.exists() and "parameters" in log.read_text())
