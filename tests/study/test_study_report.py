@@ -15,8 +15,9 @@ FILE = pathlib.Path(__file__).parents[2] / "configs" / "study_report.py"
 FREE = {
     "accumulate", "checkpoint_every", "forward", "init_from", "input",
     "keep_checkpoints", "log_every", "max_skipped_steps", "profile_steps",
-    "seed", "total_epochs", "views", "watchdog_seconds", "model.extra_tokens",
-    "model.kind", "model.remat", "model.unroll", "model.variant",
+    "seed", "total_epochs", "views", "watchdog_seconds", "model.attention",
+    "model.extra_tokens", "model.kind", "model.remat", "model.unroll",
+    "model.variant",
     # Of another kind of the task or the weighting than the one that is pinned.
     "tasks.contrastive.momentum", "tasks.contrastive.queue_size",
     "tasks.jigsaw.num_permutations", "weighting.dwa_temperature",
