@@ -109,6 +109,14 @@ PLACES = {
     "mtvit/benchmarks/images.py": {
         "tempfile.TemporaryDirectory", "mkdir", "to.mkdir", "link.symlink_to",
         "photo.crop.save"},
+    # The rows of a study, never truncated but behind their last whole line; its
+    # lock and the logs of its runs, in its own folder.
+    "mtvit/study/rows.py": {"open", "f.truncate"},
+    "mtvit/study/running.py": {
+        "options.workdir.mkdir", "log.parent.mkdir", "open"},
+    "mtvit/pictures/effects.py": {"plots.save"},
+    "mtvit/study/document.py": {"effects.save"},
+    "mtvit/study/show.py": {"save"},
     "mtvit/benchmarks/profile.py": {"tempfile.TemporaryDirectory"},
     "mtvit/benchmarks/gpu_check.py": {"tempfile.TemporaryDirectory"},
     "mtvit/evaluate.py": {"tempfile.TemporaryDirectory"},

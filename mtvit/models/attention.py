@@ -83,24 +83,21 @@ def _lean_forward(q, k, v, heads_first):
   total = weights.sum(-1, keepdims=True)                    # [b, h, t, 1]
   weights = (weights / total).astype(q.dtype)
   out = jnp.einsum(f"bhqk,{key}->{query}", weights, v)
-  return out, (q, k, v, out, (most + jnp.log(total))[..., 0])
+  return out, (q, k, v, (most + jnp.log(total))[..., 0])
 
 
 def _lean_backward(heads_first, saved, grad):
-  grad, (q, k, v, out, log_total) = recompute.after(grad, saved)
+  grad, (q, k, v, log_total) = recompute.after(grad, saved)
   query, key = _axes(heads_first)
-  # Keys before queries, the order that suits the products for dk and dv.
-  logits = jnp.einsum(f"{query},{key}->bhkq", q, k)         # [b, h, t, t]
-  weights = jnp.exp(logits.astype(jnp.float32) - log_total[:, :, None])
-  dv = jnp.einsum(f"bhkq,{query}->{key}", weights.astype(q.dtype), grad)
-  dweights = jnp.einsum(f"{query},{key}->bhkq", grad, v)    # [b, h, t, t]
-  # The mean of dweights by the weights, which softmax takes off: [b, h, t].
-  mean = jnp.einsum(
-      f"{query},{query}->bhq", grad, out, preferred_element_type=jnp.float32)
-  dlogits = (weights * (dweights.astype(jnp.float32) - mean[:, :, None]))
-  dlogits = dlogits.astype(q.dtype)
-  return (jnp.einsum(f"bhkq,{key}->{query}", dlogits, k),
-          jnp.einsum(f"bhkq,{query}->{key}", dlogits, q), dv)
+  logits = jnp.einsum(f"{query},{key}->bhqk", q, k)         # [b, h, t, t]
+  weights = jnp.exp(logits.astype(jnp.float32) - log_total[..., None])
+  dv = jnp.einsum(f"bhqk,{query}->{key}", weights.astype(q.dtype), grad)
+  dweights = jnp.einsum(f"{query},{key}->bhqk", grad, v)    # [b, h, t, t]
+  dweights = dweights.astype(jnp.float32)
+  mean = (weights * dweights).sum(-1, keepdims=True)        # [b, h, t, 1]
+  dlogits = (weights * (dweights - mean)).astype(q.dtype)
+  return (jnp.einsum(f"bhqk,{key}->{query}", dlogits, k),
+          jnp.einsum(f"bhqk,{query}->{key}", dlogits, q), dv)
 
 
 _lean.defvjp(_lean_forward, _lean_backward)

@@ -116,7 +116,9 @@ class Attention(nn.Module):
     if on_cpu:
       out = out.swapaxes(1, 2).reshape(b, t, d)
       out = cpu_forms.product(out, kernel.reshape(d, d))
-    else:
+    elif target.is_tpu() and not self.scanned:
+      out = out.reshape(b, t, d) @ kernel.reshape(d, d)
+    else:   # What is kept of it for the gradient is what `attend` keeps.
       out = jnp.einsum("bthe,hed->btd", out, kernel)
     return out + bias, given                                # out: [b, t, d]
 

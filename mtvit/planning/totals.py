@@ -175,8 +175,10 @@ class _Walk:
       part = _updated_part(y, inside)
       total += array.in_hbm * (array.bytes if part is None else part)
     for operand, place in zip(operands, places):
-      users = [y for y in inside.values() if place.name in y.operands]
-      parts = [_read_part(y, place.name) for y in users]
+      parts = [part for name in _names(place, inside)
+               for y in inside.values() if name in y.operands
+               and y.opcode != "bitcast"
+               for part in [_read_part(y, name)]]
       for array in operand.arrays[:1]:
         known = [part for part in parts if part is not None]
         whole = not parts or len(known) < len(parts)
@@ -234,6 +236,15 @@ def _constant(x: hlo.Instruction, body: hlo.Computation) -> int | None:
     x = body[x.operands[0]]
   known = x.opcode == "constant" and re.fullmatch(r"-?\d+", x.inputs)
   return int(x.inputs) if known else None
+
+
+def _names(x: hlo.Instruction, body: hlo.Computation) -> list[str]:
+  """Of an array, under which it is read: its own, and those of bitcasts."""
+  names = [x.name]
+  for name in names:
+    names += [y.name for y in body.values()
+              if y.opcode == "bitcast" and name in y.operands]
+  return names
 
 
 def _read_part(x: hlo.Instruction, name: str) -> float | None:

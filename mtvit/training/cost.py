@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core as jax_core
+from jax.interpreters import partial_eval
 
 from mtvit import config as config_lib
 from mtvit.training import assembly
@@ -60,8 +61,10 @@ def flops_of(parts: assembly.Parts) -> float:
       parts, config=_plain(parts.config), mesh=_one_axis())
   step: Any = parts.step
   with jax.set_mesh(parts.mesh):
-    return _jaxpr_flops(
-        step.trace(parts.shapes, parts.batch_shapes()).jaxpr.jaxpr)
+    traced = step.trace(parts.shapes, parts.batch_shapes()).jaxpr.jaxpr
+  # Without what is computed again and not used.
+  used, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
+  return _jaxpr_flops(used)
 
 
 def _plain(config: config_lib.Config) -> config_lib.Config:

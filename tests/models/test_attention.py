@@ -45,7 +45,7 @@ def by_definition(q, k, v, grad):
 @pytest.mark.parametrize("heads_first", [False, True])
 @pytest.mark.parametrize("form", attention.FORMS)
 @pytest.mark.parametrize("dtype, bound, scale", [
-    ("float32", 2e-6, 1.0), ("float32", 2e-5, 12.0), ("bfloat16", 0.03, 1.0)])
+    ("float32", 2e-6, 1.0), ("float32", 2e-4, 12.0), ("bfloat16", 0.03, 1.0)])
 def test_forms_are_softmax_attention(form, heads_first, dtype, bound, scale):
   q, k, v, grad = arrays(scale=scale)
   turn = (lambda x: x.swapaxes(1, 2)) if heads_first else lambda x: x
@@ -112,10 +112,9 @@ def test_a_layer_keeps_the_inputs_of_its_products(kind, dtype, monkeypatch):
   stacked = [x for x in stacked if x != sums]
   assert {x[1] for x in stacked} == {dtype}
   # In units of [b, t, d]: two inputs of norms, queries, keys, values, what
-  # attention gives, and four of hidden units; on a CPU the sixth is there once
-  # more, by rows.
+  # attention gives, and four of hidden units.
   units = sum(math.prod(x[0]) for x in stacked) / (LAYERS * B * T * D)
-  assert units == 10 + (kind == "cpu")
+  assert units == 10
 
 
 def test_the_plain_form_keeps_the_weights():
