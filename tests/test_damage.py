@@ -383,7 +383,7 @@ def sweep(kind, folder, count):
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch):
-  monkeypatch.setattr(compiler, "version", lambda: "1")
+  monkeypatch.setattr(compiler, "versions", lambda: {"libtpu": "1"})
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -109,6 +109,7 @@ class Estimate:
       "interconnect", "HBM capacity", or "unknown".
     custom_calls: of a GPU's libraries -> how often they stand in the program.
     compute: of a GPU: seconds that the model's FLOPs take at its peak.
+    hbm_bytes: of a GPU: read and written by its kernels.
     compile_seconds: on this machine.
   """
   topology: str
@@ -128,6 +129,7 @@ class Estimate:
   limit: str = "HBM capacity"
   custom_calls: dict[str, int] | None = None
   compute: float | None = None
+  hbm_bytes: float | None = None
   compile_seconds: float
 
 
@@ -222,6 +224,7 @@ def estimate(
         custom_calls=dict(collections.Counter(
             re.findall(r'custom_call_target="([^"]+)"', text))),
         compute=found["model_flops"] / topology.chip.peak,
+        hbm_bytes=totals.of(text, len(devices)).hbm_bytes,
         limit="unknown" if memory.fits else "HBM capacity")
   else:
     speed = _speed(totals.of(text, len(devices)), topology,

@@ -36,6 +36,7 @@ def text(found: estimate_lib.Estimate) -> str:
         "  calls of libraries  " + (", ".join(
             f"{count} {name}" for name, count in found.custom_calls.items())
             or "none"),
+        f"  read and written    {found.hbm_bytes / 1e9:,.0f} GB",
         "  step                unknown: the compiler for GPUs gives no cycles; "
         f"at the chip's peak {1e3 * found.compute:.2f} ms",
         f"  compiled in         {found.compile_seconds:.0f} s"]

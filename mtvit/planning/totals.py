@@ -149,6 +149,10 @@ class _Walk:
       ends = [*operands[0].operands[:1], x.name]
       return sum(body[end].arrays[0].in_hbm for end in ends) * sum(
           a.bytes for a in x.arrays)
+    if x.opcode == "custom-call" and 'custom_call_target="__cu' in x.attributes:
+      # A GPU's libraries; bytes that they make are their workspace.
+      return sum(a.bytes for y in [*operands, x] for a in y.arrays
+                 if a.bits > 8)
     if x.opcode in _FREE or x.opcode.endswith(("-start", "-done")):
       return 0.0
     if x.opcode == "fusion":

@@ -50,9 +50,10 @@ def _options(named: arms.Named) -> running.Options:
   except ValueError as e:
     raise errors.ConfigError(
         f"--seeds={','.join(_SEEDS.value)}", "--seeds=0,1") from e
+  given = _WORKDIR.value or f"runs/study/{named.rows.stem}"
+  paths.check_local(**{"--workdir": given})     # Beside locks and logs.
   return running.Options(
-      workdir=pathlib.Path(paths.expand(
-          _WORKDIR.value or f"runs/study/{named.rows.stem}")),
+      workdir=pathlib.Path(paths.expand(given)),
       workers=_WORKERS.value, arms=tuple(_ARMS.value), seeds=seeds,
       data=_DATA.value)
 

@@ -102,6 +102,7 @@ def _output() -> pathlib.Path:
   given = _OUTPUT.value or os.environ.get("OUT")
   if not given:
     raise errors.ConfigError("no --output, and OUT is not set", "--output=DIR")
+  paths.check_local(**{"--output": given})
   folder = pathlib.Path(paths.expand(given))
   try:
     files.try_writing(folder)

@@ -86,8 +86,9 @@ def test_text_of_what_does_not_fit():
 def test_text_of_a_gpu_has_no_time():
   text = show.text(made(
       topology="h100", time=None, limit="unknown", compute=0.0125,
-      custom_calls={"__cublas$lt$matmul": 7}))
+      hbm_bytes=239e9, custom_calls={"__cublas$lt$matmul": 7}))
   assert "7 __cublas$lt$matmul" in text and "peak 12.50 ms" in text
+  assert "239 GB" in text
   assert "gives no cycles" in text and "images/s" not in text
 
 

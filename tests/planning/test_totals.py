@@ -154,18 +154,30 @@ def test_what_is_inside_a_kernel_is_the_kernels():
   assert found.hbm_bytes == 4 * (4 * 8 + 8 * 16)
 
 
-def test_a_kernel_that_reads_a_slice_reads_no_more():
-  fused = """%fused (p: f32[4,8], i: s32[]) -> f32[1,8] {
+@pytest.mark.parametrize("sliced, line", [
+    ("%p", ""), ("%b", "  %b = f32[4,8] bitcast(%p)\n")])
+def test_a_kernel_that_reads_a_slice_reads_no_more(sliced, line):
+  fused = f"""%fused (p: f32[4,8], i: s32[]) -> f32[1,8] {{
   %i = s32[] parameter(1)
   %p = f32[4,8] parameter(0)
-  ROOT %s = f32[1,8] dynamic-slice(%p, %i, %i), dynamic_slice_sizes={1,8}
-}
+{line}  ROOT %s = f32[1,8] dynamic-slice({sliced}, %i, %i), \
+dynamic_slice_sizes={{1,8}}
+}}
 """
   found = totals.of(entry(
       "%n = s32[]{:S(6)} constant(1)",
       "%f = f32[1,8] fusion(%x, %n), kind=kLoop, calls=%fused",
       before=fused), 1)
   assert found.hbm_bytes == 2 * 8 * 4
+
+
+@pytest.mark.parametrize("target, size", [
+    ("__cublas$lt$matmul", 3 * SIZE), ("AllocateBuffer", 0)])
+def test_products_of_a_gpus_libraries_read_and_write(target, size):
+  found = totals.of(entry(
+      "%c = (f32[4,8]{1,0}, s8[999]{0}) custom-call(%x, %x), "
+      f'custom_call_target="{target}"'), 1)
+  assert found.hbm_bytes == size
 
 
 def test_a_kernel_that_updates_in_place_writes_no_more():

@@ -30,7 +30,10 @@ LOCAL = {
     "mtvit/__main__.py", "mtvit/api.py", "mtvit/configs/__init__.py",
     "mtvit/run/flag_errors.py", "mtvit/run/command_line.py",
     "mtvit/interchange/__init__.py", "mtvit/run/entry.py",
-    "mtvit/tools/bench.py", "mtvit/tools/plan.py", "mtvit/tools/plan_table.py"}
+    "mtvit/tools/bench.py", "mtvit/tools/gpu_check.py", "mtvit/tools/plan.py",
+    "mtvit/tools/plan_table.py", "mtvit/study/arms.py",
+    "mtvit/study/command.py", "mtvit/study/provenance.py",
+    "mtvit/study/running.py"}
 
 
 def test_what_a_user_gives():

@@ -1,7 +1,8 @@
 """Rows: added whole, read back the same, never twice."""
 
+from concurrent import futures
+import fcntl
 import json
-import multiprocessing
 
 import pytest
 
@@ -72,19 +73,14 @@ def test_what_is_not_finite_is_null(tmp_path):
   json.loads(file.read_text(), parse_constant=pytest.fail)
 
 
-def _append_many(file, worker):
-  for seed in range(20):
-    rows.append(file, rows.Row(arm=worker, seed=seed, status="done",
-                               measures={"long": [0.5] * 5000}))
-
-
-def test_processes_wait_for_each_other(tmp_path):
+def test_a_row_waits_for_who_is_writing(tmp_path):
   file = tmp_path / "study.jsonl"
-  context = multiprocessing.get_context("fork")
-  workers = [context.Process(target=_append_many, args=(file, name))
-             for name in ("a", "b", "c")]
-  for worker in workers:
-    worker.start()
-  for worker in workers:
-    worker.join()
-  assert len(rows.read(file).done()) == 60
+  with open(file, "ab") as f, futures.ThreadPoolExecutor(1) as pool:
+    fcntl.flock(f, fcntl.LOCK_EX)
+    added = pool.submit(rows.append, file, ROW)
+    with pytest.raises(TimeoutError):
+      added.result(timeout=0.5)
+    assert not file.read_bytes()
+    fcntl.flock(f, fcntl.LOCK_UN)
+    added.result(timeout=60)
+  assert len(rows.read(file).done()) == 1

@@ -35,7 +35,7 @@ def test_rows_are_what_the_readme_shows():
 
 
 def test_planned_rows_become_a_table(tmp_path, monkeypatch):
-  monkeypatch.setattr(compiler, "version", lambda: "1")
+  monkeypatch.setattr(compiler, "versions", lambda: {"libtpu": "1"})
   rows = [r for r in plan_table.rows() if r.table == "scaling"][:2]
   for i, row in enumerate(rows):
     show.write(row.file(tmp_path), {}, [test_estimate.made(
