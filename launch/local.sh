@@ -8,7 +8,7 @@
 #
 # With --with_libtpu first it also installs the TPU compiler (200 MB), which
 # mtvit plan --topology asks; it needs no TPU. With --with_peers first it
-# makes .venv-peers, with what mtvit bench --peer measures (1 GB).
+# makes .venv-peers, with what mtvit bench --peer measures (2 GB).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -1,15 +1,19 @@
-"""How fast the input pipeline is: beside its ceiling, and beside lightly's."""
+"""How fast the input pipeline is: beside its ceiling, and beside others."""
 
 import pathlib
+import sys
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from mtvit import config as config_lib
+from mtvit import errors
 from mtvit.benchmarks import processes
 from mtvit.benchmarks import show
 
 CEILING = "decoding and cropping alone"
 AUGMENT = "mtvit, augmentation alone"
-PEER = "lightly"
+# Peer -> the package that it needs, and its script.
+PEERS = {"lightly": ("lightly", "lightly_input.py"),
+         "DALI": ("nvidia.dali", "dali_input.py")}
 # Of a pipeline until its parallelism has settled.
 WARM = 12
 
@@ -21,7 +25,7 @@ class Work(NamedTuple):
     configs: contestant's name -> config as plain values; the first is the
       config's own.
     batches: of a repetition.
-    peer_python: of lightly's environment; None without it.
+    peer_python: of the peers' environment; None without them.
   """
   configs: Mapping[str, Mapping[str, Any]]
   batches: int
@@ -29,7 +33,7 @@ class Work(NamedTuple):
 
 
 def specs(work: Work) -> list[processes.Spec]:
-  """The contestants."""
+  """The contestants; raises ConfigError if no peer is installed."""
   config = next(iter(work.configs.values()))
   run = dict(batches=work.batches, warm=WARM)
   one = lambda name, kind, config: processes.ours(
@@ -37,14 +41,31 @@ def specs(work: Work) -> list[processes.Spec]:
   made = [one(CEILING, "ceiling", config), one(AUGMENT, "augment", config)]
   made += [one(name, "tasks", x) for name, x in work.configs.items()]
   if work.peer_python:
-    made.append(processes.peer(
-        PEER, "lightly_input.py", work.peer_python,
-        peer_settings(config_lib.parse(config)) | run, ["input"]))
+    made += _peers(
+        work.peer_python, peer_settings(config_lib.parse(config)) | run)
+  return made
+
+
+def _peers(
+    python: pathlib.Path, settings: Mapping[str, Any]
+) -> list[processes.Spec]:
+  """Those that are installed."""
+  made = []
+  for name, (package, script) in PEERS.items():
+    spec = processes.peer(name, script, python, settings, ["input"])
+    if processes.has_package(python, package):
+      made.append(spec)
+    else:
+      print(f"{name} is left out: {python} has no {package}", file=sys.stderr)
+  if not made:
+    raise errors.ConfigError(
+        f"--peer_python={python} has none of {', '.join(PEERS)}",
+        "bash launch/local.sh --with_peers bench ... makes one that has")
   return made
 
 
 def peer_settings(config: config_lib.Config) -> dict[str, Any]:
-  """What makes lightly augment as the config asks."""
+  """What makes peers augment as the config asks."""
   augment, data = config.augment, config.data
   return dict(
       folder=f"{data.name.removeprefix('folder:')}/{data.train_split}",
@@ -60,16 +81,17 @@ def report(work: Work, measured: processes.Measured) -> str:
   found = {name: x["input"] for name, x in measured.items()}
   rate = {name: show.rates(x) for name, x in found.items()}
   columns = ["", "images/s", "CPU ms an image", "of the ceiling"]
-  peer = PEER in found
+  peers = [name for name in PEERS if name in found]
   rows = []
   for name in found:
     row = [name, show.spread(rate[name]).text(),
            show.milliseconds(show.cpu_milliseconds(found[name])),
            show.ratio(rate[name], rate[CEILING]).text(2)]
-    rows.append(row + (
-        show.against(found[name], found[PEER]) if peer else []))
-  if peer:
-    columns += ["against lightly", "by CPU time"]
+    for peer in peers:
+      row += show.against(found[name], found[peer])
+    rows.append(row)
+  for peer in peers:
+    columns += [f"against {peer}", "by CPU time"]
   text = show.table(columns, rows)
   return f"{text}\n\nWhere the time goes:\n\n{_stages(work, found)}"
 

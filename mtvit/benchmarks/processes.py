@@ -70,11 +70,31 @@ def peer(
     raise errors.ConfigError(
         f"{python}, the Python of the other libraries, does not exist",
         "bash launch/local.sh --with_peers bench ... makes it")
-  environment = {
-      key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
   command = [str(python), str(_PEERS / script)]
-  return Spec(
-      name, command, settings, environment | {"HF_HUB_OFFLINE": "1"}, does)
+  return Spec(name, command, settings, _peer_environment(), does)
+
+
+def has_package(python: pathlib.Path, name: str) -> bool:
+  """Whether the Python of other libraries has this one, which isn't loaded.
+
+  Raises:
+    UserError: the Python can't be started.
+  """
+  code = ("import importlib.util, sys; "
+          "sys.exit(importlib.util.find_spec(sys.argv[1]) is None)")
+  try:
+    # Without the package around it there is a traceback.
+    done = subprocess.run([str(python), "-c", code, name],
+                          capture_output=True, env=_peer_environment())
+  except OSError as e:
+    raise errors.UserError(f"{python} can't be started: {e.strerror}") from e
+  return done.returncode == 0
+
+
+def _peer_environment() -> dict[str, str]:
+  environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+  environment.pop("PYTHONPATH", None)
+  return environment
 
 
 class Contestant:

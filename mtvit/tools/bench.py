@@ -14,8 +14,9 @@ Each contestant is a process of its own that works only when it has the word;
 they take turns, --repeats times, but on an accelerator one runs after the
 other. Steps are made on what JAX finds, or on JAX_PLATFORMS. A figure is the
 median, with the least and the most in brackets; a ratio is the median of those
-of each round. With --peer lightly and timm take part: `bash launch/local.sh
---with_peers bench input --peer` installs them into an environment of their own.
+of each round. With --peer lightly and DALI, or timm, take part: `bash
+launch/local.sh --with_peers bench input --peer` installs them into an
+environment of their own.
 
 A machine without TensorFlow or data takes a batch that another has saved:
 `bench step --save_batch=FILE`, and there the same with --batch=FILE. It is
@@ -74,7 +75,8 @@ _IMAGES = flags.DEFINE_string(
     "else cuts of the built-in photographs.")
 _ALSO = flags.DEFINE_string(
     "also", "patch_level", "input: another strategy to measure, if any.")
-_PEER = flags.DEFINE_bool("peer", False, "input, step: also lightly or timm.")
+_PEER = flags.DEFINE_bool(
+    "peer", False, "input: also lightly and DALI. step: also timm.")
 _PEER_PYTHON = flags.DEFINE_string(
     "peer_python", str(processes.PEER_PYTHON), "Of an environment with them.")
 _PEER_FORMS = flags.DEFINE_list(

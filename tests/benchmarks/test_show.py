@@ -64,13 +64,16 @@ def test_stages_are_what_one_contestant_costs_more_than_another():
   measured = {
       name: {"input": repetitions(s, s)} for name, s in (
           (input_lib.CEILING, 0.01), (input_lib.AUGMENT, 0.03),
-          ("mtvit, three", 0.1), (input_lib.PEER, 0.2))}
+          ("mtvit, three", 0.1), ("lightly", 0.2), ("DALI", 0.05))}
   first, second = input_lib.report(work, measured).split(
       "Where the time goes:")
   first, second = rows(first), rows(second)
   assert first["mtvit, three"] == [
       "100 (100 to 100)", "20.0 (20.0 to 20.0)", "0.10 (0.10 to 0.10)",
-      "2.00 (2.00 to 2.00)", "2.00 (2.00 to 2.00)"]
+      "2.00 (2.00 to 2.00)", "2.00 (2.00 to 2.00)",
+      "0.50 (0.50 to 0.50)", "0.50 (0.50 to 0.50)"]
+  assert first[""][3:] == [
+      "against lightly", "by CPU time", "against DALI", "by CPU time"]
   assert [line[0].split()[0] for line in second.values()][2:] == [
       "2.0", "4.0", "14.0"]
 

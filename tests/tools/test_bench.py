@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import venv
 
 from PIL import Image
 import pytest
@@ -213,6 +215,57 @@ def test_lightly(peer_python, tmp_path):
     found = one.repeat("input")
   # Its work is that of its workers, which are processes.
   assert found["count"] == 8 and found["cpu_seconds"] > 8 * 1e-3
+
+
+# Shape and type, the largest value, and how far channels differ, of each view.
+VIEWS = """
+import json, sys
+import dali_input
+made = dali_input.pipeline(
+    json.loads(sys.argv[1]), batch_size=4, num_threads=1, device_id=None)
+views = next(dali_input.drawn(made))
+print(json.dumps([dict(
+    shape=x.shape, dtype=str(x.dtype), most=int(x.max()),
+    colour=int((x.max(-1) - x.min(-1)).max())) for x in views]))
+"""
+
+
+@pytest.mark.slow
+def test_dali(peer_python, tmp_path):
+  if not processes.has_package(peer_python, "nvidia.dali"):
+    environments.missing("no DALI for this machine")
+  images.photographs(tmp_path / "made")
+  settings = input_lib.peer_settings(
+      config_lib.parse(imagenet.get_config())) | dict(
+          folder=str(tmp_path / "made"), batch_size=4, batches=2, warm=1)
+  with processes.started([processes.peer(
+      "DALI", "dali_input.py", peer_python, settings, ["input"])]) as (one,):
+    assert one.ready["versions"] == {"DALI": "2.4.0"}
+    found = one.repeat("input")
+  assert found["count"] == 8 and found["cpu_seconds"] > 8 * 1e-3
+  # The last view: of gray, blurred, and solarised images none is above 127.
+  settings |= dict(random_gray_scale=1.0, solarization_prob=(0.0, 1.0))
+  done = subprocess.run(
+      [peer_python, "-c", VIEWS, json.dumps(settings)], check=True,
+      capture_output=True, text=True, cwd=ROOT / "mtvit/benchmarks/peers")
+  first, second = json.loads(done.stdout)
+  assert first["shape"] == second["shape"] == [4, 224, 224, 3]
+  assert first["dtype"] == "uint8" and first["most"] > 127 >= second["most"]
+  assert first["colour"] <= 2 and second["colour"] <= 2
+
+
+def test_a_peer_that_is_not_installed_is_left_out(tmp_path, capsys):
+  work = input_lib.Work({"mtvit": imagenet.get_config().to_dict()}, 1, None)
+  python = tmp_path / "bin" / "python"
+  venv.create(tmp_path)
+  work = work._replace(peer_python=python)
+  with pytest.raises(errors.ConfigError, match="has none of lightly, DALI"):
+    input_lib.specs(work)
+  (next(tmp_path.glob("lib/*/site-packages")) / "lightly.py").touch()
+  capsys.readouterr()
+  assert [spec.name for spec in input_lib.specs(work)][3:] == ["lightly"]
+  assert capsys.readouterr().err == (
+      f"DALI is left out: {python} has no nvidia.dali\n")
 
 
 @pytest.mark.slow
