@@ -103,7 +103,7 @@ def _start(named, *flags):
       stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def wait_for(what, seconds=1200):
+def wait_for(what, seconds=300):
   ends = time.monotonic() + seconds
   while not what():
     assert time.monotonic() < ends
@@ -112,7 +112,8 @@ def wait_for(what, seconds=1200):
 
 def of_runs(named):
   """Processes that make runs of this study."""
-  listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True)
+  listed = subprocess.run(
+      ["ps", "-ww", "-eo", "args"], capture_output=True, text=True)
   return [x for x in listed.stdout.splitlines()
           if "study one" in x and str(named.file) in x]
 
