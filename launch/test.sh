@@ -17,8 +17,7 @@ install requirements "$ROOT/requirements.txt"
 install test_requirements "$ROOT/tests/requirements.txt"
 if [[ $# -eq 0 ]]; then
   set -- "$ROOT/tests" -m "not slow" \
-    --ignore="$ROOT/tests/faults" --ignore="$ROOT/tests/parity" \
-    --ignore="$ROOT/tests/launch"
+    --ignore="$ROOT/tests/faults" --ignore="$ROOT/tests/launch"
 fi
 cd "$ROOT"
 exec "$VENV/bin/python" -m pytest -n 2 --dist worksteal --durations=15 "$@"

@@ -4,12 +4,11 @@ import os
 import shutil
 import tempfile
 
+from tests import commands
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the time of these tests is LLVM's, so it optimises nothing here. The
-# programs of users are those of tests/faults, which sets flags of its own.
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0")
+    f"--xla_force_host_platform_device_count=8 {commands.QUICK}")
 # XLA has a thread for each of these devices; a device that waits in two
 # collectives at once takes two, and then all of them may wait for ever.
 os.environ["NPROC"] = "64"
@@ -35,10 +34,18 @@ from mtvit.configs import quickstart  # noqa: E402
 from mtvit import config as config_lib  # noqa: E402
 from mtvit import pretrain  # noqa: E402
 from mtvit.data import photo_crops  # noqa: E402
+from mtvit.pictures import run_report  # noqa: E402
 from mtvit.run import config_values  # noqa: E402
 from mtvit.run import workdir as workdir_lib  # noqa: E402
 from tests import environments  # noqa: E402
 from tests.data import test_tar_shards  # noqa: E402
+
+
+# Pictures take a third of the time of a run of few steps: runs that are made in
+# the tests' own processes draw them where a test looks at them.
+EVALUATORS = pretrain.EVALUATORS
+pretrain.EVALUATORS = tuple(
+    kind for kind in EVALUATORS if kind is not run_report.Report)
 
 
 def pytest_configure(config):
@@ -93,6 +100,12 @@ def image_shards(image_folder, shared):
 
 
 @pytest.fixture
+def pictures(monkeypatch):
+  """The runs of a test that names it draw pictures."""
+  monkeypatch.setattr(pretrain, "EVALUATORS", EVALUATORS)
+
+
+@pytest.fixture
 def tiny(image_folder, tmp_path):
   """The report's tasks on few images of a 4x4 grid, for four steps."""
   config = quickstart.get_config("strategy=report")
@@ -131,13 +144,31 @@ def parsed(tiny):
 
 
 @pytest.fixture
-def run(tiny, shared, tmp_path):
-  """A copy of a run of two steps, with a checkpoint of each; made once."""
-  kept = shared / "kept"
-  with environments.locked(kept):
-    if not (kept / "run" / "result.json").exists():
-      tiny.total_steps, tiny.checkpoint_every = 2, 1
-      tiny.data.cache_dir = str(kept / "cache")
-      pretrain.pretrain(config_values.to_plain(tiny), kept / "run")
-    shutil.copytree(kept / "run", tmp_path / "run")
-  return tmp_path / "run"
+def made_once(shared, tmp_path):
+  """Makes a run of a config when its name is first asked for; gives a copy."""
+  def make(config, name):
+    kept = shared / f"run_{name}"
+    with environments.locked(kept):
+      if not (kept / "run" / "result.json").exists():
+        config.data.cache_dir = str(kept / "cache")
+        pretrain.pretrain(config_values.to_plain(config), kept / "run")
+      shutil.copytree(kept / "run", tmp_path / name)
+    return tmp_path / name
+  return make
+
+
+@pytest.fixture
+def run(tiny, made_once):
+  """A run of two steps, with a checkpoint of each, and pictures."""
+  tiny.total_steps, tiny.checkpoint_every = 2, 1
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pretrain, "EVALUATORS", EVALUATORS)
+    return made_once(tiny, "run")
+
+
+@pytest.fixture
+def gray_run(tiny, made_once):
+  """A run of a step on gray images, without embeddings of positions."""
+  tiny.input, tiny.total_steps = "gray", 1
+  tiny.tasks.relative_position.position = "drop_all"
+  return made_once(tiny, "gray")

@@ -40,11 +40,12 @@ def kept(name, requirements, make):
 
   Args:
     name: of it.
-    requirements: its requirements.txt.
+    requirements: its files of requirements.
     make: fills the folder; returns what pip said if it failed, else nothing.
   """
-  key = hashlib.sha256(
-      requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
+  key = hashlib.sha256(b"".join(
+      [file.read_bytes() for file in requirements]
+      + [sys.version.encode()])).hexdigest()[:16]
   cache = pathlib.Path(
       os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
   folder = cache / "mtvit" / f"{name}-{key}"
@@ -82,6 +83,7 @@ def install(python, requirements, *arguments):
   """Installs requirements with pip; what it said if it failed, else ""."""
   done = subprocess.run(
       [python, "-m", "pip", "install", "--quiet",
-       "--disable-pip-version-check", f"--requirement={requirements}",
-       *arguments], capture_output=True, text=True, timeout=1800)
+       "--disable-pip-version-check",
+       *(f"--requirement={file}" for file in requirements), *arguments],
+      capture_output=True, text=True, timeout=1800)
   return done.stderr + "failed" if done.returncode else ""

@@ -11,13 +11,11 @@ import pytest
 
 import mtvit
 from mtvit import errors
-from mtvit import pretrain
 from mtvit.data import image_ops
 from mtvit.data import images as images_lib
 from mtvit.data import patch_ops
 from mtvit.data import pipeline
 from mtvit.probes import features
-from mtvit.run import config_values
 from mtvit.training import inputs
 from mtvit.training import saved_runs
 from mtvit.training import sharding
@@ -124,10 +122,8 @@ def test_any_pictures_will_do(run, images):
 
 
 @pytest.mark.slow
-def test_a_gray_run_sees_gray(tiny, images, tmp_path):
-  tiny.input, tiny.total_steps = "gray", 1
-  pretrain.pretrain(config_values.to_plain(tiny), tmp_path / "run")
-  encoder = mtvit.load(tmp_path / "run")
+def test_a_gray_run_sees_gray(gray_run, images):
+  encoder = mtvit.load(gray_run)
   gray = patch_ops.luminance(images).numpy()
   got = np.stack(list(encoder.prepare(images)))
   np.testing.assert_array_equal(got, gray)

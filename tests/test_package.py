@@ -104,11 +104,9 @@ def site(built):
 
 
 def _python(site, *arguments, cwd):
-  environment = {key: value for key, value in os.environ.items()
-                 if key not in ("PYTHONPATH", "NPROC")}
   return subprocess.run(
       [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True,
-      timeout=600, env=environment | {"PYTHONPATH": str(site), "XLA_FLAGS": ""})
+      timeout=600, env=commands.environment(PYTHONPATH=str(site)))
 
 
 def test_a_researcher_in_her_own_repository(site, tmp_path):

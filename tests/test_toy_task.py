@@ -52,7 +52,8 @@ class Negative(base.Task):
         (int(i), "red") for i in queries["ids"][answers["label"] == 1]))]
 
 
-def test_a_task_from_outside_trains(tiny, tmp_path, monkeypatch):
+def test_a_task_from_outside_trains(
+    tiny, tmp_path, pictures, monkeypatch):
   monkeypatch.setitem(tasks.TASKS, "negative", Negative)
   tiny.tasks.negative = dict(mode="train", weight=1.0, num_patches=3)
   for name in ("relative_position", "colorize"):

@@ -137,7 +137,7 @@ def test_reading_while_checkpoints_come_and_go(run):
 
   def rotate():
     for step in range(2, 10_000):
-      if stop.is_set():
+      if stop.wait(0.5):
         return
       part = folder / f"{step + 1}.orbax-checkpoint-tmp"
       shutil.copytree(folder / str(step), part)
@@ -148,10 +148,10 @@ def test_reading_while_checkpoints_come_and_go(run):
   thread.start()
   try:
     steps, end = [], time.monotonic() + 120
-    while time.monotonic() < end and len(set(steps)) < 5:
+    while time.monotonic() < end and len(set(steps)) < 3:
       steps.append(loading.load_checkpoint(pathlib.Path(run)).step)
   finally:
     stop.set()
     thread.join()
   print(f"{len(steps)} read, {len(set(steps))} of them different")
-  assert len(set(steps)) > 3 and steps == sorted(steps)
+  assert len(set(steps)) >= 3 and steps == sorted(steps)

@@ -6,7 +6,7 @@ import sys
 
 from tests import environments
 
-REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
+REQUIREMENTS = (pathlib.Path(__file__).with_name("requirements.txt"),)
 
 
 def packages():

@@ -1,6 +1,7 @@
 """Sources: folders, TFDS in both file formats, photo_crops, the cache."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -61,8 +62,11 @@ def test_the_environment_says_where_caches_go(
   monkeypatch.setenv("MTVIT_CACHE_DIR", str(mine))
   open_source(name, tmp_path=tmp_path)
   assert not mine.exists()
-  open_source(name, tmp_path=tmp_path, cache_dir="~/.cache/mtvit")
-  assert len(list(mine.glob("*/*.mtvit"))) == 2
+  monkeypatch.chdir(tmp_path)            # Not here.
+  for default in ("~/.cache/mtvit", ""):
+    open_source(name, tmp_path=tmp_path, cache_dir=default)
+    assert len(list(mine.glob("*/*.mtvit"))) == 2, default
+    shutil.rmtree(mine)
   monkeypatch.setenv("MTVIT_CACHE_DIR", "gs://bucket/cache")
   with pytest.raises(errors.ConfigError, match="MTVIT_CACHE_DIR=gs://"):
     open_source(name, tmp_path=tmp_path, cache_dir="~/.cache/mtvit")

@@ -68,14 +68,13 @@ def order(spec):
   return np.repeat(np.concatenate(ids), 2)
 
 
-@pytest.mark.parametrize("spoil", [os.remove, truncate, garbage])
-def test_the_next_good_image_takes_the_place(spoil, root, spec, capsys):
+def test_the_next_good_image_takes_the_place(root, spec, capsys):
   source = open_source(root)
   clean = run(source, spec)
   assert not clean["replaced"].any() and len(source.bad) == 0
   # Two in a row across a class, and the last: 99, 100 -> 101; 299 -> 0.
   stands_in = {99: 101, 100: 101, 299: 0}
-  for i in stands_in:
+  for i, spoil in zip(stands_in, (os.remove, truncate, garbage), strict=True):
     spoil(source.files[i])
   got = run(source, spec)
   asked = order(spec)

@@ -6,13 +6,12 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 from mtvit.configs import quickstart
 from mtvit.run import config_values
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "configs/quickstart.py:strategy=report"
@@ -36,13 +35,10 @@ class Run:
       self, config, workdir, *flags, devices=1, module="tests.faults.worker",
       arguments=None, **environment):
     # The program gives simulated devices their threads itself.
-    inherited = {k: v for k, v in os.environ.items() if k != "NPROC"}
     environment = {
-        **inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
+        "PYTHONUNBUFFERED": "1",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "FAULTS_PICTURES": "0",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        **{key: str(value) for key, value in environment.items()}}
+        "FAULTS_PICTURES": "0", **environment}
     if arguments is None:
       arguments = [f"--workdir={workdir}"]
       if config is not None:
@@ -50,18 +46,20 @@ class Run:
     self.workdir = pathlib.Path(workdir)
     self.began = time.monotonic()
     self.lines, self._changed = [], threading.Condition()
-    self.process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments, *flags], cwd=ROOT,
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL, text=True, errors="replace")
-    self._reader = threading.Thread(target=self._read, daemon=True)
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as file:
+      self.process = commands.start(
+          module, *arguments, *flags, out=file, err=file, **environment)
+    self._reader = threading.Thread(
+        target=self._read, args=(reader,), daemon=True)
     self._reader.start()
 
-  def _read(self):
-    for line in self.process.stdout:
-      with self._changed:
-        self.lines.append(line.rstrip("\n"))
-        self._changed.notify_all()
+  def _read(self, number):
+    with os.fdopen(number, errors="replace") as file:
+      for line in file:
+        with self._changed:
+          self.lines.append(line.rstrip("\n"))
+          self._changed.notify_all()
     with self._changed:
       self._changed.notify_all()
 
@@ -89,7 +87,7 @@ class Run:
     """Until something is true of the files, looked at every millisecond."""
     deadline = time.monotonic() + limit
     while not condition():
-      assert time.monotonic() < deadline and self.process.poll() is None, (
+      assert time.monotonic() < deadline and self.process.is_alive(), (
           self.output)
       time.sleep(0.001)
 
@@ -98,7 +96,7 @@ class Run:
     return any((self.workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
 
   def send(self, number):
-    self.process.send_signal(number)
+    os.kill(self.process.pid, number)
 
   def kill(self):
     self.send(signal.SIGKILL)
@@ -106,13 +104,12 @@ class Run:
 
   def finish(self, limit=LIMIT):
     """Waits for the end; returns the exit code."""
-    try:
-      self.process.wait(limit)
-    except subprocess.TimeoutExpired:
+    self.process.join(limit)
+    if self.process.is_alive():
       self.process.kill()
-      raise AssertionError(f"hangs after {limit} s:\n{self.output}") from None
+      raise AssertionError(f"hangs after {limit} s:\n{self.output}")
     self._reader.join(10)
-    return self.process.returncode
+    return self.process.exitcode
 
   def expect(self, code, limit=LIMIT):
     """Waits for the end with this exit code; returns the seconds it ran."""

@@ -150,7 +150,7 @@ b" "  " "" "--y=é; rm -rf ~ && echo #" "--z=a;" ";" "--w=\\;" --workdir="gs://b
   make
   plan "7 wait"
   tpu run --detach -- mtvit pretrain --workdir=gs://b/r
-  (sleep 0.5; touch "$FAKE/go") 3>&- &
+  (sleep 3; touch "$FAKE/go") 3>&- &
   run tpu run --attach
   ends 0
   says "step 7/100"

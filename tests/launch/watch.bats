@@ -188,7 +188,7 @@ starts() {
   make
   plan "7 wait"
   tpu run --detach -- "${WORDS[@]}"
-  (sleep 0.7; touch "$FAKE/go") 3>&- &
+  (sleep 3; touch "$FAKE/go") 3>&- &
   run watch
   ends 0
   starts 1
@@ -248,7 +248,7 @@ starts() {
   make
   plan "7 wait"
   tpu run --detach -- "${WORDS[@]}"
-  (sleep 0.7; touch "$FAKE/go") 3>&- &
+  (sleep 3; touch "$FAKE/go") 3>&- &
   run watch --replace
   ends 0
   starts 1

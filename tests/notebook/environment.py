@@ -13,14 +13,14 @@ import sys
 from tests import environments
 
 HERE = pathlib.Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
+REQUIREMENTS = (HERE / "requirements.txt",)
 # Of the tests, which the kernel must not have.
 FOREIGN = ("PYTHONPATH", "XLA_FLAGS", "JAX_PLATFORMS", "MPLBACKEND")
 
 
 def session(folder, base=None):
   """Makes a session in a folder, on the packages of `base`; its Python."""
-  base = base or _base()
+  base = base or runtime()
   subprocess.run(
       [sys.executable, "-m", "venv", "--without-pip", folder], check=True)
   _packages(folder).joinpath("base.pth").write_text(f"{_packages(base)}\n")
@@ -45,7 +45,7 @@ def run(python, *arguments, timeout=600, **variables):
   return done.stdout
 
 
-def _base():
+def runtime():
   """The environment with the packages; skips the test if it can't be made."""
   return environments.kept("notebook", REQUIREMENTS, _make)
 

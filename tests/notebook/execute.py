@@ -25,7 +25,7 @@ def main(notebook, parameters, output):
     assert f"{name} = " in cell.source, name
     cell.source += f"\n{name} = {value!r}"
   client = nbclient.NotebookClient(
-      nb, timeout=400, kernel_name="python3",
+      nb, timeout=1200, kernel_name="python3",
       resources={"metadata": {"path": str(output.parent)}})
   try:
     client.execute()

@@ -137,7 +137,7 @@ def session(tmp_path_factory):
   zipped(folder / "upload.zip", pathlib.Path("mtvit-main"))
   environment.run(
       python, environment.HERE / "execute.py", NOTEBOOK,
-      json.dumps(dict(STEPS=8, BATCH=16)), folder / "done.ipynb", timeout=540,
+      json.dumps(dict(STEPS=8, BATCH=16)), folder / "done.ipynb", timeout=1800,
       TFDS_DATA_DIR=str(folder / "tfds"))
   return folder, before, environment.packages(python)
 

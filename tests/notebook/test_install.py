@@ -128,7 +128,7 @@ def test_what_is_too_old_is_named():
 
 def test_the_lowest_versions_are_those_tested_and_told():
   pins = dict(re.findall(
-      r"^([\w-]+)==(\S+)", environment.REQUIREMENTS.read_text(), re.M))
+      r"^([\w-]+)==(\S+)", environment.REQUIREMENTS[0].read_text(), re.M))
   tested = {name: version for name, version in colab_install.LOWEST.items()
             if name != "tensorflow"}        # The same under another name.
   assert tested.items() <= pins.items()

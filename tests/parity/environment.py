@@ -1,4 +1,7 @@
-"""The environment of timm and transformers; torch and jax share no process."""
+"""The environment of timm, transformers and what benchmarks are compared with.
+
+Torch and JAX share no process.
+"""
 
 import os
 import pathlib
@@ -7,13 +10,14 @@ import subprocess
 from tests import environments
 
 HERE = pathlib.Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
+REQUIREMENTS = (
+    HERE / "requirements.txt", HERE.parents[1] / "launch" / "peers.txt")
 INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def python():
   """The path of its Python; skips the test if it can't be made."""
-  return environments.kept("parity", REQUIREMENTS, _make) / "bin" / "python"
+  return environments.kept("torch", REQUIREMENTS, _make) / "bin" / "python"
 
 
 def _make(folder):

@@ -1,9 +1,9 @@
 """Runs in the other environment: timm and transformers, and never jax.
 
-  python outside.py SCRIPT FOLDER
+  python outside.py SCRIPT FOLDER [FOLDER ...]
 
-Runs SCRIPT with `pixels`, float32 [b, 3, h, w], from the uint8 images in
-FOLDER/images.npz, and writes the arrays in its variable `results` to
+For each FOLDER runs SCRIPT with `pixels`, float32 [b, 3, h, w], from the uint8
+images in FOLDER/images.npz, and writes the arrays in its variable `results` to
 FOLDER/results.npz. `snippets(exported)` is what the code in the README.md
 of an export gives, run as it stands there.
 """
@@ -36,7 +36,7 @@ def snippets(exported, pixels):
 
 
 def main():
-  script, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+  script, *folders = sys.argv[1:]
   try:
     import torchvision  # noqa: F401
   except RuntimeError:
@@ -48,6 +48,12 @@ def main():
     for name in ("nms", "qnms"):
       library.define(
           f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+  for folder in folders:
+    run(script, pathlib.Path(folder))
+
+
+def run(script, folder):
+  """The script, on the images of the folder."""
   with np.load(folder / "images.npz", allow_pickle=False) as file:
     images = torch.from_numpy(file["images"])
   pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1

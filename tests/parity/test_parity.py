@@ -11,6 +11,8 @@ from mtvit.interchange import exporting
 from tests.interchange import helpers
 from tests.parity import environment
 
+pytestmark = pytest.mark.slow
+
 HERE = pathlib.Path(__file__).parent
 README = HERE.parents[1] / "mtvit/interchange/README.md"
 TOLERANCE = 1e-4                 # Of outputs of order one, in float32.
@@ -28,14 +30,20 @@ def report(record_property, capsys):
   return compare
 
 
-def outside(script, folder, size, cwd=None):
-  """Runs a script in the other environment; its images and its results."""
-  images = np.random.default_rng(0).integers(
-      0, 256, (3, size, size, 3), dtype=np.uint8)
-  np.savez(folder / "images.npz", images=images)
-  environment.run(script, folder, cwd=cwd)
-  with np.load(folder / "results.npz", allow_pickle=False) as file:
-    return images, dict(file)
+def outside(script, *folders_and_sizes):
+  """Runs a script in the other environment; (images, results) of each folder.
+
+  Importing torch and the libraries takes longer than all that they do.
+  """
+  made = []
+  for folder, size in folders_and_sizes:
+    made.append(np.random.default_rng(0).integers(
+        0, 256, (3, size, size, 3), dtype=np.uint8))
+    np.savez(folder / "images.npz", images=made[-1])
+  environment.run(script, *(folder for folder, _ in folders_and_sizes))
+  for images, (folder, _) in zip(made, folders_and_sizes):
+    with np.load(folder / "results.npz", allow_pickle=False) as file:
+      yield images, dict(file)
 
 
 def sequence(encoder, images):
@@ -46,16 +54,26 @@ def sequence(encoder, images):
        out.patches], 1)
 
 
-@pytest.mark.parametrize("variant, size, tokens, activation, policy", [
+EXPORTED = (        # Variant, side of the images, tokens, activation, policy.
     ("nano/8", 32, ("cls", "ct", "rot"), "gelu_tanh", "drop"),
     ("nano/8", 32, ("cls",), "gelu", "drop"),
     ("nano/8", 32, ("cls",), "gelu_tanh", "drop_all"),
-    ("Ti/16", 224, ("cls", "ct"), "gelu", "drop"),
-    ("Ti/16", 224, ("cls",), "gelu_tanh", "drop")])
-def test_exports(tmp_path, report, variant, size, tokens, activation, policy):
+    ("Ti/16", 224, ("cls", "ct"), "gelu", "drop"))
+
+
+def test_exports(tmp_path, report):
+  folders = []
+  for number, case in enumerate(EXPORTED):
+    folders.append((tmp_path / str(number), case[1]))
+    exporting.export(helpers.encoder(*case), folders[-1][0])
+  for case, (images, theirs) in zip(
+      EXPORTED, outside(HERE / "from_export.py", *folders)):
+    check_export(report, images, theirs, *case)
+
+
+def check_export(
+    report, images, theirs, variant, size, tokens, activation, policy):
   encoder = helpers.encoder(variant, size, tokens, activation, policy)
-  exporting.export(encoder, tmp_path)
-  images, theirs = outside(HERE / "from_export.py", tmp_path, size)
   assert theirs["known"].all()
   what = f"{variant} {len(tokens)} tokens {activation} {policy}"
   report(f"{what}, timm", sequence(encoder, images),
@@ -87,7 +105,7 @@ def test_exports(tmp_path, report, variant, size, tokens, activation, policy):
 
 
 def test_imports_of_timm_and_transformers(tmp_path, report):
-  images, theirs = outside(HERE / "to_import.py", tmp_path, 64)
+  (images, theirs), = outside(HERE / "to_import.py", (tmp_path, 64))
   (tmp_path / "timm.json").write_text(
       '{"tanh.safetensors": {"create_model": {"act_layer": "gelu_tanh"}}}')
   for name in ("plain", "prefixed", "mae", "tanh", "registers", "slots", "head",
@@ -101,7 +119,7 @@ def test_imports_of_timm_and_transformers(tmp_path, report):
 
 
 def test_dinov2_and_dinov3_in_and_out(tmp_path, report):
-  images, theirs = outside(HERE / "dino.py", tmp_path, 112)
+  (images, theirs), = outside(HERE / "dino.py", (tmp_path, 112))
   encoders = {}
   for name, want in theirs.items():
     encoder = encoder_lib.load(tmp_path / name / "model.safetensors")
@@ -121,7 +139,8 @@ def test_dinov2_and_dinov3_in_and_out(tmp_path, report):
   for name, encoder in encoders.items():
     exporting.export(
         encoder, tmp_path / f"exported_{name}", formats=["safetensors"])
-  images, theirs = outside(HERE / "from_dino_export.py", tmp_path, 112)
+  (images, theirs), = outside(
+      HERE / "from_dino_export.py", (tmp_path, 112))
   told = {f"{name} by its card, {snippet}" for name in encoders
           for snippet in ("timm 0", "timm 1", "transformers 2")}
   assert theirs.keys() == encoders.keys() | told | {
@@ -170,7 +189,7 @@ def test_imports_of_augreg(tmp_path, report):
       augreg[f"Transformer/encoderblock_{i}/{apart}/{leaf}"] = x
   np.savez(tmp_path / "augreg.npz", **augreg)
   np.savez(tmp_path / "big_vision.npz", **big_vision)
-  images, theirs = outside(HERE / "from_augreg.py", tmp_path, 64)
+  (images, theirs), = outside(HERE / "from_augreg.py", (tmp_path, 64))
   for name in ("augreg", "big_vision"):
     encoder = encoder_lib.load(tmp_path / f"{name}.npz")
     report(f"import of {name}.npz", sequence(encoder, images), theirs[name])
@@ -180,7 +199,7 @@ def test_the_snippets_of_the_readme(tmp_path, report):
   encoder = helpers.encoder("S/16", 224, ("cls", "ct"))
   exporting.export(encoder, tmp_path / "exported", ["safetensors", "hf"])
   (tmp_path / "exported" / "README.md").write_text(README.read_text())
-  images, theirs = outside(HERE / "from_readme.py", tmp_path, 224)
+  (images, theirs), = outside(HERE / "from_readme.py", (tmp_path, 224))
   both = sequence(encoder, images)
   plain = helpers.encoder("S/16", 224, ("cls",))
   plain.params.update({name: encoder.params[name] for name in plain.params})

@@ -12,6 +12,8 @@ from mtvit.data import resizing
 from mtvit.data import views
 from tests.parity import environment
 
+pytestmark = pytest.mark.slow
+
 HERE = pathlib.Path(__file__).parent
 SIZES = ((375, 500), (32, 32), (500, 100), (64, 48))
 SCALES = ((0.08, 1.0), (0.2, 1.0))

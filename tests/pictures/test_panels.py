@@ -94,7 +94,6 @@ def of_all_tasks(image_folder):
   from mtvit import config as config_lib
   config = quickstart.get_config()
   config.data.name, config.batch_size = f"folder:{image_folder}", 8
-  config.data.cache_dir = ""
   config = config_lib.parse(config)
   tasks = run_tasks.create(config)
   train, _ = inputs.sources(config)

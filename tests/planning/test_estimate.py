@@ -12,6 +12,7 @@ from mtvit import errors
 from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.planning import estimate
+from mtvit.planning import plans
 from mtvit.planning import show
 from mtvit.planning import totals
 
@@ -23,16 +24,16 @@ def made(**changes):
   values = dict(
       topology="v5e:2x4", chips=8, mesh=dict(data=8, fsdp=1, tensor=1),
       settings=dict(remat="none"), views=64.0,
-      memory=estimate.Memory(
+      memory=plans.Memory(
           parameters=2.0**30, optimizer=2.0**31, teacher=0.0, task_state=0.0,
           batch=2.0**20, activations=2.0**32, total=7.5 * 2**30,
           capacity=2.0**34, fits=True),
       model_flops=1e12, compiled_flops=2e12,
       interconnect_bytes={"all-reduce": 3e6, "all-gather": 1e6}, cycles=6e6,
-      time=estimate.Time(cores=0.004, compute=0.001, hbm=0.002,
-                         interconnect=0.003, waiting=0.0025, step=0.0065),
+      time=plans.Time(cores=0.004, compute=0.001, hbm=0.002,
+                      interconnect=0.003, waiting=0.0025, step=0.0065),
       images_per_second=1000.0, mfu=0.25, limit="compute", compile_seconds=9.0)
-  return estimate.Estimate(**values | changes)
+  return plans.Estimate(**values | changes)
 
 
 def test_a_step_takes_its_slowest_part_and_its_waiting():

@@ -26,8 +26,9 @@ def plan(*words):
     ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-40GB", 312e12),
     ("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12), ("TPU v5 lite", 197e12),
     ("NVIDIA GeForce RTX 4090", 165.2e12), ("NVIDIA GB200", 2500e12),
-    ("NVIDIA A10G", None), ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-    ("cpu", None), ("Tesla T4", None)])
+    ("NVIDIA A10G", None), ("NVIDIA L40", None),
+    ("NVIDIA GeForce RTX 4090 Laptop GPU", None), ("cpu", None),
+    ("Tesla T4", None)])
 def test_peaks_by_the_name_of_a_device(kind, value):
   assert gpus.peak(kind) == value
 

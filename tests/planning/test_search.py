@@ -6,7 +6,7 @@ import pytest
 
 from mtvit import config as config_lib
 from mtvit import errors
-from mtvit.planning import estimate
+from mtvit.planning import plans
 from mtvit.planning import search
 from mtvit.planning import show
 
@@ -21,10 +21,10 @@ def made(trial, a_view, state, says=True):
   total = state + trial.views * a_view * memory
   fits = total <= 16 * GIB
   seconds = trial.views * slower * (1 + 0.01 * trial.mesh.fsdp)
-  return estimate.Estimate(
+  return plans.Estimate(
       topology="v5e:2x4", chips=8, mesh=dataclasses.asdict(trial.mesh),
       settings={"remat": trial.remat}, views=float(trial.views),
-      memory=estimate.Memory(
+      memory=plans.Memory(
           parameters=state, optimizer=0.0, teacher=0.0, task_state=0.0,
           batch=0.0, activations=total - state if fits else None,
           total=total if fits or says else None, capacity=16.0 * GIB,

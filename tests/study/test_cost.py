@@ -6,6 +6,7 @@ from mtvit import errors
 from mtvit.study import arms
 from mtvit.study import cost
 from mtvit.study import rows
+from tests import commands
 
 
 STUDY = """
@@ -29,7 +30,7 @@ def named(tmp_path):
 
 @pytest.mark.slow
 def test_steps_beside_that_of_another_arm(named, monkeypatch):
-  monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+  monkeypatch.setenv("XLA_FLAGS", commands.QUICK)
   found = cost.record(named, rounds=cost.Rounds(repeats=2, steps=1))
   assert rows.read(named.rows).costs == (found,)
   assert (found["against"], found["repeats"], found["steps"]) == ("alone", 2, 1)

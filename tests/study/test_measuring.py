@@ -89,6 +89,11 @@ def test_probes_are_those_of_the_readout_that_validation_chose(
   assert (found["num_train"], found["num_test"]) == (30, 16)
 
 
+def test_bits_are_packed_eight_in_a_byte_the_first_one_highest():
+  bits = np.array([1, 0, 0, 0, 0, 0, 0, 1, 1], bool)
+  assert base64.b64decode(probes.packed(bits)) == bytes([129, 128])
+
+
 @pytest.mark.slow
 def test_the_same_probes_see_images_without_colour(run, raw, found):
   encoder = encoder_lib.load(run)

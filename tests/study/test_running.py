@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from mtvit.study import arms
 from mtvit.study import provenance
 from mtvit.study import rows
 from mtvit.study import running
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 STUDY = '''\
@@ -26,13 +26,14 @@ def get_study():
   return arms.Study(
       config="quickstart", seeds=3,
       changes={"total_steps": 2, "batch_size": 8, "model.image_size": 32,
-               "knn.k": 0, "knn.every_steps": 0, "diagnose_every": 0},
+               "model.variant": "pico/8", "knn.k": 0, "knn.every_steps": 0,
+               "diagnose_every": 0},
       measures=dict(
           num_train=100, num_test=50, layers=16, mosaics=(32, 16), heldout=16,
           cheat_steps=2, permutations=1),
-      arms=(arms.Arm("alone", argument="strategy=contrastive"),
-            arms.Arm("report", argument="strategy=report")),
-      comparisons=(arms.Comparison("report", "alone"),))
+      arms=(arms.Arm("random", train=False, argument="strategy=contrastive"),
+            arms.Arm("trained", argument="strategy=contrastive")),
+      comparisons=(arms.Comparison("trained", "random"),))
 '''
 
 
@@ -45,17 +46,17 @@ def named(tmp_path):
 
 def done(named, **fields):
   return rows.Row(**{
-      "arm": "report", "seed": 0, "status": "done",
-      "config_digest": named.study.digest(named.study.arm("report")),
+      "arm": "trained", "seed": 0, "status": "done",
+      "config_digest": named.study.digest(named.study.arm("trained")),
       "code_digest": provenance.code_digest(), **fields})
 
 
 def test_arms_and_seeds_are_chosen(named):
-  options = running.Options(workdir=named.file.parent, arms=("report",),
+  options = running.Options(workdir=named.file.parent, arms=("trained",),
                             seeds=(2, 0))
   assert [(run.arm.name, run.seed) for run in running.chosen(
-      named.study, options)] == [("report", 0), ("report", 2)]
-  for change, message in ((dict(arms=("reprot",)), "reprot.*report"),
+      named.study, options)] == [("trained", 0), ("trained", 2)]
+  for change, message in ((dict(arms=("traned",)), "traned.*trained"),
                           (dict(seeds=(3,)), "no run has these")):
     with pytest.raises(errors.ConfigError, match=message):
       running.chosen(named.study, dataclasses.replace(options, **change))
@@ -74,6 +75,11 @@ def test_rows_of_other_settings_or_code_are_not_added_to(named):
     ("Traceback\nKeyError: 'x'\n", 1, "exit code 1: KeyError: 'x'"),
     ("", 1, "exit code 1: it said nothing"),
     ("step 3", -9, "killed by SIGKILL"),
+    ("step 3\nTimeout (0:30:00)!\nThread 0x1 (most recent call first):\n"
+     + '  File "a.py", line 1 in b\n' * 300, 1,
+     "exit code 1: no step in 0:30:00, the watchdog's limit"),
+    ("Timeout (0:30:00)!\nerror: it is nan\n=== attempt 2\nKeyError: 'x'\n", 1,
+     "exit code 1: KeyError: 'x'"),
 ])
 def test_why_a_run_failed_is_told(tmp_path, text, code, told):
   log = tmp_path / "0.log"
@@ -100,7 +106,7 @@ def _start(named, *flags):
   return subprocess.Popen(
       [sys.executable, "-m", "mtvit", "study", "run", str(named.file),
        f"--workdir={named.file.parent / 'runs'}", *flags], text=True,
-      stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+      stderr=subprocess.PIPE, env=commands.environment(PYTHONPATH=str(ROOT)))
 
 
 def wait_for(what, seconds=300):
@@ -136,7 +142,7 @@ def test_a_study_of_two_arms_and_three_seeds_is_one_command(named, command):
   table = rows.read(named.rows)
   assert table.rows[:len(before.rows)] == before.rows and not table.notes
   assert table.done().keys() == {
-      (arm, seed) for arm in ("alone", "report") for seed in range(3)}
+      (arm, seed) for arm in ("random", "trained") for seed in range(3)}
   assert len(table.rows) == 6                 # Never twice, and no failure.
   for (arm, _), row in table.done().items():
     assert row.config_digest == named.study.digest(named.study.arm(arm))
@@ -156,19 +162,20 @@ def test_a_run_that_fails_is_tried_again_and_told(tmp_path, command):
   file.write_text(STUDY.replace(
       '"total_steps": 2', '"watchdog_seconds": 1, "total_steps": 2'))
   named = arms.load(str(file))
-  process = command(named, "--arms=alone", "--seeds=0")
+  process = command(named, "--arms=trained", "--seeds=0")
   _, said = process.communicate(timeout=300)
-  assert process.returncode == 1 and "alone, seed 0: failed" in said
+  assert process.returncode == 1 and "trained, seed 0: failed" in said
   found = rows.read(named.rows)
   assert [(x.status, x.attempt) for x in found.rows] == [
       ("failed", 1), ("failed", 2)]
-  assert all(x.reason.startswith("exit code 1: ") for x in found.rows)
+  assert {x.reason for x in found.rows} == {
+      "exit code 1: no step in 0:00:01, the watchdog's limit"}
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_go_on(named, command):
-  process = command(named, "--arms=report", "--seeds=0")
-  log = named.file.parent / "runs" / "report" / "0.log"
+  process = command(named, "--arms=trained", "--seeds=0")
+  log = named.file.parent / "runs" / "trained" / "0.log"
   wait_for(lambda: log.exists() and "parameters" in log.read_text())
   process.send_signal(signal.SIGTERM)
   _, said = process.communicate(timeout=200)

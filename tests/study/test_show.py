@@ -10,6 +10,7 @@ import pytest
 
 from mtvit.study import arms
 from mtvit.study import document
+from mtvit.study import measured
 from mtvit.study import rows
 from mtvit.study import show
 from tests import browser
@@ -74,7 +75,7 @@ def test_verdicts_are_printed(shown):
   assert [cells(found, x)[1] for x in (
       "3 report", "3 all", "4", "5", "6")] == [
           "refuted", "refuted", "supported", "supported", "supported"]
-  assert "\n2: does not cheat" in found
+  assert "\n| 2 | does not cheat" in found
   assert "FAILED" not in text
 
 
@@ -154,7 +155,7 @@ def test_the_page(shown, tmp_path, capsys):
   assert text.count("<img ") == 5                    # Effects, four by layer.
   assert not re.search(r"<script|https?://", text)
   assert {x.name for x in page.parent.glob("*.png")} == {
-      "effects.png", *(f"layers_{x}.png" for x in document.LAYERS)}
+      "effects.png", *(f"layers_{x}.png" for x in measured.LAYERS)}
 
 
 def test_neither_tensorflow_nor_a_device_is_needed(shown):

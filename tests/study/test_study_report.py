@@ -1,13 +1,19 @@
 """The report's study: its arms are what they are called, and all pinned."""
 
 import collections
+import json
 import pathlib
+import shutil
 
+import numpy as np
 import pytest
 
 from mtvit import config as config_lib
 from mtvit.run import config_values
 from mtvit.study import arms
+from mtvit.study import document
+from mtvit.study import gates
+from mtvit.study import show
 from mtvit.training import run_tasks
 
 FILE = pathlib.Path(__file__).parents[2] / "configs" / "study_report.py"
@@ -42,6 +48,15 @@ def test_every_tier_has_all_arms_and_fits(studies):
       counts = config.tasks["relative_position"]["num_pairs"] * 2 + (
           config.tasks["colorize"]["num_patches"])
       assert counts / side**2 == pytest.approx(1 / 4, abs=0.01)
+
+
+def test_passes_of_their_own_get_a_third_of_the_steps(studies):
+  for tier, steps in (("smoke", 6), ("cpu", 100), ("gpu", 400)):
+    raw = studies[tier].resolve(studies[tier].arm("separate_compute"))
+    assert (raw["forward"], raw["total_steps"]) == ("separate", steps)
+    tasks = run_tasks.create(config_lib.parse(raw))
+    assert {task.name for task in tasks if task.trains} == {
+        "contrastive", "relative_position", "colorize"}
 
 
 def test_arms_differ_in_what_they_are_called_alone(studies):
@@ -88,3 +103,40 @@ def test_no_default_of_a_config_can_change_a_result(studies):
   keys = {key for key in config_values.flatten(study.resolve(study.arms[0]))
           if not key.startswith(("data.", "mesh.", "knn."))}
   assert keys - set(study.changes) - of_argument == FREE
+
+
+@pytest.fixture
+def committed(tmp_path):
+  """A copy of the study, and of the rows that stand beside it."""
+  for file in (FILE, FILE.with_suffix(".cpu.jsonl")):
+    shutil.copy(file, tmp_path)
+  return arms.load(f"{tmp_path / FILE.name}:cpu")
+
+
+def test_committed_rows_can_be_compared(committed):
+  found = show.findings(committed)
+  assert not found.notes and not found.results.strange
+  for gate in (found.gates[0], *gates.general(found.results)):
+    assert gate.passed, gate
+
+
+def test_tables_are_made_of_the_committed_rows(committed):
+  lines = [json.loads(x) for x in committed.rows.read_text().splitlines()]
+  lines = [x for x in lines if x["kind"] == "run" and x["status"] == "done"]
+  by_arm = collections.defaultdict(list)
+  for line in lines:
+    by_arm[line["arm"]].append(line["measures"]["knn"])
+  text = show.markdown("S", document.sections(show.findings(committed)))
+  assert f"{len(lines)} of 88 runs are done" in text
+  for arm, values in by_arm.items():
+    assert f"\n| {arm} | {len(values)} | {np.mean(values):.2f}" in text
+
+
+def test_a_committed_row_that_is_deleted_is_noticed(committed):
+  lines = committed.rows.read_text().splitlines(keepends=True)
+  lost = next(x for x in lines if '"status": "done"' in x)
+  lines.remove(lost)
+  committed.rows.write_text("".join(lines))
+  run = json.loads(lost)
+  assert f"{run['arm']}, seed {run['seed']}" in show.findings(
+      committed).results.missing(run["arm"])

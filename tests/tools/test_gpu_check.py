@@ -1,7 +1,6 @@
 """The script that checks a GPU, on a machine that has none."""
 
 import json
-import os
 import pathlib
 import subprocess
 import time
@@ -10,6 +9,7 @@ import pytest
 
 from mtvit import errors
 from mtvit.benchmarks import gpu_check
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -18,7 +18,7 @@ def check(*words, **environment):
   return subprocess.run(
       ["bash", str(ROOT / "launch" / "gpu_check.sh"), *map(str, words)],
       capture_output=True, text=True, timeout=600,
-      env=os.environ | {"XLA_FLAGS": ""} | environment)
+      env=commands.environment(**environment))
 
 
 def test_without_a_gpu_it_says_so(tmp_path):

@@ -1,10 +1,8 @@
 """Hosts whose rows of the batch are not neighbours, as on a TPU slice."""
 
 import json
-import os
+import re
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,30 +10,29 @@ import pytest
 
 from mtvit import config as config_lib
 from mtvit.run import config_values
+from tests import commands
 from tests.training import test_train_step
 
 
-def on_two_hosts(config, places):
+def on_two_hosts(config, places, folder):
   """What the two processes print: (loss, norms, ids) of each."""
   with socket.socket() as s:
     s.bind(("localhost", 0))
     port = s.getsockname()[1]
-  environment = os.environ | {
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-      "NPROC": "16"}
   given = [json.dumps(config_values.to_plain(config)), json.dumps(places)]
-  processes = [
-      subprocess.Popen(
-          [sys.executable, "-m", "tests.training.host_worker", str(i),
-           str(port), *given],
-          env=environment, text=True, stdout=subprocess.PIPE,
-          stderr=subprocess.PIPE)
-      for i in range(2)]
+  flags = f"--xla_force_host_platform_device_count=2 {commands.QUICK}"
+  processes = []
+  for i in range(2):
+    with open(folder / f"{i}.txt", "w") as file:
+      processes.append(commands.start(
+          "tests.training.host_worker", i, port, *given, out=file, err=file,
+          XLA_FLAGS=flags, NPROC=16))
   results = []
-  for process in processes:
-    out, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told[-3000:]
-    results.append(json.loads(out.partition("RESULT ")[2]))
+  for i, process in enumerate(processes):
+    process.join(300)
+    said = (folder / f"{i}.txt").read_text()
+    assert process.exitcode == 0, said[-3000:]
+    results.append(json.loads(re.search("RESULT (.*)", said)[1]))
   return results
 
 
@@ -44,14 +41,14 @@ def on_two_hosts(config, places):
     ([[0], [2], [1], [3]], False),              # Each host's rows interleaved.
     ([[0, 2], [3, 1]], True)])                  # tensor spans the hosts.
 def test_any_order_of_devices_gives_the_loss_of_one_host(
-    everything, places, same_rows):
+    everything, places, same_rows, tmp_path):
   everything.model.variant = "nano/8"       # tensor can split its 4 heads.
   everything.tasks.contrastive.kind = "infonce"
   everything.diagnose_every = 0
   config = config_lib.parse(everything)
   want, _, grads = test_train_step.loss_and_grads(
       test_train_step.make_parts(config), (1, 1, 1))
-  first, second = on_two_hosts(everything, places)
+  first, second = on_two_hosts(everything, places, tmp_path)
   assert (first[2] == second[2]) == same_rows
   seen = first[2] if same_rows else first[2] + second[2]
   assert len(seen) == 2 * config.batch_size and len(set(seen)) == 8
