@@ -5,10 +5,11 @@
 process or full disk.
 """
 
+import contextlib
 import difflib
 import errno
 import re
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)      # Of an OSError.
 
@@ -72,6 +73,23 @@ class DiskFull(UserError):
 class Preempted(UserError):
   """The run was asked to stop; it has saved and can be continued."""
   exit_code = 75
+
+
+@contextlib.contextmanager
+def unwritable(what: str, fix: str) -> Iterator[None]:
+  """Has an OSError of what is written inside say what it was, and what to do.
+
+  A full disk is left to the program: its fix is another one.
+
+  Raises:
+    ConfigError: `what` can't be written.
+  """
+  try:
+    yield
+  except OSError as e:
+    if e.errno in DISK_FULL:
+      raise
+    raise ConfigError(f"{what} can't be written: {e.strerror}", fix) from e
 
 
 def by_name(name: str) -> type[UserError]:

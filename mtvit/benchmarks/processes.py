@@ -11,6 +11,7 @@ import time
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from mtvit import errors
+from mtvit.run import paths
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _PEERS = _ROOT / "mtvit" / "benchmarks" / "peers"
@@ -43,11 +44,8 @@ def ours(
 
   `platforms` is JAX_PLATFORMS; None leaves it as it is.
   """
-  path = os.pathsep.join(
-      filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-  environment = os.environ | {
-      "PYTHONPATH": path,
-      # Compiling is one of the things that are timed.
+  # Compiling is one of the things that are timed.
+  environment = paths.child_environment() | {
       "JAX_ENABLE_COMPILATION_CACHE": "false"}
   if platforms is not None:
     environment["JAX_PLATFORMS"] = platforms

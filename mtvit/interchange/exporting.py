@@ -206,7 +206,7 @@ def _begun(
   """The files of an export in place of an earlier one's, but for some."""
   names = [x for x in (*FORMATS.values(), *_OTHERS) if x not in kept]
   made = writing.FileSet(output, names, files.MARK)
-  try:
+  with errors.unwritable(f"--output={output}", "another --output"):
     writing.remove_left(made.unfinished)     # Killed before it was there.
     # An export of before there was such a file may have one of the user's.
     foreign = described.is_foreign(output)
@@ -219,12 +219,6 @@ def _begun(
           "another --output")
     with made:
       yield made
-  except OSError as e:
-    if e.errno in errors.DISK_FULL:
-      raise
-    raise errors.ConfigError(
-        f"--output={output} can't be written to: {e.strerror}",
-        "another --output") from e
 
 
 def _json(value: Any) -> str:

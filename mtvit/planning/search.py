@@ -10,8 +10,9 @@ from typing import Callable, Iterator, Sequence
 from mtvit import config as config_lib
 from mtvit import errors
 from mtvit.planning import estimate as estimate_lib
+from mtvit.planning import plans
 
-Estimate = estimate_lib.Estimate
+Estimate = plans.Estimate
 REMATS = ("none", "dots", "full")
 FEWEST_VIEWS = 8
 _FSDP = (1, 4, 16, 64, 256)

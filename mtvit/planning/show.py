@@ -10,13 +10,13 @@ import jax
 import jaxlib
 
 from mtvit.planning import compiler
-from mtvit.planning import estimate as estimate_lib
+from mtvit.planning import plans
 from mtvit.planning import search
 from mtvit.run import files
 from mtvit.run import reading
 
 
-def text(found: estimate_lib.Estimate) -> str:
+def text(found: plans.Estimate) -> str:
   """What the command prints of one plan."""
   memory = found.memory
   mesh = " x ".join(f"{axis} {size}" for axis, size in found.mesh.items())
@@ -24,7 +24,7 @@ def text(found: estimate_lib.Estimate) -> str:
            "activations")
   lines = [
       f"{found.topology}, {found.chips} chips, {mesh}; a chip, a step, "
-      f"{found.views:g} views ({estimate_lib.NOTE}):",
+      f"{found.views:g} views ({plans.NOTE}):",
       "  HBM                 " + ", ".join(
           f"{name.replace('_', ' ')} {_size(getattr(memory, name))}"
           for name in parts if getattr(memory, name)),
@@ -75,7 +75,7 @@ def _size(size: float | None) -> str:
   return f"{size / unit:.2f} {name}"
 
 
-def line(found: estimate_lib.Estimate) -> str:
+def line(found: plans.Estimate) -> str:
   """One of many plans."""
   mesh = "x".join(map(str, found.mesh.values()))
   start = (f"mesh {mesh:10} remat {found.settings['remat']:5} "
@@ -91,7 +91,7 @@ def line(found: estimate_lib.Estimate) -> str:
 
 def write(
     file: pathlib.Path, config: Mapping[str, Any],
-    found: Sequence[estimate_lib.Estimate]
+    found: Sequence[plans.Estimate]
 ) -> None:
   """Writes plans as JSON, the file as a whole.
 
@@ -102,7 +102,7 @@ def write(
   """
   best = search.best(found)
   files.write(file, json.dumps(reading.sealed({
-      "note": estimate_lib.NOTE, "versions": _versions(), "config": config,
+      "note": plans.NOTE, "versions": _versions(), "config": config,
       "best": best and dataclasses.asdict(best),
       "estimates": [dataclasses.asdict(x) for x in found],
   }), indent=1) + "\n")
@@ -110,7 +110,7 @@ def write(
 
 def read(
     file: pathlib.Path, config: Mapping[str, Any]
-) -> list[estimate_lib.Estimate]:
+) -> list[plans.Estimate]:
   """The plans of a file that `write` made of this config and versions.
 
   A file that can't be used, or is of others, has none; a warning says so.
@@ -123,7 +123,7 @@ def read(
     if saved.get("versions") != _versions() or (
         saved.get("config") != json.loads(json.dumps(config))):
       return []
-    return [estimate_lib.from_values(x) for x in saved["estimates"]]
+    return [plans.from_values(x) for x in saved["estimates"]]
   except FileNotFoundError:
     return []
   except reading.Unusable as e:

@@ -95,6 +95,23 @@ def try_writing(folder: paths.Given) -> None:
       trial.unlink()
 
 
+def check_writable(
+    flag: str, given: paths.Given, folder: paths.Given
+) -> None:
+  """Refuses what can't be written, before the work that fills it.
+
+  Args:
+    flag: for the message.
+    given: its value, a file or a folder.
+    folder: that must take files; it is made.
+
+  Raises:
+    ConfigError: it takes none.
+  """
+  with errors.unwritable(f"{flag}={given}", f"another {flag}"):
+    try_writing(folder)
+
+
 def without_links(name: str, flags: int) -> int:
   """An opener for `open` that follows no link and waits for no FIFO."""
   return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

@@ -71,10 +71,12 @@ def expand(name: str) -> str:
 def cache(name: str) -> pathlib.Path:
   """A config's folder of caches; its default gives way to $MTVIT_CACHE_DIR.
 
+  "" is the default too.
+
   Raises:
     ConfigError: it is on gs://, or see `expand`.
   """
-  if name == CACHE_DIR:
+  if name in ("", CACHE_DIR):
     name = os.environ.get("MTVIT_CACHE_DIR") or CACHE_DIR
     check_local(MTVIT_CACHE_DIR=name)
   return pathlib.Path(expand(name))
@@ -152,3 +154,10 @@ def upload(source: pathlib.Path, target: epath.Path) -> None:
       with os_errors(target):
         epath.Path(file).copy(
             target / file.relative_to(source), overwrite=True)
+
+
+def child_environment() -> dict[str, str]:
+  """The variables of a process that imports this very package."""
+  root = str(pathlib.Path(__file__).parents[2])
+  places = [root, os.environ.get("PYTHONPATH")]
+  return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}

@@ -51,20 +51,15 @@ def _claim(
     workdir: epath.Path, held: contextlib.ExitStack
 ) -> Callable[[], None]:
   """Tries whether it can be written to; the first process takes it."""
-  try:
+  remote = paths.is_remote(workdir)
+  with errors.unwritable(f"work directory {workdir}", "another --workdir" + (
+      remote * ", or look at the bucket's name and your rights there")):
     files.try_writing(workdir)
     if not distributed.is_main():
       return lambda: None
-    if paths.is_remote(workdir):
+    if remote:
       return _mark(workdir / "lock", held)
     return _hold(workdir, held)
-  except OSError as e:
-    if e.errno in errors.DISK_FULL:
-      raise
-    raise errors.ConfigError(
-        f"work directory {workdir} can't be written to: {e.strerror}",
-        "another --workdir" + paths.is_remote(workdir)
-        * ", or look at the bucket's name and your rights there") from e
 
 
 def _hold(

@@ -6,7 +6,6 @@ ratio of two steps of the same round much less.
 """
 
 import dataclasses
-import os
 from typing import Any, Mapping, Sequence
 
 from mtvit import errors
@@ -107,12 +106,9 @@ def _spec(
 ) -> processes.Spec:
   """A contestant on the devices that the runs have too."""
   spec = processes.ours(
-      name, "step_process", {"config": config, "steps": rounds.steps}, ["step"])
-  environment = {**spec.environment, **_ENVIRONMENT}
-  environment.pop("JAX_PLATFORMS")
-  if "JAX_PLATFORMS" in os.environ:
-    environment["JAX_PLATFORMS"] = os.environ["JAX_PLATFORMS"]
-  return spec._replace(environment=environment)
+      name, "step_process", {"config": config, "steps": rounds.steps}, ["step"],
+      platforms=None)
+  return spec._replace(environment={**spec.environment, **_ENVIRONMENT})
 
 
 def _row(

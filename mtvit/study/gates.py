@@ -9,7 +9,7 @@ from mtvit.study import results as results_lib
 
 LEARNED = 5.0                  # Points of kNN above random init.
 CHANCE = 1.0                   # Points that all runs' mean may be off chance,
-ONE = 8.0                      # and that one run may be, which scatters by 1.4.
+ONE = 8.0                      # and that one run may be, which scatters more.
 
 
 class Gate(NamedTuple):

@@ -33,8 +33,9 @@ def code_digest() -> str:
 
 
 def commit() -> str:
-  """Of the checkout, with "+" if it is changed; "" if there is none."""
-  said = [_git("rev-parse", "HEAD"), _git("status", "--porcelain", "-uno")]
+  """Of the checkout, with "+" if its code is changed; "" if there is none."""
+  said = [_git("rev-parse", "HEAD"),
+          _git("status", "--porcelain", "-uno", "--", ":/*.py")]
   if said[0] is None:
     return ""
   return said[0] + ("+" if said[1] else "")

@@ -30,7 +30,8 @@ class Row:
     reason: why it failed.
     config_digest: `Study.digest` of the arm.
     code_digest: SHA-256 of the code that trains and measures.
-    commit: of the checkout; "" if it is none, "+" behind it if it is changed.
+    commit: of the checkout; "" if it is none, "+" behind it if its code is
+      changed.
     data: SHA-256 of the names of all images.
     versions: package -> version.
     machine: what it ran on.

@@ -18,6 +18,7 @@ from typing import Callable, Iterator, Sequence
 
 from mtvit import errors
 from mtvit.run import console
+from mtvit.run import paths
 from mtvit.study import arms
 from mtvit.study import provenance
 from mtvit.study import rows
@@ -26,7 +27,10 @@ ATTEMPTS = 2
 _POLL = 0.2                 # seconds
 # Exit codes of what is not the arm's fault: configuration and data.
 _ENDS = (errors.ConfigError.exit_code, errors.DataError.exit_code)
-_TAIL = 4000                # Bytes of a log that are searched for a reason.
+_TAIL = 20_000              # Bytes of a log that are searched for a reason.
+_BEGIN = "=== "             # A log has a line of it where a process begins.
+# What faulthandler writes above the stacks of all threads.
+_STUCK = "Timeout ("
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,16 +201,18 @@ class _Scheduler:
     failed = rows.read(self._named.rows).failures(one.arm.name, one.seed)
     log = self._log(one)
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"MTVIT_STUDY_PARENT": str(os.getpid())}
+    environment = paths.child_environment() | {
+        "MTVIT_STUDY_PARENT": str(os.getpid())}
     # The seeds of an arm compile the same, and so does its second attempt.
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(
         (options.workdir / "compiled").absolute()))
+    # Large arrays in huge pages, as launch/common.sh has it.
+    environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     if workers > 1:
       environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / workers:.3f}"
-    path = [str(pathlib.Path(__file__).parents[2])]
-    environment["PYTHONPATH"] = os.pathsep.join(
-        path + [os.environ["PYTHONPATH"]] * ("PYTHONPATH" in os.environ))
     with open(log, "ab") as out:
+      out.write(f"{_BEGIN}attempt {len(failed) + 1}\n".encode())
+      out.flush()
       process = subprocess.Popen(
           [sys.executable, "-m", "mtvit", "study", "one", self._named.name,
            f"--arms={one.arm.name}", f"--seeds={one.seed}",
@@ -284,6 +290,11 @@ def reason(log: pathlib.Path, code: int) -> str:
     f.seek(max(0, log.stat().st_size - _TAIL))
     lines = [x.strip() for x in f.read().decode(errors="replace").splitlines()
              if x.strip()]
-  told = next((x for x in reversed(lines) if x.startswith("error: ")),
+  begins = [i for i, x in enumerate(lines) if x.startswith(_BEGIN)]
+  lines = lines[begins[-1] + 1:] if begins else lines
+  told = next((x for x in reversed(lines) if x.startswith(("error: ", _STUCK))),
               lines[-1] if lines else "it said nothing")
+  if told.startswith(_STUCK):
+    limit = told.removeprefix(_STUCK).rstrip(")!")
+    told = f"no step in {limit}, the watchdog's limit"
   return errors.printable(f"exit code {code}: {told.removeprefix('error: ')}")

@@ -11,6 +11,7 @@ from mtvit.report import page
 from mtvit.run import files
 from mtvit.run import paths
 from mtvit.study import arms
+from mtvit.study import blocks
 from mtvit.study import document
 from mtvit.study import gates
 from mtvit.study import results as results_lib
@@ -31,14 +32,9 @@ def show(named: arms.Named, output: str | None = None) -> None:
   if output is None:
     return
   given = paths.parse(output)
-  try:
-    with paths.on_disk(given) as folder:
-      save(title(named), sections, folder)
-  except OSError as e:
-    if e.errno in errors.DISK_FULL:
-      raise
-    raise errors.ConfigError(
-        f"{given} can't be written: {e.strerror}", "another --output") from e
+  with (errors.unwritable(f"{given}", "another --output"),
+        paths.on_disk(given) as folder):
+    save(title(named), sections, folder)
   print(f"{given / 'index.html'}", file=sys.stderr)
 
 
@@ -72,7 +68,7 @@ def findings(named: arms.Named) -> document.Findings:
       of_comparisons, table.notes)
 
 
-def markdown(name: str, sections: list[document.Section]) -> str:
+def markdown(name: str, sections: list[blocks.Section]) -> str:
   """The tables and notes as Markdown; plots are left to the page."""
   lines = [f"# {name}", ""]
   for section in sections:
@@ -80,7 +76,7 @@ def markdown(name: str, sections: list[document.Section]) -> str:
     for block in section.blocks:
       if isinstance(block, str):
         lines += [block, ""]
-      elif isinstance(block, document.Table):
+      elif isinstance(block, blocks.Table):
         lines += [_line(block.header), _line(["---"] * len(block.header)),
                   *map(_line, block.rows), ""]
   return "\n".join(lines).rstrip()
@@ -91,7 +87,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def save(
-    name: str, sections: list[document.Section], folder: pathlib.Path
+    name: str, sections: list[blocks.Section], folder: pathlib.Path
 ) -> None:
   """Writes index.html and its plots."""
   text = page.render(name, "Settings compared over seeds.", [
@@ -100,13 +96,13 @@ def save(
   files.write(folder / "index.html", text)
 
 
-def _body(section: document.Section, folder: pathlib.Path) -> markup.Html:
+def _body(section: blocks.Section, folder: pathlib.Path) -> markup.Html:
   """The blocks as HTML; small plots stand side by side."""
   parts, small = [], []
   for block in section.blocks:
     if isinstance(block, str):
       parts.append(markup.tag("p", block))
-    elif isinstance(block, document.Table):
+    elif isinstance(block, blocks.Table):
       table = markup.table(block.header, block.rows)
       parts.append(markup.tag("div", table, class_="text")
                    if block.wordy else table)

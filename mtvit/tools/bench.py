@@ -241,12 +241,7 @@ def _model(values: dict[str, Any]) -> str:
 def _writable(flag: flags.FlagHolder) -> pathlib.Path:
   """The file of a flag; raises ConfigError if it can't be written."""
   file = pathlib.Path(paths.expand(flag.value))
-  try:
-    files.try_writing(file.parent)
-  except OSError as e:
-    raise errors.ConfigError(
-        f"--{flag.name}={file} can't be written: {e.strerror}",
-        f"another --{flag.name}") from e
+  files.check_writable(f"--{flag.name}", file, file.parent)
   return file
 
 

@@ -104,12 +104,7 @@ def _output() -> pathlib.Path:
     raise errors.ConfigError("no --output, and OUT is not set", "--output=DIR")
   paths.check_local(**{"--output": given})
   folder = pathlib.Path(paths.expand(given))
-  try:
-    files.try_writing(folder)
-  except OSError as e:
-    raise errors.ConfigError(
-        f"--output={folder} can't be written: {e.strerror}", "another --output"
-    ) from e
+  files.check_writable("--output", folder, folder)
   return folder
 
 

@@ -30,6 +30,7 @@ from mtvit.planning import chips
 from mtvit.planning import compiler
 from mtvit.planning import estimate
 from mtvit.planning import gpus
+from mtvit.planning import plans
 from mtvit.planning import search
 from mtvit.planning import show
 from mtvit.run import command_line
@@ -100,7 +101,7 @@ def main() -> None:
   file = (
       pathlib.Path(paths.expand(_JSON.value)) if _JSON.value else None)
   if file:
-    _check_writable(file)
+    files.check_writable("--json", file, file.parent)
   if _SEARCH.value and isinstance(topology, chips.Slice):
     _search(config, topology, values, file)
     return
@@ -108,16 +109,6 @@ def main() -> None:
   print(show.text(found))
   if file:
     show.write(file, values, [found])
-
-
-def _check_writable(file: pathlib.Path) -> None:
-  """Raises ConfigError now rather than after minutes of compiling."""
-  try:
-    files.try_writing(file.parent)
-  except OSError as e:
-    raise errors.ConfigError(
-        f"--json={file} can't be written: {e.strerror}", "another --json"
-    ) from e
 
 
 def _search(
@@ -130,15 +121,15 @@ def _search(
   # By image, since only the batch changes it.
   flops = cost.flops(config) / config.batch_size
 
-  def run(trial: search.Trial) -> estimate.Estimate:
+  def run(trial: search.Trial) -> plans.Estimate:
     done = [x for x in known
             if x.topology == topology.name and trial.made(x)]
     tried = trial.of(config, num_chips)
     return done[0] if done else estimate.estimate(
         tried, topology, flops * tried.batch_size)
 
-  found: list[estimate.Estimate] = []
-  print(f"{estimate.NOTE}:")
+  found: list[plans.Estimate] = []
+  print(f"{plans.NOTE}:")
   for one in search.search(num_chips, _VIEWS.value or MOST_VIEWS, run):
     found.append(one)
     print(show.line(one), flush=True)

@@ -21,7 +21,7 @@ from absl import flags
 from absl import logging
 
 from mtvit import errors
-from mtvit.planning import estimate as estimate_lib
+from mtvit.planning import plans
 from mtvit.run import entry
 from mtvit.run import paths
 from mtvit.run import reading
@@ -117,7 +117,7 @@ def rows() -> list[Row]:
 
 
 Cells = dict[str, Callable[
-    [estimate_lib.Estimate, estimate_lib.Estimate | None], str]]
+    [plans.Estimate, plans.Estimate | None], str]]
 # Column -> its text, of a plan and the table's first one that fits.
 _FIT: Cells = {
     "HBM, GiB": lambda x, first: (
@@ -148,12 +148,12 @@ COLUMNS = {
 
 
 def markdown(
-    table: str, found: Sequence[tuple[Row, estimate_lib.Estimate]]
+    table: str, found: Sequence[tuple[Row, plans.Estimate]]
 ) -> str:
   """A table of plans."""
   columns = COLUMNS[table]
   lines = [
-      f"**{table}** ({estimate_lib.NOTE})", "",
+      f"**{table}** ({plans.NOTE})", "",
       f"| model | tasks | slice | views a chip | layout | "
       f"{' | '.join(columns)} |", "|---" * (5 + len(columns)) + "|"]
   first = next((x for _, x in found if x.memory.fits), None)
@@ -200,14 +200,14 @@ def main() -> None:
         f"not planned: {', '.join(failed)}", "see their messages above")
 
 
-def _planned(file: pathlib.Path) -> estimate_lib.Estimate | None:
+def _planned(file: pathlib.Path) -> plans.Estimate | None:
   """The first plan of a file; None if it has none, or is damaged."""
   try:
     saved = reading.read_json(file)
-    plans = saved.get("estimates") if isinstance(saved, dict) else None
-    if not isinstance(plans, list) or not plans:
+    found = saved.get("estimates") if isinstance(saved, dict) else None
+    if not isinstance(found, list) or not found:
       raise reading.Unusable("holds no plan")
-    return estimate_lib.from_values(plans[0])
+    return plans.from_values(found[0])
   except FileNotFoundError:
     return None
   except reading.Unusable as e:

@@ -54,16 +54,11 @@ def main() -> None:
       flags.FLAGS.output or runs[0].folder / "report" / name)
   if output.suffix != ".html":
     raise errors.ConfigError(f"--output={output} must end in .html")
-  try:
-    with paths.on_disk(output.parent) as folder:
-      file = folder / output.name
-      save(runs_lib.Book(runs=runs, output=file))
-      size = file.stat().st_size
-  except OSError as e:
-    if e.errno in errors.DISK_FULL:
-      raise
-    raise errors.ConfigError(
-        f"{output} can't be written: {e.strerror}", "another --output") from e
+  with (errors.unwritable(f"{output}", "another --output"),
+        paths.on_disk(output.parent) as folder):
+    file = folder / output.name
+    save(runs_lib.Book(runs=runs, output=file))
+    size = file.stat().st_size
   print(f"{output} ({size / 1e6:.1f} MB)")
 
 

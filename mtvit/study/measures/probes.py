@@ -107,7 +107,7 @@ def shuffled_labels(
     train: of whose readouts the last is probed, which is the widest.
     test: likewise.
     seed: of the permutations.
-    permutations: whose mean it is; that of one scatters by some 2 points.
+    permutations: whose mean it is, since a single one's scatters.
 
   Returns:
     A percentage.
