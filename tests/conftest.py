@@ -1,5 +1,6 @@
 """Eight simulated devices, a tiny config, and small real images on disk."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -26,7 +27,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # its check sum and is compiled anew, with a warning that is no test's concern.
 os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation"
 
+# Traces are many small objects that live on.
+gc.set_threshold(*commands.COLLECT)
+
 from etils import epath  # noqa: E402
+import jax  # noqa: E402
+import orbax.checkpoint as ocp  # noqa: E402
 from PIL import Image  # noqa: E402
 import pytest  # noqa: E402
 
@@ -37,6 +43,7 @@ from mtvit.data import photo_crops  # noqa: E402
 from mtvit.pictures import run_report  # noqa: E402
 from mtvit.run import config_values  # noqa: E402
 from mtvit.run import workdir as workdir_lib  # noqa: E402
+from mtvit.training import sharding  # noqa: E402
 from tests import environments  # noqa: E402
 from tests.data import test_tar_shards  # noqa: E402
 
@@ -46,6 +53,19 @@ from tests.data import test_tar_shards  # noqa: E402
 EVALUATORS = pretrain.EVALUATORS
 pretrain.EVALUATORS = tuple(
     kind for kind in EVALUATORS if kind is not run_report.Report)
+
+create_mesh = sharding.create_mesh
+
+
+def on_two(config, devices=None):
+  """Two of the devices, where it may be any number: a run is split by them."""
+  few = (config.data, config.fsdp, config.tensor) == (-1, 1, 1)
+  return create_mesh(config, devices or jax.devices()[:2 if few else None])
+
+
+sharding.create_mesh = on_two
+# To cut arrays among devices is a program to compile for each shape of them.
+ocp.type_handlers.get_type_handler(jax.Array)._use_replica_parallel = False
 
 
 def pytest_configure(config):
@@ -103,6 +123,12 @@ def image_shards(image_folder, shared):
 def pictures(monkeypatch):
   """The runs of a test that names it draw pictures."""
   monkeypatch.setattr(pretrain, "EVALUATORS", EVALUATORS)
+
+
+@pytest.fixture
+def on_all(monkeypatch):
+  """A test that names it has all eight devices, whatever its mesh."""
+  monkeypatch.setattr(sharding, "create_mesh", create_mesh)
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ class Run:
     # The program gives simulated devices their threads itself.
     environment = {
         "PYTHONUNBUFFERED": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+                     f"{commands.QUICK}",
         "FAULTS_PICTURES": "0", **environment}
     if arguments is None:
       arguments = [f"--workdir={workdir}"]

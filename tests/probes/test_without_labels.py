@@ -161,7 +161,7 @@ def test_few_images_make_smaller_batches(images, size, one_device, parsed):
   assert run_heldout._batch_size(parts, images) == size
 
 
-def test_too_few_images_for_the_devices_are_said(context_of, capsys):
+def test_too_few_images_for_the_devices_are_said(on_all, context_of, capsys):
   context = context_of(sharding.create_mesh(config_lib.Mesh()), whole=False)
   few = dataclasses.replace(context.test, num_examples=3)
   evaluator = run_heldout.HeldOut(dataclasses.replace(context, test=few))

@@ -19,7 +19,7 @@ Mesh = config_lib.Mesh
 
 @pytest.mark.parametrize("axes, shape", [
     ((-1, 1, 1), (8, 1, 1)), ((2, -1, 1), (2, 4, 1)), ((2, 2, 2), (2, 2, 2))])
-def test_mesh_takes_all_devices(axes, shape):
+def test_mesh_takes_all_devices(on_all, axes, shape):
   mesh = sharding.create_mesh(Mesh(data=axes[0], fsdp=axes[1], tensor=axes[2]))
   assert tuple(mesh.shape.values()) == shape
 
@@ -78,7 +78,7 @@ def test_indivisible_parameters_are_named():
                             mesh)
 
 
-def test_a_batch_that_does_not_divide_gets_the_nearest_sizes(tiny):
+def test_a_batch_that_does_not_divide_gets_the_nearest_sizes(on_all, tiny):
   tiny.batch_size = 10
   mesh = sharding.create_mesh(Mesh(data=-1, fsdp=1, tensor=1))
   with pytest.raises(errors.ConfigError, match="batch_size=8 or 12"):
@@ -112,7 +112,7 @@ def test_views_of_an_image_stay_on_a_device_of_several_hosts(tiny):
         config_lib.parse(tiny), hosts(*[[0], [1], [1], [0]] * 2))
 
 
-def test_pieces_divide_the_batch(tiny):
+def test_pieces_divide_the_batch(on_all, tiny):
   mesh = sharding.create_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   tiny.batch_size, tiny.accumulate = 12, 3
   assembly.check_batch(config_lib.parse(tiny), mesh)
