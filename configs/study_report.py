@@ -9,7 +9,7 @@ the TFDS data set. Arms that share a seed see the same images in the same order,
 the same crops and the same first encoder. All that can change a result is
 stated here, so that a later change of a default changes nothing.
 
-  smoke     pico on built-in photographs, 20 steps: the machinery, no verdict
+  smoke     pico on built-in photographs, 6 steps: the machinery, no verdict
   cpu       pico/4 on CIFAR-10, 2 CPU cores
   gpu       nano/4 on CIFAR-10 in bfloat16, one GPU
   imagenet  S/16 on ImageNet-1k, a TPU slice or 8 GPUs
@@ -64,7 +64,7 @@ PINNED: dict[str, dict[str, Any]] = {
 # Tier -> config, seeds, keys. The length is in `total_steps`.
 TIERS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "smoke": ("cifar10:variant=pico/4", 2, {
-        "data.name": "photo_tiles", "total_steps": 20, "batch_size": 32,
+        "data.name": "photo_tiles", "total_steps": 6, "batch_size": 32,
         "tasks.supervised.num_classes": 12, "tasks.clustering.num_prototypes":
         32}),
     "cpu": ("cifar10:variant=pico/4", 5, {

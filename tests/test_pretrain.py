@@ -18,6 +18,7 @@ from mtvit import pretrain
 from mtvit.run import config_values
 from mtvit.run import metrics
 from mtvit.run import reading
+from mtvit.training import inputs
 from mtvit.training import loop
 from mtvit.training import train_step
 from tests import states
@@ -221,7 +222,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
     # The others are run in tests/test_doors.py.
     ("cifar10", cifar10, "variant=pico/8"),
     ("imagenet", imagenet, "variant=pico/16")])
-def test_configs_run_two_steps(name, module, argument, image_folder, tmp_path):
+def test_configs_run_two_steps(
+    name, module, argument, image_folder, tmp_path, monkeypatch):
+  # Colours are counted of so many views: most of the time at 224 px.
+  monkeypatch.setattr(inputs, "STATISTICS_BATCH", 16)
   config = module.get_config(argument)
   config.data.name = f"folder:{image_folder}"
   config.data.train_split, config.data.test_split = "train", "test"

@@ -12,7 +12,7 @@ from tests.tasks import helpers
 from tests.training import learning
 
 
-def measured(position, what, steps, pairs=2):
+def measured(position, what, steps, refit, pairs=2):
   tasks = {f"tasks.{name}.mode": "off" for name in common.TASKS}
   tasks["tasks.relative_position.mode"] = "train"
   config, objective, state, _ = learning.train(learning.config(
@@ -22,14 +22,14 @@ def measured(position, what, steps, pairs=2):
   batches = lambda seed, count: inputs.global_batches(
       config, objective.tasks, learning.ramps(64, seed), 0, count)
   return task, cheat.accuracy_of_heads(
-      objective.model, state.params, task, what, batches(1, 60),
+      objective.model, state.params, task, what, batches(1, refit),
       batches(2, 12))
 
 
 @pytest.mark.slow
 def test_keep_is_answered_without_looking():
   task, (seen, blank, both) = measured(
-      "keep", ("nothing", "contents", "both"), steps=100)
+      "keep", ("nothing", "contents", "both"), steps=100, refit=60)
   assert seen.count == 12 * 64 * 2 and seen.trained > 0.9
   # The positions alone tell a refitted head.
   assert blank.refitted > 0.4
@@ -41,7 +41,7 @@ def test_keep_is_answered_without_looking():
 @pytest.mark.slow
 def test_swap_can_not_be_answered_without_looking():
   task, (seen, blank) = measured(
-      "swap", ("nothing", "contents"), steps=60, pairs=4)
+      "swap", ("nothing", "contents"), steps=20, refit=30, pairs=4)
   # The contents tell, and not only the other pairs' slots.
   assert seen.refitted > 0.5 > task.slot_bound + 0.2
   low, high = cheat.interval(1 / 8, blank.count)

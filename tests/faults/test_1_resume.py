@@ -25,9 +25,10 @@ def assert_epochs(steps, images, batch):
 @pytest.mark.parametrize("devices, tasks", [(1, "report"), (4, "everything")])
 def test_kill_9(devices, tasks, request, small, tmp_path, fault):
   config = small
+  config.tasks.relative_position.mode = "train"
   if tasks == "everything":
     request.getfixturevalue("everything")      # Changes the same config.
-    config.total_steps, config.checkpoint_every = 40, 4
+    config.total_steps, config.checkpoint_every = 30, 4
     config.diagnose_every = 0
   start = lambda name: harness.Run(
       config, tmp_path / name, devices=devices,

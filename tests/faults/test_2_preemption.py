@@ -26,18 +26,19 @@ def reach(run, when):
     run.wait_for({"training": "^step 6/", "evaluation": "mark: eval"}[when])
 
 
-def stop_in_every_phase(start, cold):
+def stop_in_phases(start, cold, phases=PHASES):
   """Stops one run in each phase in turn, and starts it again.
 
   Args:
     start: environment -> the processes of the run.
     cold: an empty cache, which makes compiling long enough to hit.
+    phases: which.
 
   Yields:
     The phase, the seconds from the signal to the end, the step that was saved,
     and the first process.
   """
-  for turn, when in enumerate(PHASES):
+  for turn, when in enumerate(phases):
     processes = start(**(
         {"JAX_COMPILATION_CACHE_DIR": cold} if when == "compile" else {}))
     reach(processes[0], when)
@@ -55,8 +56,9 @@ def stop_in_every_phase(start, cold):
 
 def evaluating(config):
   """20 steps, evaluated at the tenth."""
-  config.knn.every_steps = 10
+  config.knn.every_steps, config.knn.k = 10, 5
   config.knn.num_train = config.knn.num_test = 16
+  config.knn.final_num_train = config.knn.final_num_test = 16
   config.total_steps = 20
   return config
 
@@ -67,7 +69,7 @@ def test_sigterm(small, tmp_path, fault):
   start("whole").expect(0)
   _, digest = states.digest(tmp_path / "whole")
   runs, last = [], 0
-  for when, took, saved, run in stop_in_every_phase(
+  for when, took, saved, run in stop_in_phases(
       lambda **env: [start("run", **env)], tmp_path / "cold"):
     assert saved == 10 if when == "evaluation" else saved > last
     assert not last or f"resuming from step {last} of 20" in run.output
@@ -124,13 +126,14 @@ def test_sigterm_to_one_of_two_processes(small, tmp_path, fault):
       evaluating(small), tmp_path / name, FAULTS_MARK=1, **env)
   for process in start("whole"):
     process.expect(0)
-  steps = [saved for _, _, saved, _ in stop_in_every_phase(
-      lambda **env: start("run", **env), tmp_path / "cold")]
+  # In training all of them look at the same step, as while they compile.
+  phases = "compile", "evaluation", "save"
+  steps = [saved for _, _, saved, _ in stop_in_phases(
+      lambda **env: start("run", **env), tmp_path / "cold", phases)]
   for process in start("run"):
     process.expect(0)
   states.assert_same(tmp_path / "whole", tmp_path / "run")
-  fault("SIGTERM to one of two processes during compile, training, evaluation "
-        "and save",
+  fault(f"SIGTERM to one of two processes during {', '.join(phases)}",
         f"each time both save the same step ({', '.join(map(str, steps))}) and "
         f"exit 75; ends with {states.digest(tmp_path / 'run')[1]} = "
         "uninterrupted run")

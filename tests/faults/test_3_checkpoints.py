@@ -153,13 +153,13 @@ def small_disk(folder, megabytes):
 
 def test_full_disk(small, tmp_path, fault):
   small.total_steps = 4000
-  small.checkpoint_every = 200
-  small.log_every = 50
+  small.checkpoint_every = 100
+  small.log_every = 25
   with small_disk(tmp_path / "disk", 60) as disk:
     run = harness.Run(small, disk / "run")
-    run.wait_for("^step 200/")
-    run.wait_until(lambda: (disk / "run/checkpoints/200").exists())
-    digest = states.digest(disk / "run", 200)
+    run.wait_for("^step 100/")
+    run.wait_until(lambda: (disk / "run/checkpoints/100").exists())
+    digest = states.digest(disk / "run", 100)
     filler = disk / "filler"
     # Closing it writes what is left in the buffer, and fails too.
     with contextlib.suppress(OSError), open(filler, "wb") as f:
@@ -170,15 +170,15 @@ def test_full_disk(small, tmp_path, fault):
     run.wait_for("could not be written: .*(RESOURCE_EXHAUSTED|No space left)")
     failed = int(run.wait_for("could not be written").split(
         "of step ")[1].split()[0])
-    assert states.digest(disk / "run", 200) == digest
+    assert states.digest(disk / "run", 100) == digest
     filler.unlink()
-    later = failed + 600
+    later = failed + 300
     run.wait_until(lambda: any(
         s > failed for s in states.steps(disk / "run")))
     run.send(15)
     run.expect(75)
     saved = states.steps(disk / "run")
-    assert len(saved) == 2 and saved[-1] < later + 200
+    assert len(saved) == 2 and saved[-1] < later + 100
     again = harness.Run(small, disk / "run")
     again.wait_for(f"resuming from step {saved[-1]} of 4000")
     again.kill()

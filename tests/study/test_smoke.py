@@ -53,7 +53,7 @@ def test_smoke(tmp_path):
   of = {arm: row.measures for (arm, _), row in done.items()}
   for measures in of.values():
     assert measures["num_classes"] == 12 and measures["num_test"] == 100
-    assert (measures["steps"], measures["skipped"]) == (20, 0)
+    assert (measures["steps"], measures["skipped"]) == (6, 0)
     assert len(measures["layers/residual_share"]) == 5
     assert {"knn", "linear", "knn_gray", "rankme"} <= measures.keys()
   skilled = {arm: {key.removeprefix("skill/") for key in measures
