@@ -68,3 +68,11 @@ def refused(path, *words):
   assert len(str(e.value).splitlines()) <= 5
   for word in words:
     assert word in str(e.value), str(e.value)
+
+
+def assert_same_encoder(again, encoder, token, images):
+  """Its parameters to the bit; layers may be unrolled, and round otherwise."""
+  assert_same(again.params, encoder.params)
+  np.testing.assert_allclose(
+      again.features(images, token), encoder.features(images, token),
+      atol=1e-5)

@@ -48,8 +48,7 @@ def test_layer_scale_and_registers(tmp_path, dinov2):
   helpers.assert_same(again.params, encoder.params)
   assert again.model.layer_scale and again.model.registers == 2
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-  np.testing.assert_array_equal(
-      again.features(images, "cls"), encoder.features(images, "cls"))
+  helpers.assert_same_encoder(again, encoder, "cls", images)
 
 
 def test_the_file_of_its_authors(tmp_path, dinov2):
@@ -87,8 +86,7 @@ def test_our_own_file_holds_all(tmp_path, name):
   exporting.export(encoder, tmp_path, ["numpy"])
   again = encoder_lib.load(tmp_path / "mtvit.npz")
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-  np.testing.assert_array_equal(
-      again.features(images, "cls"), encoder.features(images, "cls"))
+  helpers.assert_same_encoder(again, encoder, "cls", images)
 
 
 @pytest.mark.parametrize("name", [
@@ -136,10 +134,8 @@ def test_rotary_positions_of_an_export(tmp_path, dinov3):
   encoder, _ = dinov3
   file = tmp_path / "v3" / "model.safetensors"
   again = encoder_lib.load(file)
-  helpers.assert_same(again.params, encoder.params)
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-  np.testing.assert_array_equal(
-      again.features(images, "cls"), encoder.features(images, "cls"))
+  helpers.assert_same_encoder(again, encoder, "cls", images)
   # What tells of them is beside the weights.
   told = json.loads((tmp_path / "v3" / "timm.json").read_text())
   told[file.name]["create_model"]["rope_temperature"] = "100"

@@ -296,5 +296,4 @@ def test_an_export_loads_and_gives_the_same_features(tmp_path, file):
       0, 256, (3, 32, 32, 3), dtype=np.uint8)
   again = encoder_lib.load(tmp_path / file)
   assert again.token_names == ("cls", "ct", "rot")
-  np.testing.assert_array_equal(
-      again.features(images, "ct"), encoder.features(images, "ct"))
+  helpers.assert_same_encoder(again, encoder, "ct", images)
