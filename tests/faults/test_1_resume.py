@@ -4,7 +4,6 @@ import random
 import re
 import shutil
 
-import pytest
 
 from tests import states
 from tests.data import test_datasets
@@ -22,24 +21,17 @@ def assert_epochs(steps, images, batch):
       assert sorted(epoch) == list(range(images))
 
 
-@pytest.mark.parametrize("devices, tasks", [(1, "report"), (4, "everything")])
-def test_kill_9(devices, tasks, request, small, tmp_path, fault):
-  config = small
-  config.tasks.relative_position.mode = "train"
-  if tasks == "everything":
-    request.getfixturevalue("everything")      # Changes the same config.
-    config.total_steps, config.checkpoint_every = 30, 4
-    config.diagnose_every = 0
+def test_kill_9(small, everything, tmp_path, fault):
+  config, devices = everything, 4        # It changes what `small` is.
+  config.total_steps, config.checkpoint_every = 30, 4
+  config.diagnose_every = 0
   start = lambda name: harness.Run(
       config, tmp_path / name, devices=devices,
       FAULTS_IDS=tmp_path / f"{name}.ids")
-  said = "all tasks" if tasks == "everything" else "the report's tasks"
   start("whole").expect(0)
   draw = random.Random(devices)
   killed, inside = [], 0
-  when = ("save", "save") if tasks == "everything" else (
-      "save", "any time", "save")
-  for kill in when:
+  for kill in ("save", "any time"):
     run = start("killed")
     first = int(re.search(r"step (\d+)/", run.wait_for(r"^step \d+/"))[1])
     # A save waits for the one before: nine steps on one at least is complete.
@@ -63,7 +55,7 @@ def test_kill_9(devices, tasks, request, small, tmp_path, fault):
   assert whole == harness.ids(tmp_path / "killed.ids")
   assert_epochs(whole, images=40, batch=8)
   fault(f"`kill -9` at steps {', '.join(killed)}, {inside} of them inside an "
-        f"asynchronous save ({devices} device(s), {said})",
+        f"asynchronous save ({devices} devices, all tasks)",
         "finished; parameters, optimizer, momentum encoder, queue and rng "
         f"{states.digest(tmp_path / 'killed')[1]} = uninterrupted run; every "
         "image once per epoch")

@@ -32,7 +32,9 @@ def run(*arguments, cwd=None):
   """Runs outside.py there; returns what it printed."""
   environment = {name: value for name, value in os.environ.items()
                  if name not in ("PYTHONPATH", "XLA_FLAGS")}
-  environment |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+  # Threads of torch wait at full load for the cores that other tests have.
+  environment |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+                  "OMP_NUM_THREADS": "1"}
   done = subprocess.run(
       [python(), HERE / "outside.py", *map(str, arguments)], cwd=cwd,
       capture_output=True, text=True, timeout=600, env=environment)
