@@ -29,7 +29,7 @@ def get_study():
   study = FILE["get_study"]("gpu")
   return dataclasses.replace(study, measures=FILE["FEW"], changes={{
       **study.changes, "data.name": "photo_tiles", "batch_size": 16,
-      "total_steps": 2, "diagnose_every": 1,
+      "total_steps": 3, "diagnose_every": 1,
       "tasks.supervised.num_classes": 12}})
 '''
 
