@@ -63,7 +63,7 @@ def test_kill_9(small, everything, tmp_path, fault):
 
 def test_other_device_counts(small, tmp_path, fault):
   small.mesh.fsdp, small.mesh.data = -1, 1
-  small.total_steps = 8
+  small.total_steps = 14
   whole = harness.Run(small, tmp_path / "whole", devices=8,
                       FAULTS_IDS=tmp_path / "whole.ids")
   whole.expect(0)
@@ -83,7 +83,7 @@ def test_other_device_counts(small, tmp_path, fault):
   run = harness.Run(small, tmp_path / "run", devices=1,
                     FAULTS_IDS=tmp_path / "run.ids")
   run.expect(0)
-  assert f"resuming from step {saved[-1]} of 8" in run.output
+  assert f"resuming from step {saved[-1]} of 14" in run.output
   assert harness.ids(tmp_path / "run.ids") == harness.ids(
       tmp_path / "whole.ids")
   a, b = (states.leaves(tmp_path / name)[1] for name in ("whole", "run"))

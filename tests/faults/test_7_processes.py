@@ -35,7 +35,7 @@ def test_two_processes_equal_one(everything, tmp_path, fault):
 
 
 def test_other_process_counts(small, tmp_path, fault):
-  small.total_steps = 10
+  small.total_steps = 40
   log = lambda name, i: tmp_path / f"{name}.{i}"
   for process in harness.several(
       small, tmp_path / "whole", count=1, devices=2,
