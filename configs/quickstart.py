@@ -2,7 +2,7 @@
 
   bash launch/local.sh
 
-`:strategy=NAME` trains others; see common.py. Hardware: 2 CPU cores, 3 to 15
+`:strategy=NAME` trains others; see common.py. Hardware: 2 CPU cores, some
 minutes. Expect: kNN 0.50 and a linear probe 0.54 on new crops, where random
 init has 0.23 and 0.37; the tables in configs/README.md.
 """

@@ -17,10 +17,11 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 # Small runs make few steps, which need not be fast, and programs are compiled
 # in a quarter of the time. Those of users are in the quickstart's test.
-EMITTERS = "--xla_cpu_use_fusion_emitters=false"
-QUICK = f"--xla_backend_optimization_level=0 {EMITTERS}"
-# Python looks for garbage as often as this: traces of programs have little.
-COLLECT = 100_000, 50, 50
+QUICK = ("--xla_backend_optimization_level=0 "
+         "--xla_cpu_use_fusion_emitters=false")
+# Traces of programs are many objects that live on: Python looks for garbage
+# seldom, in the tests' own processes and in those that are forked.
+gc.set_threshold(100_000, 50, 50)
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([
     "clu.metric_writers", "flax.linen", "ml_collections.config_flags",
@@ -99,7 +100,6 @@ def _run(module, arguments, cwd, outputs, environment):
     os.dup2(output, number)
     os.close(output)
   os.chdir(cwd)
-  gc.set_threshold(*COLLECT)
   import jax             # Here it has looked at its variables long ago.
   for key, value in environment.items():
     if key.startswith("JAX_") and os.environ.get(key) != value:

@@ -1,6 +1,5 @@
 """Eight simulated devices, a tiny config, and small real images on disk."""
 
-import gc
 import os
 import shutil
 import tempfile
@@ -26,9 +25,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # JAX writes an entry in place. One that another process is still writing fails
 # its check sum and is compiled anew, with a warning that is no test's concern.
 os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation"
-
-# Traces are many small objects that live on.
-gc.set_threshold(*commands.COLLECT)
 
 from etils import epath  # noqa: E402
 import jax  # noqa: E402
@@ -117,6 +113,12 @@ def image_shards(image_folder, shared):
                   (".png", file.read_bytes()),
                   (".cls", file.parent.name.encode()))])
   return f"{root}/{{split}}-*.tar"
+
+
+@pytest.fixture(scope="module")
+def kept():
+  """What the tests of a module have made, for all of them."""
+  return {}
 
 
 @pytest.fixture

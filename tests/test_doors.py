@@ -98,7 +98,7 @@ def test_photographs_in_one_folder_become_an_encoder(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_of_train_and_val_is_evaluated_and_tuned(command, tmp_path):
+def test_a_folder_of_train_and_val_is_trained_on_and_tuned(command, tmp_path):
   """An engineer with train/ and val/."""
   for split, numbers in (("train", range(12)), ("val", range(12, 17))):
     for name in ("astronaut", "coffee", "china", "rocket"):

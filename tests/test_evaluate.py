@@ -51,14 +51,9 @@ def options(**kwargs):
       layer_images=0, draws=2, diagnostics=False) | kwargs)
 
 
-@pytest.fixture(scope="module")
-def kept():
-  """What was found on `colors`: all tests look at one run."""
-  return {}
-
-
 @pytest.fixture
 def of_colors(run, colors, kept):
+  """What was found on `colors`: all tests look at one run."""
   if not kept:
     kept.update(evaluate.evaluate(run, options(data=f"folder:{colors}")))
   return kept

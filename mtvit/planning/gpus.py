@@ -8,7 +8,8 @@ from mtvit.planning import chips
 
 # Names as JAX and torch have them, by regular expression; the first that
 # matches counts -> dense bfloat16 FLOP/s that add up in float32 (data sheets
-# print twice as much, "with sparsity").
+# print twice as much, "with sparsity"). Those of RTX cards are in NVIDIA's
+# papers on their architectures, those of TPUs in `chips`.
 PEAKS = (
     (r"GB200", 2500e12),
     (r"B200", 2250e12),

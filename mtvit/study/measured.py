@@ -77,8 +77,9 @@ def _layer_plot(
       mean = np.mean(list(found.values()), 0)
       series[i] = list(enumerate(map(float, mean)))
   lines = [plots.Line(arm, i) for i, arm in enumerate(names)]
-  return blocks.Plot(f"layers_{key}", f"{title} by layer", lambda file:
-              plots.save_lines([(title, series)], lines, "layer", file, 1))
+  return blocks.Plot(
+      f"layers_{key}", f"{title} by layer", lambda file: plots.save_lines(
+          [(title, series)], lines, "layer", file, 1))
 
 
 def cheating(results: results_lib.Results) -> blocks.Section:

@@ -4,7 +4,6 @@ import random
 import re
 import shutil
 
-
 from tests import states
 from tests.data import test_datasets
 from tests.faults import harness

@@ -126,7 +126,7 @@ def test_sigterm_to_one_of_two_processes(small, tmp_path, fault):
       evaluating(small), tmp_path / name, FAULTS_MARK=1, **env)
   for process in start("whole"):
     process.expect(0)
-  # In training all of them look at the same step, as while they compile.
+  # A signal while they compile is heeded after a step, as one in training.
   phases = "compile", "evaluation", "save"
   steps = [saved for _, _, saved, _ in stop_in_phases(
       lambda **env: start("run", **env), tmp_path / "cold", phases)]

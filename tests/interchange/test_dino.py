@@ -45,7 +45,6 @@ def test_layer_scale_and_registers(tmp_path, dinov2):
   assert (arrays["blocks.3.ls2.gamma"] == scale[3]).all()
   assert arrays["reg_token"].shape == (1, 2, D)
   again = encoder_lib.load(tmp_path / "v2" / "model.safetensors")
-  helpers.assert_same(again.params, encoder.params)
   assert again.model.layer_scale and again.model.registers == 2
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
   helpers.assert_same_encoder(again, encoder, "cls", images)

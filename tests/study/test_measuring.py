@@ -40,12 +40,6 @@ def raw(run):
   return reading.read_json(run / "config.json")
 
 
-@pytest.fixture(scope="module")
-def kept():
-  """What was measured, by test: all tests look at one run."""
-  return {}
-
-
 @pytest.fixture
 def found(run, raw, kept):
   if not kept:

@@ -52,15 +52,12 @@ def test_every_strategy_has_losses():
   assert set(LOSSES) == set(common.STRATEGIES)
 
 
-@pytest.fixture(scope="module")
-def kept():
-  """Views that statistics are of, by all that they depend on."""
-  return {}
-
-
 @pytest.fixture
 def views_made_once(kept, monkeypatch):
-  """Strategies share the views that their statistics are of."""
+  """Strategies share the views that their statistics are of.
+
+  They are kept by all that they depend on.
+  """
   make = inputs.global_batches
 
   def batches(config, tasks, source, *steps):
