@@ -74,7 +74,8 @@ def answers(found: Findings) -> blocks.Section:
     return blocks.Section(name, title, "", [
         f"No verdict: {len(bad)} of {len(found.gates)} gates failed: "
         f"{'; '.join(bad)}."])
-  cells = [[f"{x.claim}: {x.says}", x.verdict, x.rule] for x in found.verdicts]
+  cells = [[f"{x.claim}: {x.says}", x.verdict, _effects(x), x.rule]
+           for x in found.verdicts]
   change = [[x.claim, x.change] for x in found.verdicts]
   notes = [[x.claim if i == 0 else "", note] for x in found.verdicts
            for i, note in enumerate(x.notes)]
@@ -82,9 +83,27 @@ def answers(found: Findings) -> blocks.Section:
       name, title, "The first rule of a claim that holds is its verdict; the "
       "rules were fixed beforehand.",
       [blocks.Table(["claim", *header], lines, True) for header, lines in (
-          (["verdict", "because"], cells),
+          (["verdict", "effect (95 % interval)", "because"], cells),
           (["another verdict would need"], change),
           (["printed apart"], notes)) if lines])
+
+
+def _digits(measure: str) -> int:
+  """Behind the point: accuracies are in %, other measures are near 1."""
+  return 3 if any(x in measure for x in ("/", "share", "cosine")) else 2
+
+
+def _effects(verdict: verdicts_lib.Verdict) -> str:
+  """Its differences in a line: each pair of arms with its measures."""
+  by_pair: dict[str, list[str]] = {}
+  for x in verdict.differences:
+    digits = _digits(x.measure)
+    by_pair.setdefault(f"{x.arm} − {x.against}", []).append(
+        f"{x.measure.replace('knn', 'kNN')} "
+        f"{blocks.number(x.d.mean, digits, True)} "
+        f"({blocks.ends((x.d.low, x.d.high), digits)})")
+  return "; ".join(f"{pair}: {', '.join(each)}"
+                   for pair, each in by_pair.items())
 
 
 def _differences(found: Sequence[verdicts_lib.Verdict]) -> blocks.Table:
@@ -92,8 +111,7 @@ def _differences(found: Sequence[verdicts_lib.Verdict]) -> blocks.Table:
   cells = []
   for verdict in found:
     for x in verdict.differences:
-      digits = 3 if "/" in x.measure or "share" in x.measure or (
-          "cosine" in x.measure) else 2
+      digits = _digits(x.measure)
       per_seed = " ".join(
           blocks.number(y, digits, True) for y in x.by_seed.values())
       cells.append([

@@ -75,6 +75,11 @@ def test_verdicts_are_printed(shown):
   assert [cells(found, x)[1] for x in (
       "3 report", "3 all", "4", "5", "6")] == [
           "refuted", "refuted", "supported", "supported", "supported"]
+  assert cells(found, "1 report")[2].startswith(
+      "report − contrastive: kNN +3.00 (2.75 to 3.25), linear +3.00 (2.75 to "
+      "3.25); report − control: kNN +3.00 (")
+  assert "report − control: position/r2 +0.200 (0.175 to 0.225), kNN" in cells(
+      found, "2")[2]
   assert "\n| 2 | does not cheat" in found
   assert "FAILED" not in text
 
