@@ -114,13 +114,21 @@ def open_source(
     builder_class: type[PhotoCrops] = PhotoCrops
 ) -> source_lib.Source:
   """Opens a split, after making the files; see `datasets.open_source`."""
-  builder = builder_class(
-      data_dir=request.data_dir or None, file_format="array_record")
   tfds.display_progress_bar(False)
+  try:
+    builder = _prepared(builder_class, request.data_dir)
+  except FileExistsError:                 # Another process was done first.
+    builder = _prepared(builder_class, request.data_dir)
+  return tfds_sources.of_builder(builder, builder.name, request.split)
+
+
+def _prepared(builder_class, data_dir):
+  """A builder whose files are there."""
+  builder = builder_class(data_dir=data_dir or None, file_format="array_record")
   # It makes its images; what TFDS prints of a download would mislead.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare()
-  return tfds_sources.of_builder(builder, builder.name, request.split)
+  return builder
 
 
 if __name__ == "__main__":

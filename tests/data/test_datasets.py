@@ -327,6 +327,22 @@ def test_photo_crops_is_prepared_without_a_network(tmp_path, monkeypatch):
   assert test.num_examples == 16
 
 
+def test_another_process_makes_the_photographs_first(tmp_path, monkeypatch):
+  monkeypatch.setattr(photo_crops, "CROPS", {"train": 3, "test": 2})
+  make, others = photo_crops.PhotoCrops.make, []
+
+  def make_after_another(*args):
+    if not others:
+      others.append(None)
+      others.append(open_source("photo_crops", tmp_path=tmp_path))
+    return make(*args)
+
+  monkeypatch.setattr(photo_crops.PhotoCrops, "make", make_after_another)
+  source = open_source("photo_crops", tmp_path=tmp_path)
+  np.testing.assert_array_equal(source.images, others[1].images)
+  assert not list((tmp_path / "tfds").glob("*/incomplete*"))
+
+
 def test_photo_tiles_share_no_pixel_and_have_all_splits_everywhere():
   width, height = 640, 427
   taken = np.zeros((height, width), int)
