@@ -11,6 +11,7 @@ import pytest
 from mtvit.models import blocks
 from mtvit.models import interface
 from mtvit.models import positions
+from mtvit.models import self_attention
 from mtvit.models import vit
 from tests.models import forward
 
@@ -221,7 +222,7 @@ def test_projections_have_the_gradients_of_automatic_differentiation(dtype):
 
   plain = lambda x, kernel, bias: attend(
       jnp.einsum("btd,dihe->ibthe", x, kernel) + bias[:, None, None])
-  ours = lambda *args: attend(blocks.project(*args))
+  ours = lambda *args: attend(self_attention.project(*args))
   wanted = jax.grad(plain, (0, 1, 2))(x, kernel, bias)
   for want, found in zip(wanted, jax.grad(ours, (0, 1, 2))(x, kernel, bias)):
     assert found.dtype == want.dtype and found.shape == want.shape
