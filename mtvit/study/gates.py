@@ -94,12 +94,12 @@ def _equal(
          if ours is None or ours != theirs]
   found = f"{len(pairs) - len(bad)} of {len(pairs)} seeds are equal"
   if bad:
-    # What differs is told before what has no row yet.
+    # What differs is told before what is not there yet.
     first = next((x for x in bad if None not in pairs[x]), bad[0])
     found += (f"; seed {first}: {arm} {_short(pairs[first][0])}, {against} "
               f"{_short(pairs[first][1])}")
     if None in pairs[first]:
-      fix = "run what has no row"
+      fix = "run what is missing"
   return Gate(name, bool(pairs) and not bad, found, fix)
 
 
@@ -155,7 +155,7 @@ def configs(
 
 
 def _short(digest: Any) -> str:
-  return "has no row" if digest is None else str(digest)[:12]
+  return "not measured" if digest is None else str(digest)[:12]
 
 
 def _listed(found: Sequence[str], otherwise: str) -> str:

@@ -55,7 +55,7 @@ def set_at(arm, measure, seed, value):
      set_at("report", "images_digest", 3, "other")),
     ("the same arm and seed", "seed 0",
      set_at("contrastive_again", "digest", 0, "another")),
-    ("the same arm and seed", "contrastive_again has no row",
+    ("the same arm and seed", "contrastive_again not measured",
      lambda world: world.lost.add(("contrastive_again", 0))),
     ("no run skipped", "all, seed 4: 1.0", set_at("all", "skipped", 4, 1)),
     ("one kind of machine", "seed 2: cpu and gpu",
@@ -78,8 +78,8 @@ def test_a_difference_is_told_before_a_row_that_is_missing():
   world = synthetic.World()
   world.lost.add(("report", 1))
   (gate,) = shut(world)
-  assert "4 of 5 seeds are equal; seed 1: report has no row" in gate.found
-  assert gate.fix == "run what has no row"
+  assert "4 of 5 seeds are equal; seed 1: report not measured" in gate.found
+  assert gate.fix == "run what is missing"
   world.arms["report"]["images_digest"][3] = "other"
   (gate,) = shut(world)
   assert "seed 3: report other, control pixels 3" in gate.found
