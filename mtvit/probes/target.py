@@ -158,12 +158,7 @@ def _own_data(
 
 def _writable(root: epath.Path) -> epath.Path:
   """Makes the folder and tries whether it can be written to."""
-  try:
+  with errors.unwritable(
+      f"{root}", "copy the run to a place where you may write"):
     files.try_writing(root)
-  except OSError as e:
-    if e.errno in errors.DISK_FULL:
-      raise
-    raise errors.ConfigError(
-        f"{root} can't be written to: {e.strerror}",
-        "copy the run to a place where you may write") from e
   return root

@@ -99,8 +99,7 @@ def _effects(verdict: verdicts_lib.Verdict) -> str:
   for x in verdict.differences:
     digits = _digits(x.measure)
     by_pair.setdefault(f"{x.arm} − {x.against}", []).append(
-        f"{x.measure.replace('knn', 'kNN')} "
-        f"{blocks.number(x.d.mean, digits, True)} "
+        f"{x.title} {blocks.number(x.d.mean, digits, True)} "
         f"({blocks.ends((x.d.low, x.d.high), digits)})")
   return "; ".join(f"{pair}: {', '.join(each)}"
                    for pair, each in by_pair.items())
@@ -116,7 +115,7 @@ def _differences(found: Sequence[verdicts_lib.Verdict]) -> blocks.Table:
           blocks.number(y, digits, True) for y in x.by_seed.values())
       cells.append([
           f"{verdict.claim}: {x.arm} − {x.against}"
-          if " against " not in verdict.claim else verdict.claim, x.measure,
+          if " against " not in verdict.claim else verdict.claim, x.title,
           per_seed or blocks.NONE, blocks.number(x.d.mean, digits, True),
           blocks.ends((x.d.low, x.d.high), digits),
           blocks.number(x.d.p, 4), blocks.number(verdict.p, 4),
@@ -131,7 +130,7 @@ def comparisons(found: Findings) -> blocks.Section:
   title = "Comparisons"
   of_study = found.comparisons or found.verdicts
   drawn = [
-      effects.Effect(f"{x.arm} − {x.against}, {x.measure}", x.d.mean, x.d.low,
+      effects.Effect(f"{x.arm} − {x.against}", x.title, x.d.mean, x.d.low,
                      x.d.high, list(x.by_seed.values()))
       for verdict in of_study for x in verdict.differences
       if x.by_seed and x.measure in results_lib.PROBES]

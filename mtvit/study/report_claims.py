@@ -182,7 +182,7 @@ def one_pass(
   note = (f"a step is {ratios[0]:.3f} times contrastive's by FLOPs, "
           f"{ratios[1]:.3f} by the clock; at most {STEP:g}") if ratios else (
               "the cost of steps was not measured")
-  lows = ", ".join(f"{x.measure} {x.d.low:.2f}" for x in ours)
+  lows = ", ".join(f"{x.title} {x.d.low:.2f}" for x in ours)
   return _Verdict(
       claim="4", says="one pass instead of k", verdict=verdict,
       rule=rule, differences=ours, p=p, notes=[note],
@@ -213,7 +213,7 @@ def harmonised(
   by_color = not lacking and all(x.below(0) for x in gray)
   if by_color:
     verdict += ", by colour at test"
-  lows = ", ".join(f"{x.measure} {x.d.low:.2f}" for x in ours)
+  lows = ", ".join(f"{x.title} {x.d.low:.2f}" for x in ours)
   return _Verdict(
       claim="5", says="no harmonised inputs needed", verdict=verdict,
       rule=rule, differences=ours + gray, p=p,

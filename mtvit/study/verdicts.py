@@ -34,6 +34,11 @@ class Difference(NamedTuple):
   d: statistics.Interval
   images: tuple[float, float] | None = None
 
+  @property
+  def title(self) -> str:
+    """The measure as the field writes it."""
+    return self.measure.replace("knn", "kNN")
+
   def beats(self, margin: float, p: float) -> bool:
     """Whether it is supported.
 
@@ -176,7 +181,7 @@ def change(
   short = [x for x in differences if not x.d.mean >= margin]
   if short:
     parts.append("supported needs " + ", ".join(
-        f"{margin - x.d.mean:+.2f} points in {x.measure} against {x.against}"
+        f"{margin - x.d.mean:+.2f} points in {x.title} against {x.against}"
         for x in short))
   if p >= ALPHA:
     parts.append(f"supported needs p below {ALPHA:g}; it is {p:.3g}")
@@ -184,6 +189,6 @@ def change(
   if standing:
     parts.append("refuted needs the interval's upper end below "
                  f"{margin:g}: " + ", ".join(
-                     f"{x.measure} against {x.against} has {x.d.high:.2f}"
+                     f"{x.title} against {x.against} has {x.d.high:.2f}"
                      for x in standing))
   return "; ".join(parts)

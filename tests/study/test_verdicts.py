@@ -50,7 +50,7 @@ def test_what_another_verdict_needs_is_said():
   world = synthetic.World().shift("report", "knn", 0.6)
   (found,) = verdicts.of_comparisons(
       world.results(), [arms.Comparison("report", "contrastive", ("knn",))])
-  assert "supported needs +0.40 points in knn against contrastive" in (
+  assert "supported needs +0.40 points in kNN against contrastive" in (
       found.change)
 
 
