@@ -96,13 +96,13 @@ def _digits(measure: str) -> int:
 def _effects(verdict: verdicts_lib.Verdict) -> str:
   """Its differences in a line: each pair of arms with its measures."""
   by_pair: dict[str, list[str]] = {}
-  for x in verdict.differences:
+  for x in (x for x in verdict.differences if x.by_seed):
     digits = _digits(x.measure)
     by_pair.setdefault(f"{x.arm} − {x.against}", []).append(
         f"{x.title} {blocks.number(x.d.mean, digits, True)} "
         f"({blocks.ends((x.d.low, x.d.high), digits)})")
   return "; ".join(f"{pair}: {', '.join(each)}"
-                   for pair, each in by_pair.items())
+                   for pair, each in by_pair.items()) or blocks.NONE
 
 
 def _differences(found: Sequence[verdicts_lib.Verdict]) -> blocks.Table:

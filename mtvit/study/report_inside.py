@@ -137,7 +137,7 @@ def combine(results: results_lib.Results) -> _Verdict:
     lacking = lacking or "some rows have no kNN"
 
   def beyond(limits: tuple[float, float, float]) -> list[str]:
-    return [f"{x.measure} falls by {size:.3g}"
+    return [f"{x.title} falls by {size:.3g}"
             for x, size, relative in falls.values()
             if x.above(0) and size > limits[0 if relative else 1]] + [
                 f"cosine {name} {value:.3f}" for name, value in late.items()
@@ -158,9 +158,9 @@ def combine(results: results_lib.Results) -> _Verdict:
   return _Verdict(
       claim="6", says="tasks combine freely", verdict=verdict, rule=rule,
       differences=[x for x, _, _ in falls.values()],
-      notes=[f"{x.measure}: {size:.3f} less in all, "
+      notes=[f"{x.title}: {size:.3f} less in all, "
              f"{'of its skill alone' if relative else 'absolute'}"
-             for x, size, relative in falls.values()]
+             for x, size, relative in falls.values() if x.by_seed]
       + [f"kNN of {arm} moves by {x[0]:+.2f} points"
          for arm, x in moved.items() if x],
       change="supported needs this gone: " + "; ".join(harm + little)

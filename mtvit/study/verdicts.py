@@ -14,6 +14,11 @@ SUPPORTED, REFUTED = "supported", "refuted"
 INCONCLUSIVE, NONE = "inconclusive", "no verdict yet"
 MARGIN = 1.0                # Percentage points.
 ALPHA = 0.05
+# In the name of a measure -> as the field writes it.
+TITLES = {"knn": "kNN", "position/r2": "position R²",
+          "residual_share": "residual share",
+          "cosine_centred": "centred cosine", "skill/": "skill of "}
+_NAMED = 6                  # Missing rows that a verdict names, at most.
 
 
 class Difference(NamedTuple):
@@ -37,7 +42,10 @@ class Difference(NamedTuple):
   @property
   def title(self) -> str:
     """The measure as the field writes it."""
-    return self.measure.replace("knn", "kNN")
+    text = self.measure
+    for key, title in TITLES.items():
+      text = text.replace(key, title)
+    return text
 
   def beats(self, margin: float, p: float) -> bool:
     """Whether it is supported.
@@ -163,7 +171,8 @@ def missing(
   """What a verdict lacks: rows, or measures in them; "" for nothing."""
   rows = results.missing(*arms)
   if rows:
-    return "missing: " + "; ".join(rows)
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return f"missing: {'; '.join(rows[:_NAMED])}{more}"
   holes = sorted({x.measure for x in differences if len(x.by_seed) < len(
       results.seeds(x.arm, x.against))})
   if holes:

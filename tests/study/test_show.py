@@ -78,7 +78,7 @@ def test_verdicts_are_printed(shown):
   assert cells(found, "1 report")[2].startswith(
       "report − contrastive: kNN +3.00 (2.75 to 3.25), linear +3.00 (2.75 to "
       "3.25); report − control: kNN +3.00 (")
-  assert "report − control: position/r2 +0.200 (0.175 to 0.225), kNN" in cells(
+  assert "report − control: position R² +0.200 (0.175 to 0.225), kNN" in cells(
       found, "2")[2]
   assert "\n| 2 | does not cheat" in found
   assert "FAILED" not in text
@@ -114,6 +114,22 @@ def test_deleting_a_row_is_noticed(tmp_path, effective):
   assert "Missing: control, seed 3." in text
   # Its images can't be compared with those of report.
   assert "No verdict: 1 of 10 gates failed" in text
+
+
+def test_a_claim_without_all_its_rows_names_some_and_shows_the_others(
+    tmp_path, effective):
+  named = write(tmp_path, effective)
+  lines = named.rows.read_text().splitlines(keepends=True)
+  named.rows.write_text("".join(
+      x for x in lines if '"arm": "alone_' not in x
+      or '"arm": "alone_jigsaw"' in x))
+  text = section(show.markdown(
+      "S", document.sections(show.findings(named))), "Verdicts")
+  _, verdict, effect, because = cells(text, "6")
+  assert verdict == "no verdict yet" and "nan" not in text
+  assert effect.startswith("alone_jigsaw − all: skill of jigsaw ")
+  assert because.startswith("missing: alone_") and because.endswith(" more")
+  assert because.count(";") == 5
 
 
 def test_a_study_without_claims_has_the_general_rule(tmp_path, effective):
