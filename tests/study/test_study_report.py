@@ -3,6 +3,7 @@
 import collections
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_tables_are_made_of_the_committed_rows(committed):
   assert f"{len(lines)} of 88 runs are done" in text
   for arm, values in by_arm.items():
     assert f"\n| {arm} | {len(values)} | {np.mean(values):.2f}" in text
+
+
+def test_the_front_door_has_the_verdicts_that_the_rows_make(committed):
+  shown = {tuple(row[:3]) for block in document.answers(
+      show.findings(committed)).blocks for row in block.rows}
+  text = (FILE.parents[1] / "README.md").read_text()
+  table, = re.findall(r"^\| claim \| verdict .*\n\|---.*\n((?:\|.*\n)+)",
+                      text, re.M)
+  told = [tuple(x.strip("| ").split(" | ")) for x in table.splitlines()]
+  assert len(told) >= 7 and set(told) <= shown
 
 
 def test_a_committed_row_that_is_deleted_is_noticed(committed):
