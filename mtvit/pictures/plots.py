@@ -132,7 +132,7 @@ def save_lines(
   """
   rows = max(1, -(-len(panels) // columns))
   shown = sorted({i for _, series in panels for i in series})
-  legend_columns = max(1, min(len(shown), 3 * columns // 2))
+  legend_columns = max(1, min(len(shown), max(2, 3 * columns // 2)))
   figure = mpl_figure.Figure(
       figsize=(3.6 * columns if columns == 1 else 3 * columns, 2.3 * rows
                + 0.22 * -(-len(shown) // legend_columns)),
