@@ -49,6 +49,12 @@ def ends(interval: tuple[float, float] | None, digits: int) -> str:
   return " to ".join(number(x, digits) for x in interval)
 
 
+def listed(found: Sequence[str], most: int) -> str:
+  """The first ones, and how many more there are."""
+  more = f" and {len(found) - most} more" if len(found) > most else ""
+  return "; ".join(found[:most]) + more
+
+
 def spread(values: Sequence[float], digits: int = 2) -> str:
   """A mean ± half of its interval."""
   x = statistics.interval(values)

@@ -46,8 +46,7 @@ def rows(found: Findings) -> blocks.Section:
   missing = results.missing()
   parts: list[blocks.Block] = [*found.notes]
   if missing:
-    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    parts.append(f"Missing: {'; '.join(missing[:_NAMED])}{more}.")
+    parts.append(f"Missing: {blocks.listed(missing, _NAMED)}.")
   if results.strange:
     parts.append("Rows of no run of the study: " + "; ".join(
         f"{x.arm}, seed {x.seed}" for x in results.strange) + ".")
@@ -96,7 +95,9 @@ def _digits(measure: str) -> int:
 def _effects(verdict: verdicts_lib.Verdict) -> str:
   """Its differences in a line: each pair of arms with its measures."""
   by_pair: dict[str, list[str]] = {}
-  for x in (x for x in verdict.differences if x.by_seed):
+  for x in verdict.differences:
+    if not x.by_seed:
+      continue
     digits = _digits(x.measure)
     by_pair.setdefault(f"{x.arm} − {x.against}", []).append(
         f"{x.title} {blocks.number(x.d.mean, digits, True)} "

@@ -1,15 +1,17 @@
 """What must hold before any verdict is looked at."""
 
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple
 
 import numpy as np
 
-from mtvit.study import statistics
+from mtvit.study import blocks
 from mtvit.study import results as results_lib
+from mtvit.study import statistics
 
 LEARNED = 5.0                  # Points of kNN above random init.
 CHANCE = 1.0                   # Points that the seeds' mean may be off chance,
 ONE = 8.0                      # and that one run may be, which scatters more.
+_NAMED = 4                     # Runs that a gate names, at most.
 
 
 class Gate(NamedTuple):
@@ -107,7 +109,8 @@ def _unskipped(results: results_lib.Results) -> Gate:
   bad = [f"{arm}, seed {seed}: {row.measures['skipped']}"
          for (arm, seed), row in results.done.items()
          if row.measures.get("skipped")]
-  return Gate("no run skipped a step", not bad, _listed(bad, "none skipped"),
+  return Gate("no run skipped a step", not bad,
+              blocks.listed(bad, _NAMED) or "none skipped",
               "a lower learning rate for all arms, or find what is not finite")
 
 
@@ -120,7 +123,7 @@ def _machines(results: results_lib.Results) -> Gate:
     if len(kinds) > 1:
       bad.append(f"seed {seed}: {' and '.join(kinds)}")
   return Gate("one kind of machine within a seed", not bad,
-              _listed(bad, f"{len(seeds)} seeds"),
+              blocks.listed(bad, _NAMED) or f"{len(seeds)} seeds",
               "run that seed's arms again, all on one kind of machine")
 
 
@@ -150,18 +153,12 @@ def configs(
          for (arm, seed), row in results.done.items()
          if row.config_digest != digests[arm]]
   return Gate("rows are of the study's configs", not bad,
-              _listed(bad, f"{len(results.done)} runs"),
+              blocks.listed(bad, _NAMED) or f"{len(results.done)} runs",
               "run these again, or take back the change of the study file")
 
 
 def _short(digest: Any) -> str:
   return "not measured" if digest is None else str(digest)[:12]
-
-
-def _listed(found: Sequence[str], otherwise: str) -> str:
-  """The first few, or what is said if there are none."""
-  more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-  return ("; ".join(found[:4]) + more) or otherwise
 
 
 def all_pass(gates: Iterable[Gate]) -> bool:

@@ -12,9 +12,7 @@ from mtvit.study import results as results_lib
 # Measure -> heading and digits, of the table of arms.
 ARMS = {"knn": ("kNN %", 2), "linear": ("linear %", 2), "rankme": ("RankMe", 1),
         "position/r2": ("position R²", 3), "mosaic/accuracy": ("mosaic %", 1)}
-LAYERS = {"cosine_centred": "cosine, centred", "image_share": "image share",
-          "position_share": "position share",
-          "residual_share": "residual share"}
+LAYERS = ("cosine_centred", "image_share", "position_share", "residual_share")
 _LINES = 11                      # Arms in a plot, at most.
 
 
@@ -58,13 +56,13 @@ def skills(results: results_lib.Results) -> blocks.Section:
 def layers(results: results_lib.Results) -> blocks.Section:
   """A plot of each measure over the layers."""
   names = sorted((arm for arm in results.expected
-                  if results.layers(arm, f"layers/{next(iter(LAYERS))}")),
+                  if results.layers(arm, f"layers/{LAYERS[0]}")),
                  key=lambda arm: -len(results.seeds(arm)))[:_LINES]
   return blocks.Section(
       "layers", "Layer by layer", "Means over seeds, of patch tokens of clean "
       "images; layer 0 is what goes into the blocks.",
-      [_layer_plot(results, names, key, title)
-       for key, title in LAYERS.items()] if names else [])
+      [_layer_plot(results, names, key, plots.MEASURES[key])
+       for key in LAYERS] if names else [])
 
 
 def _layer_plot(

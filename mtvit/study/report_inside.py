@@ -134,7 +134,7 @@ def combine(results: results_lib.Results) -> _Verdict:
                       ("cosines of late gradients", late)):
     lacking = lacking or ("" if there else f"missing: {what}")
   if any(not x for x in moved.values()):
-    lacking = lacking or "some rows have no kNN"
+    lacking = lacking or "some rows have no knn"
 
   def beyond(limits: tuple[float, float, float]) -> list[str]:
     return [f"{x.title} falls by {size:.3g}"

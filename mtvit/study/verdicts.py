@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
+from mtvit.study import blocks
 from mtvit.study import results as results_lib
 from mtvit.study import statistics
 
@@ -171,8 +172,7 @@ def missing(
   """What a verdict lacks: rows, or measures in them; "" for nothing."""
   rows = results.missing(*arms)
   if rows:
-    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-    return f"missing: {'; '.join(rows[:_NAMED])}{more}"
+    return f"missing: {blocks.listed(rows, _NAMED)}"
   holes = sorted({x.measure for x in differences if len(x.by_seed) < len(
       results.seeds(x.arm, x.against))})
   if holes:
