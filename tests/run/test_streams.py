@@ -15,6 +15,7 @@ streams.protect()
 for i in range(3000):
   print(f"line {i} of a log that is longer than a pipe holds", flush=i % 7 == 0)
 print("note", file=sys.stderr)
+sys.stdout.flush()          # What is written past it comes behind.
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
 for number in (1, 2):
   try:
@@ -79,12 +80,14 @@ def test_letters_that_the_terminal_lacks():
     assert done.stdout == b"step 1 " + shown + rb" \udcff" + b"\n"
 
 
-def test_a_slow_reader_of_a_pipe_that_does_not_block(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_of_a_pipe_that_does_not_block(tmp_path, unbuffered):
   read, write = os.pipe()
   os.set_blocking(write, False)
   process = subprocess.Popen(
       [sys.executable, "-c", PRINTS, str(tmp_path / "file")], cwd=ROOT,
-      stdout=write, stderr=subprocess.DEVNULL)
+      stdout=write, stderr=subprocess.DEVNULL,
+      env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
   os.close(write)
   with open(read, "rb") as f:
     lines = f.read().splitlines()
