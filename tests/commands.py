@@ -63,7 +63,9 @@ def run(module, *arguments, cwd=ROOT, timeout=300, **environment):
 def start(module, *arguments, out, err, cwd=ROOT, **environment):
   """Starts `python -m module arguments`; a multiprocessing.Process.
 
-  What a test that fails leaves running ends with the tests.
+  What a test that fails leaves running ends with the tests. To be called, and
+  the process to be joined, in one thread: each start polls all that run, and a
+  process that two threads poll at once may seem to have exited with 255.
 
   Args:
     module: which to run.
