@@ -93,13 +93,17 @@ def _digits(measure: str) -> int:
 
 
 def _effects(verdict: verdicts_lib.Verdict) -> str:
-  """Its differences in a line: each pair of arms with its measures."""
+  """Its differences in a line: each pair of arms with its measures.
+
+  Arms that end in the name of their measure, alone_TASK, stand together.
+  """
   by_pair: dict[str, list[str]] = {}
   for x in verdict.differences:
     if not x.by_seed:
       continue
     digits = _digits(x.measure)
-    by_pair.setdefault(f"{x.arm} − {x.against}", []).append(
+    arm = x.arm.removesuffix("_" + x.measure.rpartition("/")[2])
+    by_pair.setdefault(f"{arm} − {x.against}", []).append(
         f"{x.title} {blocks.number(x.d.mean, digits, True)} "
         f"({blocks.ends((x.d.low, x.d.high), digits)})")
   return "; ".join(f"{pair}: {', '.join(each)}"

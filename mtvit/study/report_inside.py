@@ -147,6 +147,7 @@ def combine(results: results_lib.Results) -> _Verdict:
                          for arm, x in moved.items()
                          if max(map(abs, x), default=0) > MOVED]
   little = beyond(HARMLESS)
+  against = dict.fromkeys(harm + little)
   if lacking:
     verdict, rule = verdicts_lib.NONE, lacking
   elif harm:
@@ -163,6 +164,6 @@ def combine(results: results_lib.Results) -> _Verdict:
              for x, size, relative in falls.values() if x.by_seed]
       + [f"kNN of {arm} moves by {x[0]:+.2f} points"
          for arm, x in moved.items() if x],
-      change="supported needs this gone: " + "; ".join(harm + little)
-      if harm + little else "refuted needs one fall over 25 %, one cosine "
+      change="supported needs this gone: " + "; ".join(against)
+      if against else "refuted needs one fall over 25 %, one cosine "
       "below -0.1, or kNN moved by over 5 points")

@@ -189,6 +189,12 @@ def test_combine(steps, expected):
   assert verdict("6", *steps) == expected
 
 
+def test_what_is_against_combining_is_said_once():
+  world = synthetic.World()
+  world.shift("alone_jigsaw", "skill/jigsaw", 0.3, 0)
+  assert find(world, "6").change.count("jigsaw") == 1
+
+
 @pytest.mark.parametrize("run, claims", [
     (("contrastive", 3), {"1 report", "1 all", "3 report", "3 all"}),
     (("control", 0), {"1 report", "2", "3 report"}),

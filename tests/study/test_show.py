@@ -127,7 +127,7 @@ def test_a_claim_without_all_its_rows_names_some_and_shows_the_others(
       "S", document.sections(show.findings(named))), "Verdicts")
   _, verdict, effect, because = cells(text, "6")
   assert verdict == "no verdict yet" and "nan" not in text
-  assert effect.startswith("alone_jigsaw − all: skill of jigsaw ")
+  assert effect.startswith("alone − all: skill of jigsaw ")
   assert because.startswith("missing: alone_") and because.endswith(" more")
   assert because.count(";") == 5
 
