@@ -16,7 +16,7 @@
 #   --project=ID      by default gcloud's
 #   --dry_run         prints the commands
 #
-# Starts again after exit codes 75, 134, 137, 143, 1 and 255 (no connection)
+# Starts again after exit codes 75, 134, 137, 139, 143, 1, 255 (no connection)
 # and after a preemption; a new checkpoint is progress and starts the count
 # anew. Waits for capacity without limit. Ends with the run's exit code after 0,
 # 2, 3, 4, 5 and 130. Stopping this script does not stop the run; starting it
@@ -148,7 +148,7 @@ pause() {
 restarts() {
   local node queue
   case "$1" in
-    1 | 75 | 134 | 137 | 143 | "$LOST") return 0 ;;
+    1 | 75 | 134 | 137 | 139 | 143 | "$LOST") return 0 ;;
     0 | 2 | 3 | 4 | 5 | 130) return 1 ;;
   esac
   node="$(describe tpu-vm state)" || return 0

@@ -284,8 +284,8 @@ def folder(workdir: pathlib.Path, one: arms.Run) -> pathlib.Path:
 
 def reason(log: pathlib.Path, code: int) -> str:
   """Why a process ended, by its log: its error, or what it said last."""
-  if code < 0:
-    return f"killed by {signal.Signals(-code).name}"
+  how = (f"exit code {code}" if code >= 0
+         else f"killed by {signal.Signals(-code).name}")
   with open(log, "rb") as f:
     f.seek(max(0, log.stat().st_size - _TAIL))
     lines = [x.strip() for x in f.read().decode(errors="replace").splitlines()
@@ -297,4 +297,6 @@ def reason(log: pathlib.Path, code: int) -> str:
   if told.startswith(_STUCK):
     limit = told.removeprefix(_STUCK).rstrip(")!")
     told = f"no step in {limit}, the watchdog's limit"
-  return errors.printable(f"exit code {code}: {told.removeprefix('error: ')}")
+  elif code < 0:
+    return how
+  return errors.printable(f"{how}: {told.removeprefix('error: ')}")
