@@ -8,6 +8,7 @@ import numpy as np
 from mtvit.pictures import plots
 from mtvit.study import blocks
 from mtvit.study import results as results_lib
+from mtvit.study import verdicts
 
 # Measure -> heading and digits, of the table of arms.
 ARMS = {"knn": ("kNN %", 2), "linear": ("linear %", 2), "rankme": ("RankMe", 1),
@@ -18,8 +19,8 @@ _LINES = 11                      # Arms in a plot, at most.
 
 def inside(results: results_lib.Results) -> list[blocks.Section]:
   """All but `arms`; what there is nothing to show of has no blocks."""
-  return [skills(results), layers(results), cheating(results),
-          gradients(results), costs(results)]
+  return [readouts(results), skills(results), layers(results),
+          cheating(results), gradients(results), costs(results)]
 
 
 def arms(results: results_lib.Results) -> blocks.Section:
@@ -37,6 +38,25 @@ def arms(results: results_lib.Results) -> blocks.Section:
       "arms", "Arms", "Means ± half of the 95 % interval over seeds. "
       "Accuracies are of the readout that validation chose.",
       [blocks.Table(["arm", "n", *(x for x, _ in shown.values())], cells)])
+
+
+def readouts(results: results_lib.Results) -> blocks.Section:
+  """Accuracy of each readout on validation images."""
+  columns = sorted({x.partition("/")[2] for probe in results_lib.PROBES
+                    for x in results.names(f"{probe}_val/")})
+  cells = []
+  for arm in results.expected:
+    for probe in results_lib.PROBES:
+      of_arm = [list(results.values(arm, f"{probe}_val/{x}").values())
+                for x in columns]
+      if any(of_arm):
+        cells.append([arm, verdicts.TITLES.get(probe, probe),
+                      *(blocks.spread(x, 1) for x in of_arm)])
+  return blocks.Section(
+      "readouts", "Readouts, on validation images", "Accuracy in % on a tenth "
+      "of the training images, which these probes have not seen: what settings "
+      "may be chosen by while the test images are unseen.",
+      [blocks.Table(["arm", "probe", *columns], cells)] if cells else [])
 
 
 def skills(results: results_lib.Results) -> blocks.Section:

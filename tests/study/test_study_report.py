@@ -127,11 +127,20 @@ def test_tables_are_made_of_the_committed_rows(committed):
   lines = [x for x in lines if x["kind"] == "run" and x["status"] == "done"]
   by_arm = collections.defaultdict(list)
   for line in lines:
-    by_arm[line["arm"]].append(line["measures"]["knn"])
+    by_arm[line["arm"]].append(line["measures"])
   text = show.markdown("S", document.sections(show.findings(committed)))
   assert f"{len(lines)} of 88 runs are done" in text
-  for arm, values in by_arm.items():
-    assert f"\n| {arm} | {len(values)} | {np.mean(values):.2f}" in text
+  validation = text.split("## Readouts")[1].split("\n## ")[0].splitlines()
+  _, _, *readouts = next(
+      x for x in validation if x.startswith("| arm ")).strip("| ").split(" | ")
+  for arm, found in by_arm.items():
+    knn = np.mean([x["knn"] for x in found])
+    assert f"\n| {arm} | {len(found)} | {knn:.2f}" in text
+    row = next(x for x in validation if x.startswith(f"| {arm} | linear | "))
+    for readout, cell in zip(readouts, row.strip("| ").split(" | ")[2:]):
+      values = [x.get(f"linear_val/{readout}", np.nan) for x in found]
+      assert cell.split()[0] == (
+          "–" if np.isnan(values).any() else f"{np.mean(values):.1f}")
 
 
 def test_tables_of_the_readmes_are_made_of_the_committed_rows(committed):
