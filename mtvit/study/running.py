@@ -20,6 +20,7 @@ from mtvit import errors
 from mtvit.run import console
 from mtvit.run import paths
 from mtvit.study import arms
+from mtvit.study import logs
 from mtvit.study import provenance
 from mtvit.study import rows
 
@@ -27,10 +28,6 @@ ATTEMPTS = 2
 _POLL = 0.2                 # seconds
 # Exit codes of what is not the arm's fault: configuration and data.
 _ENDS = (errors.ConfigError.exit_code, errors.DataError.exit_code)
-_TAIL = 20_000              # Bytes of a log that are searched for a reason.
-_BEGIN = "=== "             # A log has a line of it where a process begins.
-# What faulthandler writes above the stacks of all threads.
-_STUCK = "Timeout ("
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,8 +208,7 @@ class _Scheduler:
     if workers > 1:
       environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / workers:.3f}"
     with open(log, "ab") as out:
-      out.write(f"{_BEGIN}attempt {len(failed) + 1}\n".encode())
-      out.flush()
+      logs.begin(out, len(failed) + 1)
       process = subprocess.Popen(
           [sys.executable, "-m", "mtvit", "study", "one", self._named.name,
            f"--arms={one.arm.name}", f"--seeds={one.seed}",
@@ -242,7 +238,7 @@ class _Scheduler:
       self._ended += 1
       done = (one.arm.name, one.seed) in rows.read(self._named.rows).done()
       if code in _ENDS:
-        error = errors.UserError(f"{one}: {reason(self._log(one), code)}")
+        error = errors.UserError(f"{one}: {logs.reason(self._log(one), code)}")
         error.exit_code = code
         raise error
       if not done:
@@ -254,7 +250,7 @@ class _Scheduler:
     failed = rows.read(named.rows).failures(one.arm.name, one.seed)
     rows.append(named.rows, rows.Row(
         arm=one.arm.name, seed=one.seed, status=rows.FAILED,
-        attempt=len(failed) + 1, reason=reason(self._log(one), code),
+        attempt=len(failed) + 1, reason=logs.reason(self._log(one), code),
         config_digest=named.study.digest(one.arm),
         code_digest=provenance.code_digest(), commit=provenance.commit()))
 
@@ -280,23 +276,3 @@ class _Scheduler:
 def folder(workdir: pathlib.Path, one: arms.Run) -> pathlib.Path:
   """The work directory of a run."""
   return workdir / one.arm.name / str(one.seed)
-
-
-def reason(log: pathlib.Path, code: int) -> str:
-  """Why a process ended, by its log: its error, or what it said last."""
-  how = (f"exit code {code}" if code >= 0
-         else f"killed by {signal.Signals(-code).name}")
-  with open(log, "rb") as f:
-    f.seek(max(0, log.stat().st_size - _TAIL))
-    lines = [x.strip() for x in f.read().decode(errors="replace").splitlines()
-             if x.strip()]
-  begins = [i for i, x in enumerate(lines) if x.startswith(_BEGIN)]
-  lines = lines[begins[-1] + 1:] if begins else lines
-  told = next((x for x in reversed(lines) if x.startswith(("error: ", _STUCK))),
-              lines[-1] if lines else "it said nothing")
-  if told.startswith(_STUCK):
-    limit = told.removeprefix(_STUCK).rstrip(")!")
-    told = f"no step in {limit}, the watchdog's limit"
-  elif code < 0:
-    return how
-  return errors.printable(f"{how}: {told.removeprefix('error: ')}")

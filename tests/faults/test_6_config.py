@@ -56,8 +56,7 @@ def start(flags, workdir):
 
 def test_configuration_errors(tmp_path, fault):
   longest = 0
-  # Two at a time, and by one thread: the start of a process polls the others,
-  # and a process that two threads poll at once may lose its exit code.
+  # Two at a time; by one thread, as `commands.start` asks.
   for i in range(0, len(CASES), 2):
     running = [(what, start(flags, tmp_path / what), message)
                for what, flags, message in CASES[i:i + 2]]
