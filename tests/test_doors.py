@@ -169,5 +169,6 @@ def test_the_snippet_of_the_front_door_runs(tmp_path):
       [sys.executable, script], cwd=tmp_path, capture_output=True, text=True,
       timeout=900, env=commands.environment(PYTHONPATH=str(commands.ROOT)))
   assert done.returncode == 0, done.stderr
-  assert "(2, 96) True" in done.stdout, done.stdout
+  # The front door's "2 d": [CT] beside the mean of the tokens.
+  assert "(2, 192) True" in done.stdout, done.stdout
   assert re.search(r"linear probe .* random init", done.stdout), done.stdout
