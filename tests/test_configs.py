@@ -50,8 +50,9 @@ def load(name, arg):
 def test_every_config_file_is_here_and_short():
   files = pathlib.Path(__file__).parents[1].glob("configs/[a-z]*.py")
   found = {f.stem: len(f.read_text().splitlines()) for f in files}
-  assert set(found) == set(ARGUMENTS) | {"common", "finetune", "study_report"}
-  del found["study_report"]              # It pins all; tests/study has it.
+  studies = {"study_report", "study_weights"}             # See tests/study.
+  assert set(found) == set(ARGUMENTS) | studies | {"common", "finetune"}
+  del found["study_report"]              # It pins all.
   assert found.pop("common") <= 220
   assert max(found.values()) <= 50       # They state what differs.
 
