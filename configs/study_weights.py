@@ -3,11 +3,11 @@
   mtvit study run configs/study_weights.py --data=folder:PATH
   mtvit study show configs/study_weights.py
 
-With one seed, of the report's study, it did: at a weight of 1 it is hardly
-begun after 300 steps. The settings are that study's, tier `cpu`. The rule, which
-was fixed before the first row: 3 becomes the weight of the strategy
-`patch_level` if the linear probe of `ct+gap` is better on validation images by
-the general rule, and kNN of `ct+gap` is not worse there by a point.
+With one seed, of the report's study, it did: at a weight of 1 it has hardly
+begun after 300 steps. All settings are those of that study's tier `cpu`. The
+rule, fixed before the first row: 3 becomes the weight of strategy `patch_level`
+if the linear probe of `ct+gap` is better on validation images by the general
+rule, and kNN of `ct+gap` is not worse there by a point.
 """
 
 import dataclasses
