@@ -75,7 +75,8 @@ def answers(found: Findings) -> blocks.Section:
         f"{'; '.join(bad)}."])
   cells = [[f"{x.claim}: {x.says}", x.verdict, _effects(x), x.rule]
            for x in found.verdicts]
-  change = [[x.claim, x.change] for x in found.verdicts]
+  change = [[x.claim, x.change] for x in found.verdicts
+            if x.verdict != verdicts_lib.NONE]
   notes = [[x.claim if i == 0 else "", note] for x in found.verdicts
            for i, note in enumerate(x.notes)]
   return blocks.Section(
@@ -87,9 +88,9 @@ def answers(found: Findings) -> blocks.Section:
           (["printed apart"], notes)) if lines])
 
 
-def _digits(measure: str) -> int:
+def _digits(x: verdicts_lib.Difference) -> int:
   """Behind the point: accuracies are in %, other measures are near 1."""
-  return 3 if any(x in measure for x in ("/", "share", "cosine")) else 2
+  return 2 if x.accuracy else 3
 
 
 def _effects(verdict: verdicts_lib.Verdict) -> str:
@@ -101,7 +102,7 @@ def _effects(verdict: verdicts_lib.Verdict) -> str:
   for x in verdict.differences:
     if not x.by_seed:
       continue
-    digits = _digits(x.measure)
+    digits = _digits(x)
     arm = x.arm.removesuffix("_" + x.measure.rpartition("/")[2])
     by_pair.setdefault(f"{arm} − {x.against}", []).append(
         f"{x.title} {blocks.number(x.d.mean, digits, True)} "
@@ -115,7 +116,7 @@ def _differences(found: Sequence[verdicts_lib.Verdict]) -> blocks.Table:
   cells = []
   for verdict in found:
     for x in verdict.differences:
-      digits = _digits(x.measure)
+      digits = _digits(x)
       per_seed = " ".join(
           blocks.number(y, digits, True) for y in x.by_seed.values())
       cells.append([
@@ -138,7 +139,7 @@ def comparisons(found: Findings) -> blocks.Section:
       effects.Effect(f"{x.arm} − {x.against}", x.title, x.d.mean, x.d.low,
                      x.d.high, list(x.by_seed.values()))
       for verdict in of_study for x in verdict.differences
-      if x.by_seed and x.measure in results_lib.PROBES]
+      if x.by_seed and x.accuracy]
   parts: list[blocks.Block] = []
   if drawn:
     parts.append(blocks.Plot(

@@ -48,6 +48,11 @@ class Difference(NamedTuple):
       text = text.replace(key, title)
     return text
 
+  @property
+  def accuracy(self) -> bool:
+    """Whether it is in percentage points; other measures are near 1."""
+    return self.measure.startswith(results_lib.PROBES)
+
   def beats(self, margin: float, p: float) -> bool:
     """Whether it is supported.
 
@@ -147,6 +152,7 @@ def _general(
 ) -> Verdict:
   """The verdict on one comparison; p is corrected."""
   margin = comparison.margin
+  titles = [x.title for x in differences]
   lacking = missing(
       results, (comparison.arm, comparison.against), differences)
   rule = f"mean at least {margin:g} and p {p:.3g} below {ALPHA:g}"
@@ -160,7 +166,8 @@ def _general(
     verdict, rule = INCONCLUSIVE, f"neither; p is {p:.3g}"
   return Verdict(
       claim=f"{comparison.arm} against {comparison.against}",
-      says="better by the margin", verdict=verdict, rule=rule,
+      says=f"better by {margin:g} in {' and '.join(titles)}",
+      verdict=verdict, rule=rule,
       change=change(differences, margin, p), differences=differences,
       p=p)
 
@@ -190,7 +197,8 @@ def change(
   short = [x for x in differences if not x.d.mean >= margin]
   if short:
     parts.append("supported needs " + ", ".join(
-        f"{margin - x.d.mean:+.2f} points in {x.title} against {x.against}"
+        f"{margin - x.d.mean:+.2f}{' points' * x.accuracy} in {x.title} "
+        f"against {x.against}"
         for x in short))
   if p >= ALPHA:
     parts.append(f"supported needs p below {ALPHA:g}; it is {p:.3g}")

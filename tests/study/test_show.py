@@ -138,6 +138,13 @@ def test_a_study_without_claims_has_the_general_rule(tmp_path, effective):
   assert cells(section(text, "Verdicts"), "report against contrastive")[1] == (
       "supported")
   assert cells(section(text, "Verdicts"), "all against control")[1] == "refuted"
+  named.rows.unlink()
+  found = section(show.markdown("S", document.sections(show.findings(
+      named))), "Verdicts")
+  assert cells(found, "all against control")[0] == (
+      "all against control: better by 1 in kNN")
+  assert cells(found, "all against control")[1] == "no verdict yet"
+  assert "nan" not in found and "would need" not in found
 
 
 def test_rows_of_another_config_shut_a_gate(tmp_path, effective):

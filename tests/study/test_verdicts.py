@@ -50,8 +50,20 @@ def test_what_another_verdict_needs_is_said():
   world = synthetic.World().shift("report", "knn", 0.6)
   (found,) = verdicts.of_comparisons(
       world.results(), [arms.Comparison("report", "contrastive", ("knn",))])
+  assert found.says == "better by 1 in kNN"
   assert "supported needs +0.40 points in kNN against contrastive" in (
       found.change)
+  pair = arms.Comparison(
+      "report", "contrastive", ("linear_val/ct", "position/r2"), margin=0.5)
+  world.arms["contrastive"]["linear_val/ct"] = np.full(5, 40.0)
+  world.arms["report"]["linear_val/ct"] = np.full(5, 40.25)
+  (found,) = verdicts.of_comparisons(world.results(), [pair])
+  assert found.says == "better by 0.5 in linear_val/ct and position R²"
+  assert [x.accuracy for x in found.differences] == [True, False]
+  # Only accuracies are in points.
+  assert found.change.startswith(
+      "supported needs +0.25 points in linear_val/ct against contrastive, "
+      "+0.50 in position R² against contrastive;")
 
 
 def test_images_are_drawn_again_beside_it():
