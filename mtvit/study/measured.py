@@ -170,9 +170,13 @@ def costs(results: results_lib.Results) -> blocks.Section:
           blocks.number(cost.get("flops_ratio"), 3),
           blocks.number(cost.get("ratio"), 3),
           blocks.number(peak / 1e6 if peak else None, 0)])
-  against = (results.cost or {}).get("against", blocks.NONE)
-  header = ["arm", "GFLOPs a step", "ms a step, in the run",
-            f"FLOPs / {against}", f"time / {against}", "peak MB"]
+  header = ["arm", "GFLOPs a step", "ms a step, in the run"]
+  text = ""
+  if results.cost:
+    against = results.cost["against"]
+    header += [f"FLOPs / {against}", f"time / {against}", "peak MB"]
+    text = ("The ratio of times is of steps that took turns, apart from the "
+            "runs.")
+  cells = [row[:len(header)] for row in cells]
   return blocks.Section(
-      "costs", "Costs", "The ratio of times is of steps that took turns, apart "
-      "from the runs.", [blocks.Table(header, cells)] if cells else [])
+      "costs", "Costs", text, [blocks.Table(header, cells)] if cells else [])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 from PIL import Image
 import pytest
 
@@ -93,6 +94,18 @@ def test_tables_have_means_intervals_and_each_seed(shown):
   assert row[2:5] == [
       "+2.70 +3.10 +3.20 +2.90 +3.10", "+3.00", "2.75 to 3.25"]
   assert cells(section(text, "Costs"), "report")[3:5] == ["1.020", "1.100"]
+
+
+def test_no_ratio_of_costs_stands_where_none_was_measured(tmp_path):
+  world = synthetic.World()
+  world.cost = None
+  world.arms["report"]["flops_step"] = np.full(5, 2e9)
+  world.arms["report"]["seconds_step"] = np.full(5, 0.25)
+  text = section(show.markdown("S", document.sections(show.findings(
+      write(tmp_path, world)))), "Costs")
+  assert cells(text, "arm") == [
+      "arm", "GFLOPs a step", "ms a step, in the run"]
+  assert cells(text, "report") == ["report", "2.0", "250"]
 
 
 def test_no_verdict_stands_behind_a_shut_gate(tmp_path):

@@ -143,17 +143,22 @@ def test_tables_are_made_of_the_committed_rows(committed):
           "–" if np.isnan(values).any() else f"{np.mean(values):.1f}")
 
 
-def test_tables_of_the_readmes_are_made_of_the_committed_rows(committed):
-  found = show.findings(committed)
+@pytest.mark.parametrize("study, places", [
+    ("study_report.py:cpu", (
+        ("README.md", "Is the report right?", 7),
+        ("mtvit/study/README.md", "What was found", 40))),
+    ("study_weights.py", (
+        ("mtvit/study/README.md", "The weight of relative position", 5),))])
+def test_tables_of_the_readmes_are_made_of_the_committed_rows(study, places):
+  root = FILE.parents[1]
+  found = show.findings(arms.load(f"{root}/configs/{study}"))
+  assert not found.results.missing()
   tables = [x for part in document.sections(found) for x in part.blocks
             if isinstance(x, blocks.Table)]
   shown = {tuple(row) for x in tables for row in x.rows}
   shown |= {tuple(row[:3]) for x in document.answers(found).blocks
             for row in x.rows}
-  root = FILE.parents[1]
-  for file, of_heading, least in (
-      ("README.md", "Is the report right?", 7),
-      ("mtvit/study/README.md", "What was found", 40)):
+  for file, of_heading, least in places:
     section = (root / file).read_text().split(f"## {of_heading}\n")[1].split(
         "\n## ")[0]
     told = [tuple(x.strip("| ").split(" | ")) for x in re.findall(
