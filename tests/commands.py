@@ -19,6 +19,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # in a quarter of the time. Those of users are in the quickstart's test.
 QUICK = ("--xla_backend_optimization_level=0 "
          "--xla_cpu_use_fusion_emitters=false")
+# Simulated devices that wait for each other in different collectives would wait
+# for ever, as `run.entry` has it.
+ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 # Traces of programs are many objects that live on: Python looks for garbage
 # seldom, in the tests' own processes and in those that are forked.
 gc.set_threshold(100_000, 50, 50)

@@ -8,7 +8,8 @@ from tests import commands
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count=8 {commands.QUICK}")
+    "--xla_force_host_platform_device_count=8 "
+    f"{commands.QUICK} {commands.ORDERED}")
 # XLA has a thread for each of these devices; a device that waits in two
 # collectives at once takes two, and then all of them may wait for ever.
 os.environ["NPROC"] = "64"

@@ -25,6 +25,7 @@ from mtvit.run import flag_errors
 from mtvit.run import paths
 from mtvit.run import streams
 
+_SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 # --config.KEY=VALUE of a command without --config.
 _overrides: list[str] = []
 
@@ -53,7 +54,7 @@ def run(main: Callable[[], None]) -> None:
   # log level; the input pipeline has no use for it.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   _define_flags()
-  _add_threads_for_simulated_devices()
+  _let_simulated_devices_meet()
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
   streams.protect()
@@ -82,18 +83,22 @@ def _define_flags() -> None:
       "data source or an encoder.")
 
 
-def _add_threads_for_simulated_devices() -> None:
-  """Gives XLA more threads than --xla_force_host_platform_device_count has.
+def _let_simulated_devices_meet() -> None:
+  """Settings with which --xla_force_host_platform_device_count does not hang.
 
-  It makes one for each simulated device. A device that waits for the others in
-  two collectives at once holds two of them, and then all of them may wait for
-  ever; after 40 s XLA ends the process. The number does not depend on that of
-  the devices: with as many threads, as many devices in one process or in
-  several give the same bits.
+  XLA runs collectives that do not depend on each other in any order, and one
+  device may wait in the first for another that waits in the second; after 40 s
+  XLA ends the process. Its scheduler for memory puts them in an order; that
+  for concurrency does not. XLA also makes one thread for each simulated device,
+  and one that waits in two collectives at once holds two. The number of threads
+  does not depend on that of the devices: with as many threads, as many devices
+  in one process or in several give the same bits.
   """
-  if re.search(r"--xla_force_host_platform_device_count=\d",
-               os.environ.get("XLA_FLAGS", "")):
+  given = os.environ.get("XLA_FLAGS", "")
+  if re.search(r"--xla_force_host_platform_device_count=\d", given):
     os.environ.setdefault("NPROC", str(max(32, os.cpu_count() or 1)))
+    if _SCHEDULER not in given:
+      os.environ["XLA_FLAGS"] = f"{given} {_SCHEDULER}=false"
 
 
 def _guarded(main: Callable[[], None], argv: list[str]) -> None:

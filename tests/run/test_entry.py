@@ -7,16 +7,24 @@ import pytest
 from mtvit.run import entry
 
 
-@pytest.mark.parametrize("flags, given, threads", [
-    ("", None, None),
-    ("--xla_force_host_platform_device_count=1", None, "48"),
-    ("--a=1 --xla_force_host_platform_device_count=4 --b=2", None, "48"),
-    ("--xla_force_host_platform_device_count=4", "7", "7")])
-def test_simulated_devices_get_threads(flags, given, threads, monkeypatch):
+SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+ONE = "--xla_force_host_platform_device_count=1"
+FOUR = "--a=1 --xla_force_host_platform_device_count=4 --b=2"
+
+
+@pytest.mark.parametrize("flags, given, threads, after", [
+    ("", None, None, ""), ("--a=1", None, None, "--a=1"),
+    (ONE, None, "48", f"{ONE} {SCHEDULER}=false"),
+    (FOUR, None, "48", f"{FOUR} {SCHEDULER}=false"),
+    (FOUR, "7", "7", f"{FOUR} {SCHEDULER}=false"),
+    (f"{SCHEDULER}=true {ONE}", "7", "7", f"{SCHEDULER}=true {ONE}")])
+def test_simulated_devices_do_not_hang(
+    flags, given, threads, after, monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", flags)
   monkeypatch.setattr(os, "cpu_count", lambda: 48)
   monkeypatch.delenv("NPROC")
   if given:
     monkeypatch.setenv("NPROC", given)
-  entry._add_threads_for_simulated_devices()
+  entry._let_simulated_devices_meet()
   assert os.environ.get("NPROC") == threads
+  assert os.environ["XLA_FLAGS"] == after

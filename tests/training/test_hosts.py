@@ -20,7 +20,8 @@ def on_two_hosts(config, places, folder):
     s.bind(("localhost", 0))
     port = s.getsockname()[1]
   given = [json.dumps(config_values.to_plain(config)), json.dumps(places)]
-  flags = f"--xla_force_host_platform_device_count=2 {commands.QUICK}"
+  flags = (f"--xla_force_host_platform_device_count=2 {commands.QUICK} "
+           f"{commands.ORDERED}")
   processes = []
   for i in range(2):
     with open(folder / f"{i}.txt", "w") as file:
