@@ -8,6 +8,8 @@ begun after 300 steps. All settings are those of that study's tier `cpu`. The
 rule, fixed before the first row: 3 becomes the weight of strategy `patch_level`
 if the linear probe of `ct+gap` is better on validation images by the general
 rule, and kNN of `ct+gap` is not worse there by a point.
+
+Hardware: 2 CPU cores, an hour. Expect: the table in mtvit/study/README.md.
 """
 
 import dataclasses

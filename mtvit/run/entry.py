@@ -86,13 +86,13 @@ def _define_flags() -> None:
 def _let_simulated_devices_meet() -> None:
   """Settings with which --xla_force_host_platform_device_count does not hang.
 
-  XLA runs collectives that do not depend on each other in any order, and one
-  device may wait in the first for another that waits in the second; after 40 s
-  XLA ends the process. Its scheduler for memory puts them in an order; that
-  for concurrency does not. XLA also makes one thread for each simulated device,
-  and one that waits in two collectives at once holds two. The number of threads
-  does not depend on that of the devices: with as many threads, as many devices
-  in one process or in several give the same bits.
+  One device may wait in a collective for another that waits in the next one;
+  after 40 s XLA ends the process. With its scheduler for concurrency that was
+  seen with 16 threads as with 1,024, with the one for memory it was not. XLA
+  also makes one thread for each simulated device, and a device that waits in
+  two collectives at once holds two. The number of threads does not depend on
+  that of the devices: with as many threads, as many devices in one process or
+  in several give the same bits.
   """
   given = os.environ.get("XLA_FLAGS", "")
   if re.search(r"--xla_force_host_platform_device_count=\d", given):

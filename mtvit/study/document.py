@@ -89,7 +89,7 @@ def answers(found: Findings) -> blocks.Section:
 
 
 def _digits(x: verdicts_lib.Difference) -> int:
-  """Behind the point: accuracies are in %, other measures are near 1."""
+  """Behind the point: fewer for accuracies, which are in %."""
   return 2 if x.accuracy else 3
 
 

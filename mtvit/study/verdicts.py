@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 
   @property
   def accuracy(self) -> bool:
-    """Whether it is in percentage points; other measures are near 1."""
+    """Whether it is one, in percentage points."""
     return self.measure.startswith(results_lib.PROBES)
 
   def beats(self, margin: float, p: float) -> bool:

@@ -5,19 +5,20 @@ import os
 import pytest
 
 from mtvit.run import entry
+from tests import commands
 
 
-SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+OTHER = commands.ORDERED.replace("false", "true")
 ONE = "--xla_force_host_platform_device_count=1"
 FOUR = "--a=1 --xla_force_host_platform_device_count=4 --b=2"
 
 
 @pytest.mark.parametrize("flags, given, threads, after", [
     ("", None, None, ""), ("--a=1", None, None, "--a=1"),
-    (ONE, None, "48", f"{ONE} {SCHEDULER}=false"),
-    (FOUR, None, "48", f"{FOUR} {SCHEDULER}=false"),
-    (FOUR, "7", "7", f"{FOUR} {SCHEDULER}=false"),
-    (f"{SCHEDULER}=true {ONE}", "7", "7", f"{SCHEDULER}=true {ONE}")])
+    (ONE, None, "48", f"{ONE} {commands.ORDERED}"),
+    (FOUR, None, "48", f"{FOUR} {commands.ORDERED}"),
+    (FOUR, "7", "7", f"{FOUR} {commands.ORDERED}"),
+    (f"{OTHER} {ONE}", "7", "7", f"{OTHER} {ONE}")])
 def test_simulated_devices_do_not_hang(
     flags, given, threads, after, monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", flags)
